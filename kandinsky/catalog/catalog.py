@@ -215,9 +215,7 @@ def read_entry(path: Path) -> CatalogEntry:
     return entry.model_copy(update={"stages": stages})
 
 
-def _anchored(
-    home: StageCheckpoints | SharedStage, folder: Path
-) -> StageCheckpoints | SharedStage:
+def _anchored(home: StageCheckpoints | SharedStage, folder: Path) -> StageCheckpoints | SharedStage:
     if isinstance(home, SharedStage):
         return home
 

@@ -7,6 +7,7 @@ Domain code raises `KandinskyError`; the edge of a server turns it into a `Statu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -176,7 +177,6 @@ def carries_reason(error: grpc.RpcError) -> bool:
 
 def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
     try:
-        return rpc_status.from_call(error)
+        return rpc_status.from_call(cast(grpc.Call, error))
     except ValueError:  # details that contradict the call's own code or message
         return None
-
