@@ -1,0 +1,5 @@
+"""The model families of this stage: name in the catalog to import path, loaded when used."""
+
+FAMILIES = {
+    "kandinsky-2-2": "services.encoders.families.kandinsky_2_2:Kandinsky22Encoders",
+}

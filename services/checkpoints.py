@@ -1,0 +1,66 @@
+"""Loading parts of a checkpoint: a local folder in the layout of save_pretrained, or the hub."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from huggingface_hub import hf_hub_download
+
+from kandinsky.catalog.catalog import Checkpoint, FolderCheckpoint
+
+SCHEDULER_FILE = "scheduler_config.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be loaded as it is; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads the parts of one checkpoint onto a device, in a dtype, ready for inference."""
+
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+
+    def model(self, cls: Any, part: str) -> Any:
+        """The network in subfolder `part`, an instance of `cls`, in evaluation mode.
+
+        Raises:
+            CheckpointError: the folder is missing, or lacks some of the network's weights,
+                which from_pretrained would fill with random numbers.
+        """
+        name, options = self._source()
+        dtype = {"torch_dtype" if cls.__module__.startswith("diffusers") else "dtype": self.dtype}
+        model, report = cls.from_pretrained(
+            name, subfolder=part, output_loading_info=True, **dtype, **options
+        )
+        if report["missing_keys"]:
+            missing = ", ".join(sorted(report["missing_keys"])[:3])
+            raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def processor(self, cls: Any, part: str) -> Any:
+        """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""
+        name, options = self._source()
+        return cls.from_pretrained(name, subfolder=part, **options)
+
+    def scheduler(self, part: str = "scheduler") -> Any:
+        """The noise scheduler that subfolder `part` names, of the class that its file states."""
+        name, options = self._source()
+        if isinstance(self.checkpoint, FolderCheckpoint):
+            file = Path(name) / part / SCHEDULER_FILE
+        else:
+            file = Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+
+    def _source(self) -> tuple[str, dict[str, Any]]:
+        if not isinstance(self.checkpoint, FolderCheckpoint):
+            return self.checkpoint.hub, {"revision": self.checkpoint.revision}
+        if not self.checkpoint.folder.is_dir():
+            raise CheckpointError(f"checkpoint folder {self.checkpoint.folder} does not exist")
+        return str(self.checkpoint.folder), {}

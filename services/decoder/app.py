@@ -1,0 +1,34 @@
+"""The decoder stage as a Serve application."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import serve
+
+from kandinsky.catalog.catalog import Stage
+from services import families
+from services.decoder.families import FAMILIES
+from services.decoder.service import DecoderService
+from services.engine.batcher import Batcher
+from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+
+
+@serve.deployment(name="Decoder", max_ongoing_requests=MAX_ONGOING_REQUESTS)
+class Decoder(DecoderService):
+    """One replica: loads the family's decoder and runs it on an engine of its own."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        family = families.load(FAMILIES, settings.entry.family)
+        batcher = Batcher(settings.engine, f"{settings.model}-decoder")
+        super().__init__(family(settings.loader(Stage.DECODER)), batcher)
+
+    def check_health(self) -> None:
+        """Tells Serve to replace this replica when its engine has died."""
+        self._batcher.check()
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """The application for `args`, the fields of StageSettings."""
+    return Decoder.bind(StageSettings.parse(args))

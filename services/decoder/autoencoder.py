@@ -1,0 +1,113 @@
+"""MoVQ, the autoencoder of the Kandinsky 2 family, as phases of one pass each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import VQModel
+
+from kandinsky.v1 import tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import invalid
+from services.engine.phase import Phase
+
+
+class DecodeNetwork:
+    """Latents [rows, C, h, w] to pictures [rows, 3, H, W] from 0 to 1."""
+
+    name = "movq decode"
+
+    def __init__(self, movq: VQModel) -> None:
+        self.movq = movq
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        pictures = self.movq.decode(inputs, force_not_quantize=True).sample
+        return (pictures * 0.5 + 0.5).clamp(0, 1)
+
+
+class EncodeNetwork:
+    """Pictures [rows, 3, H, W] from -1 to 1 to latents [rows, C, h, w]."""
+
+    name = "movq encode"
+
+    def __init__(self, movq: VQModel) -> None:
+        self.movq = movq
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        return self.movq.encode(inputs).latents
+
+
+@dataclass(eq=False)
+class OnePass(Phase):
+    """A single forward: the given value, or what the phase before ended with, goes through."""
+
+    name: str
+    network: DecodeNetwork | EncodeNetwork
+    pixels: int
+    given: torch.Tensor | None = None
+    rows: int = 1
+    timesteps: Sequence[torch.Tensor] = (torch.zeros(()),)
+    conditioning: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+        return value if self.given is None else self.given
+
+    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
+        return latent
+
+    def advance(
+        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        return output
+
+
+class MoVQ:
+    """The phases that one MoVQ offers."""
+
+    def __init__(self, movq: VQModel) -> None:
+        self._decode = DecodeNetwork(movq)
+        self._encode = EncodeNetwork(movq)
+        self.latent_channels: int = movq.config.latent_channels
+        self.scale_factor: int = 2 ** (len(movq.config.block_out_channels) - 1)
+        """Pixels of the picture along one side of a latent pixel."""
+
+    def decoding(self, shape: tuple[int, ...], latents: torch.Tensor | None = None) -> Phase:
+        """Latent to picture [1, 3, H, W] from 0 to 1.
+
+        Args:
+            shape: of the latent, [C, h, w].
+            latents: [1, C, h, w]; None for what the phase before ends with.
+        """
+        return OnePass("decode", self._decode, shape[1] * shape[2], latents)
+
+    def encoding(self, pixels: tensor_pb2.Tensor, path: str, like: torch.Tensor) -> Phase:
+        """Picture to latent [1, C, h, w].
+
+        Args:
+            pixels: uint8 [H, W, 3], or float32 of the same shape from -1 to 1.
+            path: the field's, for errors.
+            like: has the network's device and dtype.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if a side is no multiple of `scale_factor`.
+        """
+        allowed = tensors.UINT8 | tensors.FLOATS
+        picture = tensors.to_torch(pixels, path, dtypes=allowed, shape=[None, None, 3])
+        height, width, _ = picture.shape
+        factor = self.scale_factor
+        if not height or not width or height % factor or width % factor:
+            raise invalid(path, f"{width}x{height} pixels are no positive multiples of {factor}")
+        if picture.dtype == torch.uint8:
+            picture = picture.to(torch.float32) / 127.5 - 1
+        picture = picture.permute(2, 0, 1)[None].to(like.device, like.dtype)
+        return OnePass("encode", self._encode, height * width // factor**2, picture)

@@ -1,0 +1,43 @@
+"""What the engine has done, for metrics and for tests that must see rows share a forward."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+TRACE_LENGTH = 4096
+"""Forwards that are remembered one by one."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass."""
+
+    network: str
+    rows: int
+    jobs: tuple[tuple[str, int], ...]
+    """Id of each job that had rows in it, with the steps it had done before."""
+
+
+@dataclass
+class Counters:
+    """Totals since the engine started, and its latest forwards."""
+
+    forwards: int = 0
+    rows: int = 0
+    shared_forwards: int = 0
+    """Forwards with rows of two jobs or more."""
+    finished: int = 0
+    abandoned: int = 0
+    """Jobs dropped because their caller had gone."""
+    expired: int = 0
+    """Jobs dropped because their deadline had passed."""
+    refused: int = 0
+    """Jobs that found the queue full."""
+    failed: int = 0
+    trace: deque[Forward] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
+
+    def note_forward(self, forward: Forward) -> None:
+        """Counts a forward."""
+        self.forwards += 1
+        self.rows += forward.rows
+        self.shared_forwards += len(forward.jobs) > 1
+        self.trace.append(forward)

@@ -1,0 +1,34 @@
+"""The prior stage as a Serve application."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import serve
+
+from kandinsky.catalog.catalog import Stage
+from services import families
+from services.engine.batcher import Batcher
+from services.prior.families import FAMILIES
+from services.prior.service import PriorService
+from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+
+
+@serve.deployment(name="Prior", max_ongoing_requests=MAX_ONGOING_REQUESTS)
+class Prior(PriorService):
+    """One replica: loads the family's prior and runs it on an engine of its own."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        family = families.load(FAMILIES, settings.entry.family)
+        batcher = Batcher(settings.engine, f"{settings.model}-prior")
+        super().__init__(family(settings.loader(Stage.PRIOR)), batcher)
+
+    def check_health(self) -> None:
+        """Tells Serve to replace this replica when its engine has died."""
+        self._batcher.check()
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """The application for `args`, the fields of StageSettings."""
+    return Prior.bind(StageSettings.parse(args))

@@ -1,0 +1,145 @@
+"""The prior of Kandinsky 2.2: CLIP text to CLIP image embedding, by an unCLIP diffusion prior."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from diffusers import PriorTransformer
+from diffusers.utils.torch_utils import randn_tensor
+
+from kandinsky.v1 import prior_pb2
+from services import sampling
+from services.checkpoints import Loader
+from services.engine.phase import Phase, classifier_free_guidance
+
+MIN_STEPS = 2
+"""UnCLIPScheduler.set_timesteps divides by steps - 1."""
+
+
+class PriorNetwork:
+    """PriorTransformer as an engine Network: [rows, D] to the predicted embedding [rows, D]."""
+
+    name = "prior"
+
+    def __init__(self, transformer: PriorTransformer) -> None:
+        self.transformer = transformer
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        return self.transformer(
+            inputs,
+            timestep=timesteps,
+            proj_embedding=conditioning["text_embed"],
+            encoder_hidden_states=conditioning["text_states"],
+            attention_mask=conditioning["text_mask"],
+        ).predicted_image_embedding
+
+
+@dataclass(eq=False)
+class SampleEmbedding(Phase):
+    """The prior's denoising loop; ends with the image embedding [1, D]."""
+
+    network: PriorNetwork
+    scheduler: object
+    timesteps: torch.Tensor
+    guidance_scale: float
+    conditioning: Mapping[str, torch.Tensor]
+    given_latents: torch.Tensor | None
+    name: str = "prior"
+    pixels: int = 1
+
+    @property
+    def rows(self) -> int:
+        return len(self.conditioning["text_embed"])
+
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+        latents = self.given_latents
+        if latents is None:
+            like = self.conditioning["text_embed"]
+            shape = (1, self.network.transformer.config.embedding_dim)
+            latents = randn_tensor(shape, generator, device=like.device, dtype=like.dtype)
+        return latents * self.scheduler.init_noise_sigma
+
+    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
+        return latent
+
+    def advance(
+        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        if self.rows == 2:
+            output = classifier_free_guidance(output, self.guidance_scale)
+        last = step + 1 == len(self.timesteps)
+        latent = self.scheduler.step(
+            output,
+            timestep=self.timesteps[step],
+            sample=latent,
+            generator=generator,
+            prev_timestep=None if last else self.timesteps[step + 1],
+        ).prev_sample
+        return self.network.transformer.post_process_latents(latent) if last else latent
+
+
+class Kandinsky22Prior:
+    """Makes the phases of a SampleEmbedding call."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._network = PriorNetwork(loader.model(PriorTransformer, "prior"))
+        self._scheduler = loader.scheduler()
+        self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
+        self._mask = self._like.bool()
+
+    def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]:
+        """The request as one denoising loop.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for what the checkpoint cannot take.
+        """
+        most = self._scheduler.config.num_train_timesteps
+        steps = sampling.steps(request.sampling, MIN_STEPS, most)
+        scale = sampling.guidance_scale(request.sampling)
+        scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        scheduler.set_timesteps(steps, device=self._like.device)
+        width = self._network.transformer.config.embedding_dim
+        given = None
+        if request.HasField("latents"):
+            given = sampling.tensor(request, "latents", "", [width], self._like)
+        return [
+            SampleEmbedding(
+                self._network,
+                scheduler,
+                scheduler.timesteps,
+                scale,
+                self._conditioning(request, guided=scale > 1),
+                given,
+            )
+        ]
+
+    def _conditioning(
+        self, request: prior_pb2.SampleEmbeddingRequest, guided: bool
+    ) -> dict[str, torch.Tensor]:
+        config = self._network.transformer.config
+        shapes = {
+            "text_embed": [config.embedding_dim],
+            "text_states": [config.num_embeddings, config.embedding_dim],
+            "text_mask": [config.num_embeddings],
+        }
+        sides = ("negative_", "") if guided else ("",)
+        return {
+            name: torch.cat(
+                [
+                    sampling.tensor(
+                        request.conditioning,
+                        side + name,
+                        "conditioning.",
+                        shape,
+                        self._mask if name == "text_mask" else self._like,
+                    )
+                    for side in sides
+                ]
+            )
+            for name, shape in shapes.items()
+        }

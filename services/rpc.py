@@ -1,0 +1,93 @@
+"""The edge of a stage: what every RPC method of the three services has in common.
+
+A handler raises domain errors; here they become a status with details. Serve's gRPC proxy
+passes code, details and trailing metadata on only when the handler sets them on its context and
+returns, so that is what happens. The same methods work behind a plain `grpc.aio` server.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Protocol
+
+from grpc_status import rpc_status
+
+from kandinsky.wire.errors import KandinskyError, Reason, to_status
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+TIME_REMAINING = "x-time-remaining-ms"
+
+
+class Context(Protocol):
+    """What stages use of a gRPC context; Serve's and grpcio's both have it."""
+
+    def invocation_metadata(self) -> Any: ...
+    def set_code(self, code: Any) -> None: ...
+    def set_details(self, details: str) -> None: ...
+    def set_trailing_metadata(self, metadata: Any) -> None: ...
+
+
+Unary = Callable[[Any, Any, Context], Awaitable[Any]]
+Streaming = Callable[[Any, Any, Context], AsyncGenerator[Any, None]]
+
+
+def unary(response: Callable[[], Any]) -> Callable[[Unary], Unary]:
+    """Wraps a unary handler; `response` makes the empty message that goes out with an error."""
+
+    def wrap(handler: Unary) -> Unary:
+        @functools.wraps(handler)
+        async def method(self: Any, request: Any, grpc_context: Context) -> Any:
+            try:
+                return await handler(self, request, grpc_context)
+            except Exception as error:
+                _report(grpc_context, error)
+                return response()
+
+        return method
+
+    return wrap
+
+
+def streaming(handler: Streaming) -> Streaming:
+    """Wraps a server-streaming handler."""
+
+    @functools.wraps(handler)
+    async def method(self: Any, request: Any, grpc_context: Context) -> AsyncGenerator[Any, None]:
+        events = handler(self, request, grpc_context)
+        try:
+            async for event in events:
+                yield event
+        except Exception as error:
+            _report(grpc_context, error)
+        finally:
+            await events.aclose()
+
+    return method
+
+
+def request_id(context: Context) -> str:
+    """The caller's request id, "" if it sent none."""
+    return _metadata(context).get(REQUEST_ID, "")
+
+
+def deadline(context: Context) -> float:
+    """`time.monotonic()` at which the caller stops waiting; infinite if it named no time."""
+    remaining = _metadata(context).get(TIME_REMAINING, "")
+    return time.monotonic() + float(remaining) / 1000 if remaining.isdecimal() else float("inf")
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    return dict(context.invocation_metadata())
+
+
+def _report(context: Context, error: Exception) -> None:
+    if not isinstance(error, KandinskyError):
+        logger.exception("request %s failed", request_id(context))
+        error = KandinskyError(Reason.INTERNAL, "a stage failed on this request")
+    status = rpc_status.to_status(to_status(error))
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata(status.trailing_metadata)

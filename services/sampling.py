@@ -1,0 +1,100 @@
+"""Reading and writing what the prior's and the decoder's sampling have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kandinsky.v1 import sampling_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.engine import job as jobs
+from services.engine.job import Job
+from services.engine.phase import Phase
+from services.rpc import Context, deadline, request_id
+
+DEFAULT_GUIDANCE_SCALE = 4.0
+MAX_GUIDANCE_SCALE = 100.0
+MAX_SEED = 2**63 - 1
+
+
+def guidance_scale(sampling: sampling_pb2.Sampling) -> float:
+    """The request's guidance scale, or the default.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is not a number from 0 to 100.
+    """
+    if not sampling.HasField("guidance_scale"):
+        return DEFAULT_GUIDANCE_SCALE
+    if not 0 <= sampling.guidance_scale <= MAX_GUIDANCE_SCALE:  # false for NaN
+        raise invalid("sampling.guidance_scale", f"must be from 0 to {MAX_GUIDANCE_SCALE:g}")
+    return sampling.guidance_scale
+
+
+def steps(sampling: sampling_pb2.Sampling, at_least: int, at_most: int) -> int:
+    """The request's number of denoising steps.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is out of range.
+    """
+    if not at_least <= sampling.steps <= at_most:
+        raise invalid("sampling.steps", f"must be from {at_least} to {at_most}")
+    return sampling.steps
+
+
+def tensor(
+    message: Any, field: str, path: str, shape: Sequence[int | None], like: torch.Tensor
+) -> torch.Tensor:
+    """A required tensor field as [1, *shape], on `like`'s device and dtype.
+
+    Floating-point fields come in any precision; a bool comes as a bool.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is missing or has another shape.
+    """
+    if not message.HasField(field):
+        raise invalid(path + field, "is required here")
+    dtypes = tensors.BOOL if like.dtype == torch.bool else tensors.FLOATS
+    value = tensors.to_torch(getattr(message, field), path + field, dtypes=dtypes, shape=shape)
+    return value.to(like.device, like.dtype)[None]
+
+
+def job(phases: Sequence[Phase], sampling: sampling_pb2.Sampling, context: Context) -> Job:
+    """The engine's job for a sampling call: its own generator, its caller's deadline.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if the seed is missing or out of range.
+    """
+    if not sampling.HasField("seed") or not 0 <= sampling.seed <= MAX_SEED:
+        raise invalid("sampling.seed", f"is required, from 0 to {MAX_SEED}")
+    generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    return Job(request_id(context), phases, generator, deadline(context))
+
+
+def refuse_resume(request: Any) -> None:
+    """Resuming from a checkpoint is part of the contract, but no stage does it yet."""
+    if request.HasField("resume_from"):
+        raise KandinskyError(Reason.FLOW_UNSUPPORTED, "resume_from is not supported yet")
+
+
+def event_fields(event: jobs.Queued | jobs.Progress) -> dict[str, Any]:
+    """The keyword argument of the stage's event message for an engine event under way."""
+    if isinstance(event, jobs.Queued):
+        return {"queued": sampling_pb2.Queued(position=event.position)}
+    progress = sampling_pb2.Progress(phase=event.phase, step=event.step, steps=event.steps)
+    progress.remaining.FromNanoseconds(round(event.remaining * 1e9))
+    return {"progress": progress}
+
+
+def stats_message(stats: jobs.Stats) -> sampling_pb2.SamplingStats:
+    """A job's statistics for the wire."""
+    message = sampling_pb2.SamplingStats(
+        forwards=stats.forwards,
+        shared_forwards=stats.shared_forwards,
+        first_shared_forward=stats.first_shared_forward,
+        last_shared_forward=stats.last_shared_forward,
+        peak_rows=stats.peak_rows,
+    )
+    message.queued.FromNanoseconds(round(stats.queued * 1e9))
+    message.running.FromNanoseconds(round(stats.running * 1e9))
+    return message
