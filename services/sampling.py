@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from kandinsky.v1 import sampling_pb2
+from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.engine import job as jobs
@@ -59,15 +59,38 @@ def tensor(
     return value.to(like.device, like.dtype)[None]
 
 
-def job(phases: Sequence[Phase], sampling: sampling_pb2.Sampling, context: Context) -> Job:
+def job(
+    phases: Sequence[Phase],
+    sampling: sampling_pb2.Sampling,
+    context: Context,
+    generator_state: tensor_pb2.Tensor | None = None,
+) -> Job:
     """The engine's job for a sampling call: its own generator, its caller's deadline.
 
+    Args:
+        phases: what the job passes.
+        sampling: holds the seed.
+        context: holds the request id and the time that remains.
+        generator_state: uint8 [5056] to go on from instead of the seed.
+
     Raises:
-        KandinskyError: INVALID_FIELD if the seed is missing or out of range.
+        KandinskyError: INVALID_FIELD if the seed is missing or out of range, or the state is not
+            one of a CPU generator.
     """
     if not sampling.HasField("seed") or not 0 <= sampling.seed <= MAX_SEED:
         raise invalid("sampling.seed", f"is required, from 0 to {MAX_SEED}")
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    if generator_state is not None:
+        state = tensors.to_torch(
+            generator_state,
+            "generator_state",
+            dtypes=tensors.UINT8,
+            shape=tuple(generator.get_state().shape),
+        )
+        try:
+            generator.set_state(state)
+        except RuntimeError as error:
+            raise invalid("generator_state", "is no state of a CPU generator") from error
     return Job(request_id(context), phases, generator, deadline(context))
 
 

@@ -38,7 +38,8 @@ class DecoderService:
         """Samples one picture."""
         sampling.refuse_resume(request)
         phases = self._family.phases(request)
-        job = sampling.job(phases, request.sampling, grpc_context)
+        state = request.generator_state if request.HasField("generator_state") else None
+        job = sampling.job(phases, request.sampling, grpc_context, state)
         async for event in self._batcher.run(job):
             yield await _to_message(event, request.output)
 

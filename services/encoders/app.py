@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ray import serve
 
 from kandinsky.catalog.catalog import Stage
+from kandinsky.v1 import encoders_pb2
 from services import families
 from services.encoders.families import FAMILIES
 from services.encoders.service import EncoderService
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+
+BATCH_SIZE = 32
+BATCH_WAIT_SECONDS = 0.002
 
 
 @serve.deployment(name="Encoders", max_ongoing_requests=MAX_ONGOING_REQUESTS)
@@ -21,6 +26,18 @@ class Encoders(EncoderService):
         torch.set_num_threads(settings.threads)
         family = families.load(FAMILIES, settings.entry.family)
         super().__init__(family(settings.loader(Stage.ENCODERS)))
+
+    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    async def encode_text(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
+        """Texts of calls that arrive together share a forward."""
+        return await self._encode_texts(texts)
+
+    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    async def encode_image(
+        self, pictures: list[np.ndarray]
+    ) -> list[encoders_pb2.EncodeImageResponse]:
+        """Pictures of calls that arrive together share a forward."""
+        return await self._encode_images(pictures)
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

@@ -1,4 +1,4 @@
-"""EncoderService: texts and pictures to embeddings, in small batches."""
+"""EncoderService: texts and pictures to embeddings."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from cachetools import LRUCache
-from ray import serve
 
 from kandinsky.v1 import encoders_pb2, tensor_pb2
 from kandinsky.wire import tensors
@@ -16,8 +15,6 @@ from services.rpc import Context, unary
 
 MAX_TEXTS = 256
 CACHED_TEXTS = 4096
-BATCH_SIZE = 32
-BATCH_WAIT_SECONDS = 0.002
 
 
 class EncodersFamily(Protocol):
@@ -35,7 +32,7 @@ class EncodersFamily(Protocol):
 class EncoderService:
     """The RPC methods of EncoderService for one model.
 
-    Calls that arrive together share a forward, and a text seen lately needs none.
+    A text seen lately is not encoded again. One thread owns the device.
     """
 
     def __init__(self, family: EncodersFamily) -> None:
@@ -54,7 +51,7 @@ class EncoderService:
         unseen = [text for text, encoding in found.items() if encoding is None]
         for text in unseen:
             self._family.check_text(text, f"texts[{list(request.texts).index(text)}]")
-        encodings = await asyncio.gather(*(self._encode_text(text) for text in unseen))
+        encodings = await asyncio.gather(*(self.encode_text(text) for text in unseen))
         found.update(zip(unseen, encodings, strict=True))
         self._cache.update(zip(unseen, encodings, strict=True))
         return encoders_pb2.EncodeTextResponse(
@@ -72,14 +69,20 @@ class EncoderService:
         )
         if not picture.size:
             raise invalid("pixels.shape", "has no pixels")
-        return await self._encode_image(picture)
+        return await self.encode_image(picture)
 
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def _encode_text(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
+    async def encode_text(self, text: str) -> encoders_pb2.TextEncoding:
+        """Encodes one text; a deployment may batch the calls that come together."""
+        return (await self._encode_texts([text]))[0]
+
+    async def encode_image(self, picture: np.ndarray) -> encoders_pb2.EncodeImageResponse:
+        """Encodes one picture, uint8 [H, W, 3]; a deployment may batch as above."""
+        return (await self._encode_images([picture]))[0]
+
+    async def _encode_texts(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
         return await self._on_device(self._family.encode_texts, texts)
 
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def _encode_image(
+    async def _encode_images(
         self, pictures: list[np.ndarray]
     ) -> list[encoders_pb2.EncodeImageResponse]:
         return await self._on_device(self._family.encode_images, pictures)

@@ -118,6 +118,7 @@ class Batcher:
             job = self._waiting.popleft()
             self._running.append(job)
             admitted.append(job)
+        self.counters.admitted += len(admitted)
         return admitted
 
     def _fits(self, job: Job) -> bool:

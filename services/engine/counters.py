@@ -25,6 +25,8 @@ class Counters:
     rows: int = 0
     shared_forwards: int = 0
     """Forwards with rows of two jobs or more."""
+    admitted: int = 0
+    """Jobs that entered the running batch."""
     finished: int = 0
     abandoned: int = 0
     """Jobs dropped because their caller had gone."""

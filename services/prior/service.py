@@ -39,7 +39,6 @@ class PriorService:
                 continue
             embedding = prior_pb2.SampledEmbedding(
                 image_embed=tensors.from_torch(event.value[0]),
-                generator_state=tensors.from_torch(job.generator.get_state()),
                 stats=sampling.stats_message(event.stats),
             )
             yield prior_pb2.SampleEmbeddingEvent(embedding=embedding)

@@ -1,0 +1,226 @@
+"""The stages of some models on this machine: Ray and Serve, started inside the calling process.
+
+Ray's processes die with the process that called `start`, however it ends: the raylet by the
+kernel's parent-death signal, its workers because they lose the raylet.
+"""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Replicas reserve no GPU here; they must see it all the same.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import psutil
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+
+from kandinsky.catalog.catalog import CatalogEntry, SharedStage, Stage
+
+DEPLOYMENTS: Mapping[Stage, str] = {
+    Stage.ENCODERS: "Encoders",
+    Stage.PRIOR: "Prior",
+    Stage.DECODER: "Decoder",
+}
+"""The deployment class in each stage's app."""
+
+SERVICERS = [
+    "kandinsky.v1.encoders_pb2_grpc.add_EncoderServiceServicer_to_server",
+    "kandinsky.v1.prior_pb2_grpc.add_PriorServiceServicer_to_server",
+    "kandinsky.v1.decoder_pb2_grpc.add_DecoderServiceServicer_to_server",
+]
+
+HOST = "127.0.0.1"
+OBJECT_STORE_BYTES = 80 * 2**20
+"""Ray's least is 75 MiB; nothing of ours passes through it."""
+EXIT_SECONDS = 10
+"""How long Ray's processes may take to end before they are killed."""
+
+
+class StageFailed(RuntimeError):
+    """A stage that cannot start; the message is one sentence that names it and says why."""
+
+
+class LocalCluster:
+    """Ray, Serve and the stages of some models; a context manager.
+
+    Args:
+        entries: the models. A stage that another model runs is started once, under its owner's
+            name.
+        catalog_folders: the folders, beside the built-in one, that the entries came from.
+        replicas: of each stage, 1 where not named.
+        threads: CPU threads of each replica's networks.
+        engine: limits of the stages' engines, the fields of EngineLimits.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[CatalogEntry],
+        catalog_folders: Iterable[Path] = (),
+        *,
+        replicas: Mapping[Stage, int] | None = None,
+        threads: int = 1,
+        engine: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._entries = list(entries)
+        self._catalog = [str(Path(folder).absolute()) for folder in catalog_folders]
+        self._replicas = dict(replicas or {})
+        self._threads = threads
+        self._engine = dict(engine or {})
+        self._port = 0
+        self._processes: list[psutil.Process] = []
+
+    @property
+    def stages_address(self) -> str:
+        """HOST:PORT of the gRPC proxy, from `start` on."""
+        return f"{HOST}:{self._port}"
+
+    def start(self) -> None:
+        """Starts everything and returns when every stage takes requests.
+
+        Raises:
+            StageFailed: a stage cannot load; call `stop` then too.
+        """
+        self._port = free_port()
+        before = set(_children())
+        try:
+            ray.init(
+                address="local",
+                num_cpus=1,  # as many workers are started before there is work for them
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address=HOST,
+            )
+            serve.start(
+                http_options={"host": HOST, "port": free_port()},
+                grpc_options={"port": self._port, "grpc_servicer_functions": SERVICERS},
+                logging_config={"log_level": "WARNING"},
+            )
+            _get_global_client().deploy_apps(ServeDeploySchema.model_validate(self._config()))
+            self._wait_until_running()
+        finally:
+            self._processes = [child for child in _children() if child not in before]
+
+    def stop(self) -> None:
+        """Ends everything; on return no process of it is left. May be called twice."""
+        if ray.is_initialized():
+            self._processes = list({*self._processes, *_descendants(self._processes)})
+            serve.shutdown()
+            ray.shutdown()
+        _, alive = psutil.wait_procs(self._processes, timeout=EXIT_SECONDS)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=EXIT_SECONDS)
+        self._processes = []
+
+    def __enter__(self) -> "LocalCluster":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _config(self) -> dict[str, Any]:
+        applications: dict[str, dict[str, Any]] = {}
+        for entry in self._entries:
+            for stage, home in entry.stages.items():
+                owner = home.model if isinstance(home, SharedStage) else entry.name
+                name = entry.application(stage)
+                applications[name] = self._application(name, stage, owner)
+        return {"applications": list(applications.values())}
+
+    def _application(self, name: str, stage: Stage, model: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "route_prefix": None,
+            "import_path": f"services.{stage.value}.app:build",
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
+            "args": {
+                "model": model,
+                "catalog": self._catalog,
+                "threads": self._threads,
+                "engine": self._engine,
+            },
+            "deployments": [
+                {
+                    "name": DEPLOYMENTS[stage],
+                    "num_replicas": self._replicas.get(stage, 1),
+                    # One machine runs them all: a reservation would only keep one from starting.
+                    "ray_actor_options": {"num_cpus": 0},
+                }
+            ],
+        }
+
+    def _wait_until_running(self) -> None:
+        while True:
+            applications = serve.status().applications
+            for name, application in applications.items():
+                failure = _failure(application)
+                if failure is not None:
+                    raise StageFailed(f"{name} cannot start: {failure}")
+            if all(app.status == ApplicationStatus.RUNNING for app in applications.values()):
+                return
+            time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _failure(application: Any) -> str | None:
+    """Why an application has failed, or is failing again and again; None while it is well."""
+    if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+        messages = [deployment.message for deployment in application.deployments.values()]
+        return last_error("\n".join([application.message, *messages]))
+    for deployment in application.deployments.values():
+        if "failed to start" in deployment.message:
+            return last_error(deployment.message)
+    return None
+
+
+def last_error(traceback: str) -> str:
+    """The message of the last exception in a text with tracebacks; its last line if none is.
+
+    Args:
+        traceback: such as Serve's status messages hold, with Ray's own lines around it.
+    """
+    found = re.findall(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Failed)\b: *(.+)$", traceback, re.M)
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    return str(found[-1] if found else lines[-1] if lines else "it gave no reason").strip()
+
+
+def _children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in processes:
+        try:
+            found.extend(process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+    return found

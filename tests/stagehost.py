@@ -1,0 +1,98 @@
+"""The three stage services of a model behind a plain gRPC server, addressed as Serve's proxy is.
+
+Real services, real engine, real wire format; only Ray is left out, so that a test can look at
+the engine's counters.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from kandinsky.catalog.catalog import Stage
+from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
+from kandinsky.wire.channels import OPTIONS
+from services import families
+from services.decoder.families import FAMILIES as DECODERS
+from services.decoder.service import DecoderService
+from services.encoders.families import FAMILIES as ENCODERS
+from services.encoders.service import EncoderService
+from services.engine.batcher import Batcher
+from services.prior.families import FAMILIES as PRIORS
+from services.prior.service import PriorService
+from services.settings import StageSettings
+
+
+@dataclass
+class StageHost:
+    """Where the stages listen, and their engines."""
+
+    address: str
+    prior: Batcher
+    decoder: Batcher
+
+
+class _Router:
+    """Hands each call to the application that its metadata names, as Serve's proxy does."""
+
+    def __init__(self, applications: dict[str, Any]) -> None:
+        self._applications = applications
+
+    def _application(self, context: Any) -> Any:
+        return self._applications[dict(context.invocation_metadata())["application"]]
+
+    async def EncodeText(self, request: Any, context: Any) -> Any:
+        return await self._application(context).EncodeText(request, context)
+
+    async def EncodeImage(self, request: Any, context: Any) -> Any:
+        return await self._application(context).EncodeImage(request, context)
+
+    async def EncodeLatents(self, request: Any, context: Any) -> Any:
+        return await self._application(context).EncodeLatents(request, context)
+
+    async def DecodeLatents(self, request: Any, context: Any) -> Any:
+        return await self._application(context).DecodeLatents(request, context)
+
+    async def SampleEmbedding(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for event in self._application(context).SampleEmbedding(request, context):
+            yield event
+
+    async def Decode(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for event in self._application(context).Decode(request, context):
+            yield event
+
+
+@asynccontextmanager
+async def host_stages(model: str, catalog: Path) -> AsyncIterator[StageHost]:
+    """Loads a model's stages into this process and serves them on a free port."""
+    settings = StageSettings.parse({"model": model, "catalog": [str(catalog)]})
+    entry = settings.entry
+    prior, decoder = Batcher(settings.engine, "prior"), Batcher(settings.engine, "decoder")
+
+    def family(registry: dict[str, str], stage: Stage) -> Any:
+        return families.load(registry, entry.family)(settings.loader(stage))
+
+    router = _Router(
+        {
+            entry.application(Stage.ENCODERS): EncoderService(family(ENCODERS, Stage.ENCODERS)),
+            entry.application(Stage.PRIOR): PriorService(family(PRIORS, Stage.PRIOR), prior),
+            entry.application(Stage.DECODER): DecoderService(
+                family(DECODERS, Stage.DECODER), decoder
+            ),
+        }
+    )
+    server = grpc.aio.server(options=OPTIONS)
+    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(router, server)
+    prior_pb2_grpc.add_PriorServiceServicer_to_server(router, server)
+    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(router, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield StageHost(f"127.0.0.1:{port}", prior, decoder)
+    finally:
+        await server.stop(grace=None)
+        prior.close()
+        decoder.close()

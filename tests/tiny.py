@@ -1,0 +1,150 @@
+"""Tiny Kandinsky 2.2 checkpoints with seeded random weights, in the published layout."""
+
+import string
+from pathlib import Path
+
+import torch
+from diffusers import (
+    DDPMScheduler,
+    KandinskyV22Pipeline,
+    KandinskyV22PriorPipeline,
+    PriorTransformer,
+    UnCLIPScheduler,
+    UNet2DConditionModel,
+    VQModel,
+)
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+WIDTH = 32
+POSITIONS = 16
+IMAGE_SIZE = 32
+
+
+def build(folder: Path, seed: int = 0) -> Path:
+    """Writes `folder`/prior and `folder`/decoder."""
+    torch.manual_seed(seed)
+    prior_pipeline().save_pretrained(folder / "prior")
+    decoder_pipeline().save_pretrained(folder / "decoder")
+    index = folder / "prior" / "model_index.json"
+    index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
+    return folder
+
+
+def prior_pipeline() -> KandinskyV22PriorPipeline:
+    """Text and image encoder, prior and scheduler of `WIDTH`-wide embeddings."""
+    prior = PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        embedding_dim=WIDTH,
+        num_embeddings=POSITIONS,
+        num_layers=1,
+    )
+    torch.nn.init.normal_(prior.clip_std, 1.0, 0.1)  # starts at zero, which would hide everything
+    torch.nn.init.normal_(prior.clip_mean)
+    tokenizer = letter_tokenizer()
+    return KandinskyV22PriorPipeline(
+        prior=prior,
+        image_encoder=CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=WIDTH,
+                intermediate_size=37,
+                projection_dim=WIDTH,
+                num_hidden_layers=1,
+                num_attention_heads=4,
+                image_size=IMAGE_SIZE,
+                patch_size=8,
+            )
+        ),
+        text_encoder=CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=WIDTH,
+                intermediate_size=37,
+                projection_dim=WIDTH,
+                num_hidden_layers=1,
+                num_attention_heads=4,
+                max_position_embeddings=POSITIONS,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        ),
+        tokenizer=tokenizer,
+        scheduler=UnCLIPScheduler(
+            variance_type="fixed_small_log", clip_sample_range=10.0, prediction_type="sample"
+        ),
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": IMAGE_SIZE},
+            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        ),
+    )
+
+
+def decoder_pipeline() -> KandinskyV22Pipeline:
+    """UNet, MoVQ of factor 8 and the published DDPM scheduler."""
+    return KandinskyV22Pipeline(
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=8,
+            addition_embed_type="image",
+            encoder_hid_dim=WIDTH,
+            encoder_hid_dim_type="image_proj",
+            down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+            up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=4,
+            resnet_time_scale_shift="scale_shift",
+        ),
+        scheduler=DDPMScheduler(beta_start=0.00085, beta_end=0.012, steps_offset=1),
+        movq=VQModel(
+            block_out_channels=(32, 32, 32, 64),
+            down_block_types=("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
+            up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+            latent_channels=4,
+            num_vq_embeddings=12,
+            vq_embed_dim=4,
+            norm_type="spatial",
+        ),
+    )
+
+
+def letter_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer without merges: a letter is a token."""
+    letters = string.ascii_lowercase
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{a}</w>" for a in letters)]
+    vocab = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=POSITIONS)
+
+
+CATALOG_ENTRY = """\
+name: {name}
+description: A tiny random Kandinsky 2.2.
+family: kandinsky-2-2
+dtype: {dtype}
+device: cpu
+stages:
+  encoders: {{checkpoint: {{folder: prior}}}}
+  prior: {{checkpoint: {{folder: prior}}}}
+  decoder: {{checkpoint: {{folder: decoder}}}}
+flows: [text_to_image]
+defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
+limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
+"""
+
+
+def write_catalog(folder: Path, name: str = "tiny", dtype: str = "float32") -> Path:
+    """Writes the catalog entry of the checkpoint in `folder`; returns the catalog folder."""
+    (folder / f"{name}.yaml").write_text(CATALOG_ENTRY.format(name=name, dtype=dtype))
+    return folder
