@@ -1,0 +1,71 @@
+"""The whole chain on tiny random checkpoints: client stub, gateway, wire, stages, engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from gateway.app import Gateway, GatewayConfig
+from kandinsky.v1 import generation_pb2, generation_pb2_grpc
+from kandinsky.wire.channels import OPTIONS
+from tests import tiny
+from tests.stagehost import StageHost, host_stages
+
+
+@dataclass
+class Chain:
+    """A running gateway with its stages."""
+
+    stub: generation_pb2_grpc.GenerationServiceStub
+    stages: StageHost
+    folder: Path
+
+    async def images(self, **request) -> list[generation_pb2.GeneratedImage]:
+        """What TextToImageUnary answers; pixels come as tensors."""
+        settings = {"output_format": generation_pb2.OUTPUT_FORMAT_PIXELS}
+        settings.update(request.pop("settings", {}))
+        message = generation_pb2.TextToImageRequest(
+            model="tiny", settings=generation_pb2.GenerationSettings(**settings), **request
+        )
+        return list((await self.stub.TextToImageUnary(message)).images)
+
+
+def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:
+    """int [H, W, 3], ready to be subtracted."""
+    return np.frombuffer(image.tensor.data, np.uint8).reshape(image.tensor.shape).astype(int)
+
+
+@asynccontextmanager
+async def running_chain(folder: Path, model: str = "tiny") -> AsyncIterator[Chain]:
+    async with host_stages(model, folder) as stages:
+        config = GatewayConfig(
+            listen="127.0.0.1:0", stages=stages.address, models=(model,), catalog=(folder,)
+        )
+        gateway = Gateway(config)
+        port = await gateway.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
+                yield Chain(generation_pb2_grpc.GenerationServiceStub(channel), stages, folder)
+        finally:
+            await gateway.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_catalog(tiny.build(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+async def chain(tiny_checkpoint: Path) -> AsyncIterator[Chain]:
+    async with running_chain(tiny_checkpoint) as running:
+        yield running
