@@ -4,6 +4,7 @@ Ray's processes die with the process that called `start`, however it ends: the r
 kernel's parent-death signal, its workers because they lose the raylet.
 """
 
+import logging
 import os
 import re
 import socket
@@ -92,6 +93,8 @@ class LocalCluster:
         """
         self._port = free_port()
         before = set(_children())
+        for name in ("ray", "ray.serve"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             ray.init(
                 address="local",
@@ -116,8 +119,7 @@ class LocalCluster:
         """Ends everything; on return no process of it is left. May be called twice."""
         if ray.is_initialized():
             self._processes = list({*self._processes, *_descendants(self._processes)})
-            serve.shutdown()
-            ray.shutdown()
+            ray.shutdown()  # takes Serve with it
         _, alive = psutil.wait_procs(self._processes, timeout=EXIT_SECONDS)
         for process in alive:
             process.kill()
