@@ -1,0 +1,5 @@
+"""`python -m kandinsky`: the command `kandinsky`."""
+
+from kandinsky.cli.app import main
+
+main()

@@ -1,0 +1,127 @@
+"""The `kandinsky` command: one function a subcommand."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kandinsky.catalog.catalog import Stage
+from kandinsky.cli import health, run_file
+from kandinsky.cli.address import AddressOption, resolve
+from kandinsky.cli.errors import fail, fail_with
+from kandinsky.cli.generate import text_to_image
+from kandinsky.client import DEFAULT_MODEL, Client
+from kandinsky.v1 import generation_pb2
+from kandinsky.wire.errors import KandinskyError
+
+DOWN_SECONDS = 60
+"""How long `down` waits for `up` to end."""
+
+app = typer.Typer(
+    help="Serve and use image models of the Kandinsky family.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("text-to-image")(text_to_image)
+
+Replicas = Annotated[int, typer.Option(min=1)]
+
+
+@app.command()
+def up(
+    model: Annotated[list[str] | None, typer.Option(help="A model to serve; repeat.")] = None,
+    catalog: Annotated[
+        list[Path] | None, typer.Option(help="Folder of catalog files; repeat.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
+    replicas_encoders: Replicas = 1,
+    replicas_prior: Replicas = 1,
+    replicas_decoder: Replicas = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each replica.")] = 1,
+) -> None:
+    """Serve models on this machine until Ctrl-C or `kandinsky down`."""
+    from kandinsky.cli import up as system
+    from kandinsky.cli.preflight import PreflightError
+
+    replicas = {
+        Stage.ENCODERS: replicas_encoders,
+        Stage.PRIOR: replicas_prior,
+        Stage.DECODER: replicas_decoder,
+    }
+    folders = [folder.absolute() for folder in catalog or []]
+    try:
+        system.up(system.Options(model or [DEFAULT_MODEL], folders, host, port, replicas, threads))
+    except (PreflightError, system.StartError, run_file.RunFolderError) as error:
+        raise fail(str(error)) from error
+
+
+@app.command()
+def down() -> None:
+    """End the `kandinsky up` of this user, and wait until it has ended."""
+    running = run_file.read()
+    process: Any = None if running is None else run_file.process(running)
+    if running is None or process is None:
+        typer.echo("nothing is running")
+        return
+    import psutil
+
+    try:
+        process.terminate()
+        process.wait(DOWN_SECONDS)
+    except psutil.NoSuchProcess:
+        pass  # it ended by itself just now
+    except psutil.TimeoutExpired as error:
+        raise fail(f"process {running.pid} has not ended after {DOWN_SECONDS} s") from error
+    typer.echo(f"ended {', '.join(running.models)} at {running.address}")
+
+
+@app.command()
+def status(address: AddressOption = None) -> None:
+    """Show what runs and how each model is; exit code 1 unless all serve."""
+    running = run_file.current()
+    if running is not None:
+        typer.echo(f"process {running.pid} serves at {running.address}")
+    elif address is None:
+        raise fail("nothing is running; start it with `kandinsky up`")
+    where = resolve(address)
+    try:
+        with Client(where, timeout=10) as client:
+            names = [model.name for model in client.list_models()]
+        statuses = {name: health.status(where, name) for name in names}
+    except KandinskyError as error:
+        raise fail_with(error) from error
+    except ImportError as error:
+        raise fail("health needs pip install 'kandinsky-serve[gateway]'") from error
+    for name, how in statuses.items():
+        typer.echo(f"{name} {how}")
+    if any(how != "SERVING" for how in statuses.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(address: AddressOption = None) -> None:
+    """List the models that a server has."""
+    try:
+        with Client(resolve(address), timeout=10) as client:
+            served = client.list_models()
+    except KandinskyError as error:
+        raise fail_with(error) from error
+    table = Table("model", "flows", "size", "steps", "description")
+    for model in served:
+        flows = [
+            generation_pb2.Flow.Name(flow).removeprefix("FLOW_").lower() for flow in model.flows
+        ]
+        size = f"{model.defaults.width}x{model.defaults.height}"
+        table.add_row(
+            model.name, ", ".join(flows), size, str(model.defaults.steps), model.description
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

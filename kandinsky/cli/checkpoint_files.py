@@ -1,0 +1,109 @@
+"""What lies in a checkpoint folder, as far as headers tell: is it whole, how much does it hold."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from kandinsky.catalog.catalog import CatalogEntry, FolderCheckpoint, Stage
+
+
+class CheckpointFault(RuntimeError):
+    """A checkpoint that cannot be loaded as it is; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one file holds."""
+
+    count: int
+    """Numbers in it."""
+
+
+def check(entry: CatalogEntry, stage: Stage) -> None:
+    """Checks the checkpoint folders of a stage that a model runs; hub names are the loader's.
+
+    Raises:
+        CheckpointFault: a folder, a part or a file is missing or cut short.
+    """
+    home = entry.checkpoints(stage)
+    for checkpoint in (home.checkpoint, home.inpaint_checkpoint):
+        if isinstance(checkpoint, FolderCheckpoint):
+            _check_folder(checkpoint.folder, f"model {entry.name}, {stage.value}")
+
+
+def parts(folder: Path) -> list[str]:
+    """Names of the parts of a checkpoint: what its index lists, or its subfolders."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    listed = json.loads(index.read_text(encoding="utf-8"))
+    return [
+        name
+        for name, home in listed.items()
+        if isinstance(home, list) and all(home)  # a part that was left out is [null, null]
+    ]
+
+
+def weight_files(part: Path) -> list[Path]:
+    """The files that are loaded from a part: safetensors if there are any, no other precisions."""
+    for suffix in (".safetensors", ".bin"):
+        files = [path for path in sorted(part.glob(f"*{suffix}")) if path.stem.count(".") == 0]
+        if files:
+            return files
+    return []
+
+
+def weights(file: Path) -> Weights:
+    """What a weight file holds; a `.bin`, which has no header, is taken for float32.
+
+    Raises:
+        CheckpointFault: a safetensors file is cut short, or is none.
+    """
+    if file.suffix != ".safetensors":
+        return Weights(file.stat().st_size // 4)
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            raise CheckpointFault(f"{file} is no whole safetensors file")
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError as error:
+            raise CheckpointFault(f"{file} is no safetensors file") from error
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    end = max((entry["data_offsets"][1] for entry in tensors), default=0)
+    if 8 + length + end != size:
+        raise CheckpointFault(f"{file} is cut short: {size} bytes of {8 + length + end}")
+    return Weights(sum(math.prod(entry["shape"]) for entry in tensors))
+
+
+def _check_folder(folder: Path, whose: str) -> None:
+    if not folder.is_dir():
+        raise CheckpointFault(f"{whose}: checkpoint folder {folder} does not exist")
+    try:
+        names = parts(folder)
+    except ValueError as error:
+        raise CheckpointFault(f"{folder / 'model_index.json'} is no JSON") from error
+    if not names:
+        raise CheckpointFault(f"{whose}: checkpoint folder {folder} holds no parts")
+    for name in names:
+        part = folder / name
+        if not part.is_dir():
+            raise CheckpointFault(f"{whose}: {part} is missing")
+        if (part / "config.json").is_file():  # a network; the others have no weights
+            _check_weights(part, whose)
+
+
+def _check_weights(part: Path, whose: str) -> None:
+    files = weight_files(part)
+    if not files:
+        raise CheckpointFault(f"{whose}: {part} holds no weights")
+    for index in part.glob("*.index.json"):
+        for name in set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()):
+            if not (part / name).is_file():
+                raise CheckpointFault(f"{whose}: {part / name} is missing")
+    for file in files:
+        weights(file)

@@ -1,0 +1,184 @@
+"""`kandinsky up`: the whole system on this machine, for as long as this process lives."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kandinsky.catalog.catalog import Stage
+from kandinsky.cli import health, memory, preflight, run_file
+from kandinsky.cli.errors import console
+from kandinsky.cli.preflight import PreflightError
+
+DRAIN_SECONDS = 10
+"""How long requests in flight may go on once a signal has come."""
+STOP_SECONDS = 40
+"""After this long a shutdown that hangs is cut off; the kernel then ends what is left."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StartError(RuntimeError):
+    """Something did not start, or ended by itself; the message is one sentence."""
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `up` is told."""
+
+    models: Sequence[str]
+    catalog: Sequence[Path]
+    host: str
+    port: int
+    """0 takes a free one."""
+    replicas: Mapping[Stage, int]
+    threads: int
+
+
+def up(options: Options) -> None:
+    """Checks, starts everything, and waits for a signal; then ends everything.
+
+    Raises:
+        PreflightError: a check failed; nothing was started.
+        StartError: something did not start, or ended by itself; nothing of it is left.
+        RunFolderError: the run folder cannot be used.
+    """
+    preflight.check_extras()
+    plan = preflight.plan(options.models, options.catalog)
+    psutil: Any = importlib.import_module("psutil")
+    available = memory.bytes_available(psutil.virtual_memory().available)
+    preflight.check_memory(plan, options.replicas, available)
+    port = options.port or _free_port(options.host)
+    preflight.check_port(options.host, port)
+    own = run_file.Running(
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        address=f"{options.host}:{port}",
+        models=tuple(entry.name for entry in plan.models),
+    )
+    with ExitStack() as stack:
+        _catch_signals()
+        try:
+            other = run_file.claim(own)
+            if other is not None:
+                raise PreflightError(
+                    f"kandinsky already runs at {other.address} (process {other.pid}); "
+                    "end it with `kandinsky down`"
+                )
+            stack.callback(run_file.release, own)
+            _serve(stack, options, plan, own)
+        except Stopped:
+            _say("stopping")
+        finally:
+            _ignore_signals()
+            _cut_off_after(STOP_SECONDS)
+
+
+def _serve(stack: ExitStack, options: Options, plan: preflight.Plan, own: run_file.Running) -> None:
+    _say(f"starting the stages of {', '.join(own.models)}")
+    local: Any = importlib.import_module("services.local")
+    cluster = local.LocalCluster(
+        plan.models, options.catalog, replicas=options.replicas, threads=options.threads
+    )
+    stack.callback(cluster.stop)
+    try:
+        cluster.start()
+    except local.StageFailed as error:
+        raise StartError(str(error)) from error
+    gateway = stack.enter_context(_gateway(own, cluster.stages_address, options.catalog))
+    for model in own.models:
+        if not health.wait_until_serving(own.address, model, lambda: gateway.poll() is None):
+            raise StartError(f"the gateway does not serve {model}; {_last_line(_log_file())}")
+    with suppress(OSError):  # a terminal that has gone
+        print(f"kandinsky serves {', '.join(own.models)} at {own.address}", flush=True)
+    while gateway.poll() is None:
+        time.sleep(0.5)
+    raise StartError(f"the gateway ended by itself; {_last_line(_log_file())}")
+
+
+@contextmanager
+def _gateway(
+    own: run_file.Running, stages: str, catalog: Sequence[Path]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The gateway's process; on leaving, it drains and ends."""
+    command = [sys.executable, "-m", "gateway", "--listen", own.address, "--stages", stages]
+    for model in own.models:
+        command += ["--model", model]
+    for folder in catalog:
+        command += ["--catalog", str(folder)]
+    command += ["--die-with-parent", "--drain-seconds", str(DRAIN_SECONDS)]
+    with _log_file().open("wb") as log:
+        # A session of its own: Ctrl-C in the terminal is for `up` to hear.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(DRAIN_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _catch_signals() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        _ignore_signals()
+        raise Stopped
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+def _ignore_signals() -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _cut_off_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+
+
+def _free_port(host: str) -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _log_file() -> Path:
+    return run_file.folder() / "gateway.log"
+
+
+def _last_line(log: Path) -> str:
+    """The last event of a log of JSON lines, or its last line as it is."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    try:
+        return str(json.loads(last)["event"])
+    except (ValueError, KeyError, TypeError):
+        return last.strip()
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):  # a terminal that has gone
+        console.print(sentence)
