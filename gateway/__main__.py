@@ -1,0 +1,7 @@
+"""`python -m gateway`."""
+
+import typer
+
+from gateway.app import run
+
+typer.run(run)

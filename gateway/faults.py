@@ -1,0 +1,73 @@
+"""Collects what is wrong with a request, so that its caller learns everything at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kandinsky.v1 import tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import KandinskyError, Violation, invalid_fields
+
+MOST_NAMED = 16
+"""Violations that one error names: a status travels in HTTP/2 headers, which peers cap at 8 KiB."""
+
+
+class Faults:
+    """The violations of one request, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self._violations: list[Violation] = []
+
+    def add(self, field: str, description: str) -> None:
+        """Notes what is wrong with a field."""
+        self._violations.append(Violation(field, description))
+
+    def integer(self, field: str, value: int, low: int, high: int) -> None:
+        """Notes an integer outside `low` to `high`, both allowed."""
+        if not low <= value <= high:
+            self.add(field, f"{value} is outside {low} to {high}")
+
+    def guidance(self, field: str, scale: float) -> None:
+        """Notes a guidance scale that is not finite or is outside 0 to 100."""
+        if not (math.isfinite(scale) and 0 <= scale <= 100):
+            self.add(field, f"{scale} is no guidance scale; use 0 to 100")
+
+    def side(self, field: str, pixels: int, *, multiple: int, low: int, high: int) -> None:
+        """Notes a height or width that does not fit, and names the nearest ones that do."""
+        if low <= pixels <= high and pixels % multiple == 0:
+            return
+        least, most = math.ceil(low / multiple) * multiple, high // multiple * multiple
+        below = pixels // multiple * multiple
+        nearest = sorted({min(max(near, least), most) for near in (below, below + multiple)})
+        advice = "use " + " or ".join(map(str, nearest))
+        if not low <= pixels <= high:
+            self.add(field, f"{pixels} is outside {low} to {high}; {advice}")
+        else:
+            self.add(field, f"{pixels} is not a multiple of {multiple}; {advice}")
+
+    def floats(
+        self, field: str, tensor: tensor_pb2.Tensor, shape: Sequence[int | None]
+    ) -> list[tensor_pb2.Tensor]:
+        """The rows of a floating-point tensor; none, and a note, if it is not what it must be."""
+        if 0 in tensor.shape:
+            self.add(f"{field}.shape", f"{list(tensor.shape)[:8]} holds no value")
+            return []
+        try:
+            tensors.decode(tensor, field, dtypes=tensors.FLOATS, shape=shape)
+        except KandinskyError as error:
+            self._violations.extend(error.violations)
+            return []
+        return tensors.rows(tensor)
+
+    def raise_any(self) -> None:
+        """Ends the request if anything is wrong with it.
+
+        Raises:
+            KandinskyError: INVALID_FIELD with every violation, the first ones if there are many.
+        """
+        named, more = self._violations[:MOST_NAMED], self._violations[MOST_NAMED:]
+        if more:
+            named.append(Violation("", f"and {len(more)} more"))
+        if named:
+            raise invalid_fields(named)

@@ -1,0 +1,119 @@
+"""GenerationSettings, checked against a model's limits and with its defaults applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.faults import Faults
+from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.v1 import generation_pb2 as generation
+
+_WITH_QUALITY = frozenset({generation.OUTPUT_FORMAT_JPEG, generation.OUTPUT_FORMAT_WEBP})
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """How the prior samples."""
+
+    steps: int
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an image is to come back."""
+
+    format: generation.OutputFormat
+    """Never UNSPECIFIED."""
+    quality: int | None
+    """1 to 100; None is the format's own default."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """GenerationSettings with nothing left open but the seed."""
+
+    images_per_prompt: int
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    steps: int
+    guidance_scale: float
+    prior: PriorSettings | None
+    """None where no prior runs."""
+    output: Output
+
+    @property
+    def guided(self) -> bool:
+        """Whether the decoder runs with classifier-free guidance."""
+        return self.guidance_scale > 1
+
+    @property
+    def prior_guided(self) -> bool:
+        """Whether a prior runs with classifier-free guidance."""
+        return self.prior is not None and self.prior.guidance_scale > 1
+
+
+def resolve_settings(
+    message: generation.GenerationSettings, entry: CatalogEntry, faults: Faults, *, has_prior: bool
+) -> Settings:
+    """Settings with the model's defaults applied; what is wrong goes to `faults`."""
+    has: Callable[[str], bool] = message.HasField
+    limits, defaults = entry.limits, entry.defaults
+
+    def given(name: str, default: Any) -> Any:
+        return getattr(message, name) if has(name) else default
+
+    height, width = given("height", defaults.height), given("width", defaults.width)
+    for field, pixels in (("settings.height", height), ("settings.width", width)):
+        faults.side(
+            field,
+            pixels,
+            multiple=limits.size_multiple,
+            low=limits.min_size,
+            high=limits.max_size,
+        )
+    steps = given("steps", defaults.steps)
+    faults.integer("settings.steps", steps, 1, limits.max_steps)
+    guidance = given("guidance_scale", defaults.guidance_scale)
+    faults.guidance("settings.guidance_scale", guidance)
+    prior = None
+    if has_prior:
+        prior = PriorSettings(
+            given("prior_steps", defaults.prior_steps),
+            given("prior_guidance_scale", defaults.prior_guidance_scale),
+        )
+        faults.integer("settings.prior_steps", prior.steps, 2, limits.max_steps)
+        faults.guidance("settings.prior_guidance_scale", prior.guidance_scale)
+    else:
+        for name in ("prior_steps", "prior_guidance_scale"):
+            if has(name):
+                faults.add(f"settings.{name}", "no prior runs for this request")
+    if message.scheduler:
+        faults.add("settings.scheduler", "is not open to choice; leave it empty")
+    return Settings(
+        images_per_prompt=given("images_per_prompt", 1),
+        height=height,
+        width=width,
+        steps=steps,
+        guidance_scale=guidance,
+        prior=prior,
+        output=_output(message, faults),
+    )
+
+
+def _output(message: generation.GenerationSettings, faults: Faults) -> Output:
+    format = message.output_format or generation.OUTPUT_FORMAT_PNG
+    if format not in generation.OutputFormat.values():
+        faults.add("settings.output_format", f"{format} is no known format")
+        return Output(format, None)
+    if not message.HasField("output_quality"):
+        return Output(format, None)
+    if format not in _WITH_QUALITY:
+        name = generation.OutputFormat.Name(format).removeprefix("OUTPUT_FORMAT_")
+        faults.add("settings.output_quality", f"{name} has no quality; use JPEG or WEBP")
+    faults.integer("settings.output_quality", message.output_quality, 1, 100)
+    return Output(format, message.output_quality)

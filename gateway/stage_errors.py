@@ -1,0 +1,96 @@
+"""What a failed stage call means to the caller of the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+import grpc.aio
+import structlog
+
+from kandinsky.catalog.catalog import Stage
+from kandinsky.wire.errors import (
+    KandinskyError,
+    Reason,
+    Violation,
+    carries_reason,
+    from_rpc_error,
+    invalid_fields,
+)
+
+RETRY_AFTER = 1.0
+"""Seconds after which a caller whose stage was away or full may come back."""
+
+_BROKEN = frozenset(
+    {
+        grpc.StatusCode.INTERNAL,  # a replica died
+        grpc.StatusCode.UNAVAILABLE,  # the proxy died
+        grpc.StatusCode.CANCELLED,  # someone on the way gave up; our own caller never shows here
+        grpc.StatusCode.DEADLINE_EXCEEDED,  # an attempt's own limit: no replica took the call
+    }
+)
+"""Codes that mean, without an ErrorInfo of ours, that the infrastructure broke."""
+
+log = structlog.get_logger()
+
+
+class StageBrokeError(KandinskyError):
+    """The way to a stage broke before it had answered; the same call may succeed elsewhere."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(
+            Reason.STAGE_UNAVAILABLE,
+            f"the {stage.value} stage did not answer",
+            retry_after=RETRY_AFTER,
+            metadata={"stage": stage.value},
+        )
+
+
+def deadline_exceeded() -> KandinskyError:
+    """The error for a request whose deadline has passed."""
+    return KandinskyError(Reason.DEADLINE_EXCEEDED, "the request's deadline passed")
+
+
+def domain_error(
+    stage: Stage, error: grpc.aio.AioRpcError, fields: Mapping[str, str]
+) -> KandinskyError:
+    """The error behind a failed stage call: a StageBrokeError where another try makes sense.
+
+    Args:
+        stage: the stage that was asked.
+        error: what the call raised. Details that the infrastructure wrote (stack traces, for one)
+            go to the log alone.
+        fields: paths in the public request, by the path in the stage's request that they begin.
+    """
+    if carries_reason(error):
+        return _in_public_fields(from_rpc_error(error), fields)
+    code = error.code()
+    log.warning("stage call broke", stage=stage.value, code=code.name, details=error.details())
+    if code in _BROKEN:
+        return StageBrokeError(stage)
+    if code is grpc.StatusCode.NOT_FOUND:  # Serve runs no application of that name
+        reason = Reason.STAGE_UNAVAILABLE
+    else:
+        reason = from_rpc_error(error).reason
+    return KandinskyError(
+        reason,
+        f"the {stage.value} stage could not be asked: {code.name}",
+        retry_after=None if reason is Reason.INTERNAL else RETRY_AFTER,
+        metadata={"stage": stage.value},
+    )
+
+
+def _in_public_fields(error: KandinskyError, fields: Mapping[str, str]) -> KandinskyError:
+    if not error.violations:
+        return error
+    return invalid_fields(
+        [Violation(_public(v.field, fields), v.description) for v in error.violations]
+    )
+
+
+def _public(field: str, fields: Mapping[str, str]) -> str:
+    for start in sorted(fields, key=len, reverse=True):
+        rest = field.removeprefix(start)
+        if field.startswith(start) and rest[:1] in ("", ".", "["):
+            return fields[start] + rest
+    return field

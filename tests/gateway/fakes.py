@@ -1,0 +1,164 @@
+"""Stages that record what they are asked and answer small well-formed tensors."""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+import numpy as np
+from grpc_status import rpc_status
+
+from kandinsky.v1 import (
+    decoder_pb2,
+    decoder_pb2_grpc,
+    encoders_pb2,
+    encoders_pb2_grpc,
+    prior_pb2,
+    prior_pb2_grpc,
+    sampling_pb2,
+)
+from kandinsky.wire import tensors
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import KandinskyError, invalid, to_status
+
+
+@dataclass
+class StageCall:
+    """One call as it arrived."""
+
+    method: str
+    request: object
+    metadata: dict[str, str]
+
+
+@dataclass
+class Hold:
+    """A method that does not answer: tells when it was asked and when its call was cancelled."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FakeStages(
+    encoders_pb2_grpc.EncoderServiceServicer,
+    prior_pb2_grpc.PriorServiceServicer,
+    decoder_pb2_grpc.DecoderServiceServicer,
+):
+    """All three stages behind one port, as behind Serve's proxy.
+
+    Every tensor that it makes has bytes of its own, by which `name` tells where it came from.
+    """
+
+    def __init__(self):
+        self.calls: list[StageCall] = []
+        self.failures: dict[str, deque[KandinskyError | grpc.StatusCode]] = defaultdict(deque)
+        self.breaks_midway: dict[str, int] = {}
+        self.holds: dict[str, Hold] = {}
+        self.reader = "prior"
+        self._names: dict[bytes, str] = {}
+        self._numbers = itertools.count(1)
+        self._server = grpc.aio.server(options=OPTIONS)
+        encoders_pb2_grpc.add_EncoderServiceServicer_to_server(self, self._server)
+        prior_pb2_grpc.add_PriorServiceServicer_to_server(self, self._server)
+        decoder_pb2_grpc.add_DecoderServiceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    async def __aenter__(self):
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.stop()
+
+    async def stop(self):
+        """Goes away, as a proxy does that is killed."""
+        await self._server.stop(None)
+
+    def name(self, conditioning, part):
+        """Where a part of a conditioning came from; None where it is absent."""
+        if not conditioning.HasField(part):
+            return None
+        return self._names[getattr(conditioning, part).data]
+
+    def named(self, name, shape=(4,)):
+        """A tensor that `name` knows."""
+        tensor = tensors.encode(np.full(shape, next(self._numbers), np.float32))
+        self._names[tensor.data] = name
+        return tensor
+
+    async def EncodeText(self, request, context):
+        if not request.texts:  # the health probe
+            await _refuse(context, invalid("texts", "is empty"))
+        await self._arrive("EncodeText", request, context)
+        response = encoders_pb2.EncodeTextResponse(zero_image_embed=self.named("zero"))
+        for text in request.texts:
+            encoding = response.encodings.add()
+            getattr(encoding, self.reader).text_embed.CopyFrom(self.named(f"text {text!r}"))
+        return response
+
+    async def SampleEmbedding(self, request, context):
+        if not request.HasField("sampling"):
+            await _refuse(context, invalid("sampling", "is missing"))
+        await self._arrive("SampleEmbedding", request, context)
+        yield prior_pb2.SampleEmbeddingEvent(queued=sampling_pb2.Queued(position=0))
+        yield prior_pb2.SampleEmbeddingEvent(
+            progress=sampling_pb2.Progress(phase="prior", step=1, steps=request.sampling.steps)
+        )
+        await self._break_midway("SampleEmbedding", context)
+        text = self.name(request.conditioning, "text_embed")
+        yield prior_pb2.SampleEmbeddingEvent(
+            embedding=prior_pb2.SampledEmbedding(
+                image_embed=self.named(f"image of {text}"),
+                stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
+            )
+        )
+
+    async def Decode(self, request, context):
+        if not request.HasField("sampling"):
+            await _refuse(context, invalid("sampling", "is missing"))
+        await self._arrive("Decode", request, context)
+        yield decoder_pb2.DecodeEvent(
+            progress=sampling_pb2.Progress(phase="denoise", step=1, steps=request.sampling.steps)
+        )
+        yield decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(step=1))
+        await self._break_midway("Decode", context)
+        shape = (request.canvas.height, request.canvas.width, 3)
+        dtype = np.uint8
+        if request.output == decoder_pb2.DECODE_OUTPUT_FLOAT_PIXELS:
+            dtype = np.float32
+        elif request.output == decoder_pb2.DECODE_OUTPUT_LATENTS:
+            shape, dtype = (4, 8, 8), np.float32
+        pixels = np.full(shape, request.sampling.seed % 251, dtype)
+        yield decoder_pb2.DecodeEvent(
+            image=decoder_pb2.DecodedImage(
+                tensor=tensors.encode(pixels),
+                stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
+            )
+        )
+
+    async def _arrive(self, method, request, context):
+        self.calls.append(StageCall(method, request, dict(context.invocation_metadata())))
+        if self.failures[method]:
+            failure = self.failures[method].popleft()
+            if isinstance(failure, KandinskyError):
+                await _refuse(context, failure)
+            await context.abort(failure, "Traceback: the actor died unexpectedly")
+        if hold := self.holds.get(method):
+            hold.asked.set()
+            try:
+                await hold.released.wait()
+            except asyncio.CancelledError:
+                hold.cancelled.set()
+                raise
+
+    async def _break_midway(self, method, context):
+        if self.breaks_midway.get(method, 0):
+            self.breaks_midway[method] -= 1
+            await context.abort(grpc.StatusCode.INTERNAL, "The actor died unexpectedly")
+
+
+async def _refuse(context, error):
+    await context.abort_with_status(rpc_status.to_status(to_status(error)))

@@ -1,0 +1,169 @@
+"""What surrounds every RPC: ids, bounds, health, reflection, drain, the process itself."""
+
+import asyncio
+import json
+import socket
+import sys
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gateway.pictures import Pictures
+from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
+from kandinsky.wire.errors import Reason
+from tests.gateway.errors import failure
+from tests.gateway.fakes import Hold
+
+REQUEST = generation.TextToImageRequest(model="tiny", prompts=["a"])
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def initial_metadata(call):
+    return dict(await call.initial_metadata())
+
+
+async def until(channel, service, status):
+    watch = health_pb2_grpc.HealthStub(channel).Watch(
+        health_pb2.HealthCheckRequest(service=service)
+    )
+    async for response in watch:
+        if response.status == status:
+            watch.cancel()
+            return
+
+
+async def test_request_id_goes_to_every_stage_and_back(api, stages):
+    call = api.TextToImage(REQUEST, metadata=(("x-request-id", "order 66"),))
+    async for _ in call:
+        pass
+    assert (await initial_metadata(call))["x-request-id"] == "order 66"
+    assert {c.metadata["x-request-id"] for c in stages.calls} == {"order 66"}
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129])
+async def test_a_bad_request_id_is_replaced(api, given):
+    call = api.ListModels(generation.ListModelsRequest(), metadata=(("x-request-id", given),))
+    made = (await initial_metadata(call))["x-request-id"]
+    assert len(made) == 32
+    await call
+
+
+async def test_request_id_comes_with_an_error(api):
+    call = api.TextToImageUnary(generation.TextToImageRequest(), metadata=(("x-request-id", "7"),))
+    await failure(call)
+    assert (await initial_metadata(call))["x-request-id"] == "7"
+
+
+async def test_a_fault_of_ours_tells_nothing_but_its_id(api, monkeypatch):
+    async def fail(*_):
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(Pictures, "finish", fail)
+    error = await failure(api.TextToImage(REQUEST, metadata=(("x-request-id", "7"),)))
+    assert (error.reason, error.metadata) == (Reason.INTERNAL, {"request_id": "7"})
+    assert "secret" not in error.message
+
+
+async def test_list_models(api):
+    response = await api.ListModels(generation.ListModelsRequest())
+    assert [model.name for model in response.models] == ["flowless", "priorless", "tiny"]
+    tiny, priorless = response.models[2], response.models[1]
+    assert list(tiny.flows) == [generation.FLOW_TEXT_TO_IMAGE]
+    assert (tiny.defaults.prior_steps, tiny.defaults.prior_guidance_scale) == (5, 2.0)
+    assert (priorless.defaults.prior_steps, priorless.defaults.prior_guidance_scale) == (0, 0)
+    assert (tiny.limits.size_multiple, tiny.limits.max_images) == (64, 8)
+
+
+async def test_one_request_too_many(gateway_at, stages):
+    hold = stages.holds["EncodeText"] = Hold()
+    async with gateway_at(max_requests=1) as (_, channel):
+        api = GenerationServiceStub(channel)
+        call = api.TextToImageUnary(REQUEST)
+        await hold.asked.wait()
+        error = await failure(api.TextToImage(REQUEST))
+        assert error.reason is Reason.OVERLOADED
+        assert error.retry_after > 0
+        hold.released.set()
+        assert len((await call).images) == 1
+        del stages.holds["EncodeText"]
+        assert len((await api.TextToImageUnary(REQUEST)).images) == 1
+
+
+async def test_health(gateway_at, stages):
+    async with gateway_at(probe_seconds=0.1) as (_, channel):
+        await until(channel, "", SERVING)
+        await until(channel, "kandinsky.v1.GenerationService", SERVING)
+        await until(channel, "tiny", SERVING)
+        await until(channel, "priorless", SERVING)
+        assert stages.calls == []
+        await stages.stop()
+        await until(channel, "tiny", NOT_SERVING)
+        await until(channel, "", SERVING)
+
+
+async def test_reflection(channel):
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    call = stub.ServerReflectionInfo(
+        iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    )
+    answer = await call.read()
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"kandinsky.v1.GenerationService", "grpc.health.v1.Health"} <= names
+
+
+async def test_drain(gateway_at, stages):
+    hold = stages.holds["Decode"] = Hold()
+    async with gateway_at(drain_seconds=60) as (gateway, channel):
+        api = GenerationServiceStub(channel)
+        call = api.TextToImageUnary(REQUEST)
+        await hold.asked.wait()
+        stopping = asyncio.create_task(gateway.stop())
+        await until(channel, "", NOT_SERVING)
+        await until(channel, "tiny", NOT_SERVING)
+        error = await failure(api.TextToImage(REQUEST))
+        assert error.reason is Reason.DRAINING
+        assert error.retry_after > 0
+        hold.released.set()
+        assert len((await call).images) == 1
+        await stopping
+
+
+async def start(*arguments):
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_process_logs_json_and_drains_on_sigterm(stages):
+    process = await start("--listen", "127.0.0.1:0", "--stages", stages.address)
+    lines = [await process.stderr.readline()]
+    listening = json.loads(lines[0])
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{listening['port']}") as channel:
+        api = GenerationServiceStub(channel)
+        await failure(api.TextToImageUnary(REQUEST, metadata=(("x-request-id", "7"),)))
+        process.terminate()
+        _, rest = await process.communicate()
+    assert process.returncode == 0
+    entries = [json.loads(line) for line in rest.splitlines()]
+    assert any(
+        (e["event"], e.get("request_id"), e.get("outcome")) == ("request", "7", "MODEL_NOT_FOUND")
+        for e in entries
+    )
+
+
+@pytest.mark.parametrize("case", ["taken port", "unknown model", "bad address"])
+async def test_process_says_in_one_sentence_why_it_cannot_start(case):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = {
+            "taken port": ["--listen", f"127.0.0.1:{taken.getsockname()[1]}"],
+            "unknown model": ["--listen", "127.0.0.1:0", "--model", "nonesuch"],
+            "bad address": ["--listen", "nowhere"],
+        }
+        process = await start(*arguments[case])
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert len(said.splitlines()) == 1

@@ -1,0 +1,130 @@
+"""What stages say, or fail to say, and what the caller hears of it."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
+from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from tests.gateway.errors import failure
+from tests.gateway.fakes import Hold
+
+REQUEST = generation.TextToImageRequest(
+    model="tiny", prompts=["a", "b"], negative_prompts=["", "x"], settings={"seed": 5}
+)
+
+TRANSLATED = [
+    ("EncodeText", "texts[0]", "prompts[0]"),
+    ("EncodeText", "texts[2]", "negative_prompts[1]"),
+    ("SampleEmbedding", "sampling.steps", "settings.prior_steps"),
+    ("SampleEmbedding", "latents.shape", "prior_latents.shape"),
+    ("Decode", "canvas.noise.latents.shape", "latents.shape"),
+    ("Decode", "canvas.height", "settings.height"),
+    ("Decode", "conditioning.image_embed", "image_embeds"),
+    ("Decode", "canvas.heights", "canvas.heights"),
+]
+
+
+@pytest.mark.parametrize(("method", "field", "public"), TRANSLATED)
+async def test_violations_name_the_public_field(api, stages, method, field, public):
+    stages.failures[method].append(invalid(field, "does not fit"))
+    error = await failure(api.TextToImage(REQUEST))
+    assert error.reason is Reason.INVALID_FIELD
+    assert [(v.field, v.description) for v in error.violations] == [(public, "does not fit")]
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+async def test_what_a_stage_says_passes(api, stages, method):
+    stages.failures[method].append(KandinskyError(Reason.OVERLOADED, "full", retry_after=2.5))
+    error = await failure(api.TextToImageUnary(REQUEST))
+    assert (error.reason, error.message, error.retry_after) == (Reason.OVERLOADED, "full", 2.5)
+    assert sum(call.method == method for call in stages.calls) <= 3
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE])
+async def test_broken_infrastructure_is_asked_again(api, stages, method, code):
+    stages.failures[method].extend([code, code])
+    undisturbed = (await api.TextToImageUnary(REQUEST)).images
+    assert not stages.failures[method]
+    assert [(image.index, image.seed) for image in undisturbed] == [(0, 5), (1, 6)]
+
+
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+async def test_a_stream_that_breaks_midway_is_started_again(api, stages, method):
+    stages.breaks_midway[method] = 1
+    assert len((await api.TextToImageUnary(REQUEST)).images) == 2
+    asked = [call.request for call in stages.calls if call.method == method]
+    assert any(asked.count(request) == 2 for request in asked)
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+async def test_a_stage_that_stays_broken(gateway_at, stages, method):
+    stages.failures[method].extend([grpc.StatusCode.INTERNAL] * 3)
+    request = generation.TextToImageRequest(model="tiny", prompts=["a"])
+    async with gateway_at() as (_, channel):
+        error = await failure(GenerationServiceStub(channel).TextToImage(request))
+    assert error.reason is Reason.STAGE_UNAVAILABLE
+    assert error.retry_after is not None
+    assert error.metadata["stage"] in ("encoders", "prior", "decoder")
+    assert "Traceback" not in error.message
+    assert sum(call.method == method for call in stages.calls) == 3
+
+
+async def test_an_application_that_serve_does_not_know(api, stages):
+    stages.failures["SampleEmbedding"].append(grpc.StatusCode.NOT_FOUND)
+    error = await failure(api.TextToImage(REQUEST))
+    assert (error.reason, error.metadata["stage"]) == (Reason.STAGE_UNAVAILABLE, "prior")
+
+
+async def test_a_stage_without_a_replica(gateway_at, stages):
+    stages.holds["Decode"] = Hold()
+    async with gateway_at(attempt_seconds=0.1) as (_, channel):
+        error = await failure(GenerationServiceStub(channel).TextToImage(REQUEST))
+    assert (error.reason, error.metadata["stage"]) == (Reason.STAGE_UNAVAILABLE, "decoder")
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+async def test_cancel_reaches_the_stage(api, stages, method):
+    hold = stages.holds[method] = Hold()
+    call = api.TextToImage(REQUEST)
+    reading = asyncio.create_task(failure(call))
+    await hold.asked.wait()
+    reading.cancel()
+    call.cancel()
+    await hold.cancelled.wait()
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+@pytest.mark.parametrize("form", ["TextToImage", "TextToImageUnary"])
+async def test_deadline_reaches_the_stage(api, stages, method, form):
+    hold = stages.holds[method] = Hold()
+    call = getattr(api, form)(REQUEST, timeout=0.5)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        if form == "TextToImageUnary":
+            await call
+        async for _ in call:
+            pass
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await hold.cancelled.wait()
+    for stage_call in stages.calls:
+        assert 0 < int(stage_call.metadata["x-time-remaining-ms"]) <= 500
+
+
+async def test_no_deadline_is_not_told(api, stages):
+    await api.TextToImageUnary(REQUEST)
+    assert all("x-time-remaining-ms" not in call.metadata for call in stages.calls)
+
+
+async def test_one_failing_image_ends_the_others(gateway_at, stages):
+    hold = stages.holds["Decode"] = Hold()
+    async with gateway_at() as (_, channel):
+        reading = asyncio.create_task(failure(GenerationServiceStub(channel).TextToImage(REQUEST)))
+        await hold.asked.wait()
+        stages.failures["Decode"].append(invalid("sampling", "late"))
+        error = await reading
+        assert error.reason is Reason.INVALID_FIELD
+        await hold.cancelled.wait()
