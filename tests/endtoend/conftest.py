@@ -1,0 +1,66 @@
+"""One Ray cluster for the session: the three stages of `shapes` behind Serve's proxy, a gateway
+process of its own, and a client."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.client import Client
+
+START_SECONDS = 120
+
+
+@dataclass
+class System:
+    """Where the running system listens."""
+
+    gateway: str
+    stages: str
+
+
+@pytest.fixture(scope="session")
+def system() -> Iterator[System]:
+    from services.local import LocalCluster, free_port
+
+    with LocalCluster([Catalog.load()["shapes"]]) as cluster:
+        address = f"127.0.0.1:{free_port()}"
+        gateway = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gateway", "--die-with-parent"),
+                *("--listen", address, "--stages", cluster.stages_address, "--model", "shapes"),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until_serving(address, "shapes")
+            yield System(address, cluster.stages_address)
+        finally:
+            gateway.terminate()
+            gateway.wait(60)
+
+
+@pytest.fixture(scope="session")
+def client(system: System) -> Iterator[Client]:
+    with Client(system.gateway, timeout=120) as connected:
+        yield connected
+
+
+def wait_until_serving(address: str, model: str) -> None:
+    """Follows the health service's own stream of changes."""
+    deadline = time.monotonic() + START_SECONDS
+    with grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(START_SECONDS)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service=model), timeout=deadline - time.monotonic()
+        )
+        for change in watch:
+            if change.status == health_pb2.HealthCheckResponse.SERVING:
+                watch.cancel()
+                return

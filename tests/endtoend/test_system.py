@@ -1,0 +1,207 @@
+"""The whole system as its users meet it: Serve's proxy, three stages, gateway, client."""
+
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from kandinsky import KandinskyError
+from kandinsky.catalog.catalog import Catalog, Stage
+from kandinsky.client import Client
+from kandinsky.v1 import (
+    decoder_pb2,
+    decoder_pb2_grpc,
+    encoders_pb2,
+    encoders_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    prior_pb2,
+    prior_pb2_grpc,
+    tensor_pb2,
+)
+from kandinsky.wire import tensors
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import Reason, from_rpc_error
+from tests.endtoend.conftest import System
+
+PROMPT = "a red circle on a blue background"
+
+
+def request(**changes: object) -> generation_pb2.TextToImageRequest:
+    """A good request with some fields replaced."""
+    fields = {"model": "shapes", "prompts": [PROMPT]}
+    settings = {"seed": 1, "steps": 4, "prior_steps": 4}
+    for name, value in changes.items():
+        (settings if name in settings_fields() else fields)[name] = value
+    return generation_pb2.TextToImageRequest(
+        settings=generation_pb2.GenerationSettings(**settings), **fields
+    )
+
+
+def settings_fields() -> set[str]:
+    return set(generation_pb2.GenerationSettings.DESCRIPTOR.fields_by_name)
+
+
+LYING = tensor_pb2.Tensor(dtype=tensor_pb2.D_TYPE_FLOAT32, shape=[1, 4, 16, 16], data=b"\0" * 12)
+
+BAD = {
+    "empty prompt": ({"prompts": [""]}, "prompts[0]"),
+    "second prompt empty": ({"prompts": [PROMPT, " "]}, "prompts[1]"),
+    "over the token limit": ({"prompts": [PROMPT, "a " * 60]}, "prompts[1]"),
+    "negative over the token limit": ({"negative_prompts": ["a " * 60]}, "negative_prompts[0]"),
+    "height 0": ({"height": 0}, "settings.height"),
+    "height 7": ({"height": 7}, "settings.height"),
+    "width 520": ({"width": 520}, "settings.width"),
+    "width 10**9": ({"width": 10**9}, "settings.width"),
+    "NaN guidance": ({"guidance_scale": float("nan")}, "settings.guidance_scale"),
+    "NaN prior guidance": (
+        {"prior_guidance_scale": float("nan")},
+        "settings.prior_guidance_scale",
+    ),
+    "-1 steps": ({"steps": -1}, "settings.steps"),
+    "one prior step": ({"prior_steps": 1}, "settings.prior_steps"),
+    "10**6 images": ({"images_per_prompt": 10**6}, "settings.images_per_prompt"),
+    "unknown format": ({"output_format": 77}, "settings.output_format"),
+    "lying tensor": ({"latents": LYING}, "latents.data"),
+}
+
+
+@pytest.fixture(scope="module")
+def stub(system: System):
+    with grpc.insecure_channel(system.gateway, options=OPTIONS) as channel:
+        yield generation_pb2_grpc.GenerationServiceStub(channel)
+
+
+@pytest.mark.parametrize(("changes", "field"), BAD.values(), ids=BAD.keys())
+def test_bad_input_names_its_field_and_the_next_request_is_served(stub, changes, field) -> None:
+    with pytest.raises(grpc.RpcError) as refusal:
+        stub.TextToImageUnary(request(**changes))
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    error = from_rpc_error(refusal.value)
+    assert error.reason is Reason.INVALID_FIELD
+    assert [violation.field for violation in error.violations] == [field]
+    assert "Traceback" not in refusal.value.details()
+    assert len(stub.TextToImageUnary(request()).images) == 1
+
+
+def test_an_unknown_model_is_not_found(client: Client) -> None:
+    with pytest.raises(KandinskyError) as error:
+        client.text_to_image(PROMPT, model="nonsense")
+    assert error.value.reason is Reason.MODEL_NOT_FOUND
+    assert "shapes" in error.value.metadata["served"]
+
+
+def test_a_picture_is_the_same_alone_and_in_company(client: Client) -> None:
+    [alone] = client.text_to_image(PROMPT, model="shapes", seed=3)
+    company = client.text_to_image([PROMPT] * 6, model="shapes", seed=1)
+    assert company[2].seed == 3
+    assert company[2].stats["decoder"].shared_forwards > 0
+    difference = np.abs(np.asarray(alone.image, int) - np.asarray(company[2].image, int))
+    assert difference.max() <= 1
+    other = np.abs(np.asarray(alone.image, int) - np.asarray(company[3].image, int))
+    assert other.mean() >= 5
+
+
+def test_progress_names_every_phase(client: Client) -> None:
+    phases = []
+    client.text_to_image(
+        PROMPT, model="shapes", seed=1, on_progress=lambda progress: phases.append(progress.phase)
+    )
+    assert list(dict.fromkeys(phases)) == ["prior", "denoise", "decode"]
+
+
+def test_a_deadline_ends_the_work(client: Client) -> None:
+    with pytest.raises(KandinskyError) as error:
+        client.text_to_image([PROMPT] * 8, model="shapes", steps=250, timeout=0.5)
+    assert error.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_a_cancelled_request_frees_its_rows(client: Client) -> None:
+    stream = client.stream_text_to_image([PROMPT] * 4, model="shapes", steps=250, seed=1)
+    for event in stream:
+        if getattr(event, "phase", "") == "denoise":
+            break
+    stream.close()
+    [after] = client.text_to_image(PROMPT, model="shapes", seed=3, steps=50)
+    stats = after.stats["decoder"]
+    assert stats.last_shared_forward < stats.forwards - 1
+
+
+def test_two_clients_share_forwards(system: System) -> None:
+    stats = []
+
+    def ask(steps: int, guidance: float) -> None:
+        with Client(system.gateway) as own:
+            [image] = own.text_to_image(
+                PROMPT, model="shapes", seed=1, steps=steps, guidance_scale=guidance
+            )
+            stats.append(image.stats["decoder"])
+
+    threads = [threading.Thread(target=ask, args=args) for args in ((100, 4.0), (120, 1.0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stats) == 2
+    assert all(one.shared_forwards > 0 for one in stats)
+
+
+def test_stages_are_useful_alone(system: System) -> None:
+    """Encode once, sample once, decode as often as one likes; each stage by its own RPC."""
+    entry = Catalog.load()["shapes"]
+
+    def to(stage: Stage):
+        return [("application", entry.application(stage))]
+
+    with grpc.insecure_channel(system.stages, options=OPTIONS) as channel:
+        encoders = encoders_pb2_grpc.EncoderServiceStub(channel)
+        texts = encoders.EncodeText(
+            encoders_pb2.EncodeTextRequest(texts=[PROMPT, ""]), metadata=to(Stage.ENCODERS)
+        )
+        job = prior_pb2.SampleEmbeddingRequest()
+        job.sampling.steps, job.sampling.seed = 10, 0
+        for side, encoding in zip(("", "negative_"), texts.encodings, strict=True):
+            for part in ("text_embed", "text_states", "text_mask"):
+                getattr(job.conditioning, side + part).CopyFrom(getattr(encoding.prior, part))
+        prior = prior_pb2_grpc.PriorServiceStub(channel)
+        *_, sampled = prior.SampleEmbedding(job, metadata=to(Stage.PRIOR))
+        decode = decoder_pb2.DecodeRequest()
+        decode.conditioning.image_embed.CopyFrom(sampled.embedding.image_embed)
+        decode.conditioning.negative_image_embed.CopyFrom(texts.zero_image_embed)
+        decode.sampling.steps = 10
+        decode.canvas.height = decode.canvas.width = 128
+        decode.canvas.noise.SetInParent()
+        decoder = decoder_pb2_grpc.DecoderServiceStub(channel)
+        pictures = []
+        for seed in (1, 2):
+            decode.sampling.seed = seed
+            *_, last = decoder.Decode(decode, metadata=to(Stage.DECODER))
+            pictures.append(tensors.decode(last.image.tensor, "image"))
+        latents = decoder.EncodeLatents(
+            decoder_pb2.EncodeLatentsRequest(pixels=tensors.encode(pictures[0])),
+            metadata=to(Stage.DECODER),
+        ).latents
+        again = decoder.DecodeLatents(
+            decoder_pb2.DecodeLatentsRequest(latents=latents), metadata=to(Stage.DECODER)
+        ).pixels
+    assert pictures[0].shape == (128, 128, 3)
+    assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).mean() > 5
+    round_trip = tensors.decode(again, "pixels").astype(int)
+    assert np.abs(round_trip - pictures[0].astype(int)).mean() < 10
+
+
+def test_a_stage_error_reaches_its_caller_whole_through_serve(system: System) -> None:
+    entry = Catalog.load()["shapes"]
+    with grpc.insecure_channel(system.stages) as channel:
+        decoder = decoder_pb2_grpc.DecoderServiceStub(channel)
+        metadata = [("application", entry.application(Stage.DECODER))]
+        with pytest.raises(grpc.RpcError) as stream:
+            list(decoder.Decode(decoder_pb2.DecodeRequest(), metadata=metadata))
+        with pytest.raises(grpc.RpcError) as unary:
+            decoder.DecodeLatents(decoder_pb2.DecodeLatentsRequest(), metadata=metadata)
+    for raised in (stream.value, unary.value):
+        error = from_rpc_error(raised)
+        assert error.reason is Reason.INVALID_FIELD
+        assert error.violations
+        assert "Traceback" not in raised.details()
