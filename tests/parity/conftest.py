@@ -8,12 +8,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import torch
 
 from gateway.app import Gateway, GatewayConfig
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
-from tests import tiny
 from tests.stagehost import StageHost, host_stages
 
 
@@ -53,16 +51,6 @@ async def running_chain(folder: Path, model: str = "tiny") -> AsyncIterator[Chai
                 yield Chain(generation_pb2_grpc.GenerationServiceStub(channel), stages, folder)
         finally:
             await gateway.stop()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_catalog(tiny.build(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture

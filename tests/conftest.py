@@ -1,0 +1,16 @@
+"""Fixtures that several kinds of test share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random Kandinsky 2.2 and the catalog file of model `tiny`."""
+    import torch
+
+    from tests import tiny
+
+    torch.set_num_threads(1)
+    return tiny.write_catalog(tiny.build(tmp_path_factory.mktemp("tiny")))

@@ -1,0 +1,69 @@
+"""The stages of the tiny model, by their own stubs."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from kandinsky.catalog.catalog import Stage
+from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import KandinskyError, from_rpc_error
+from tests.stagehost import StageHost, host_stages
+
+
+@dataclass
+class StageStubs:
+    """Calls each stage of `tiny` and gives what it answers, or raises what it said."""
+
+    channel: grpc.aio.Channel
+    host: StageHost
+
+    async def encoders(self, rpc: str, request: Any) -> Any:
+        return await self._ask(encoders_pb2_grpc.EncoderServiceStub, Stage.ENCODERS, rpc, request)
+
+    async def decoder(self, rpc: str, request: Any) -> Any:
+        return await self._ask(decoder_pb2_grpc.DecoderServiceStub, Stage.DECODER, rpc, request)
+
+    async def sample_embedding(self, request: Any, **metadata: str) -> list[Any]:
+        stub = prior_pb2_grpc.PriorServiceStub(self.channel)
+        return await _events(stub.SampleEmbedding(request, metadata=_to(Stage.PRIOR, metadata)))
+
+    async def decode(self, request: Any, **metadata: str) -> list[Any]:
+        stub = decoder_pb2_grpc.DecoderServiceStub(self.channel)
+        return await _events(stub.Decode(request, metadata=_to(Stage.DECODER, metadata)))
+
+    async def _ask(self, stub: Any, stage: Stage, rpc: str, request: Any) -> Any:
+        try:
+            return await getattr(stub(self.channel), rpc)(request, metadata=_to(stage, {}))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+
+@pytest.fixture
+async def stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
+    async with (
+        host_stages("tiny", tiny_checkpoint) as host,
+        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
+    ):
+        yield StageStubs(channel, host)
+
+
+def fields(error: KandinskyError) -> list[str]:
+    """The paths that an error's violations name."""
+    return [violation.field for violation in error.violations]
+
+
+def _to(stage: Stage, metadata: dict[str, str]) -> list[tuple[str, str]]:
+    others = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+    return [("application", f"tiny-{stage.value}"), *others]
+
+
+async def _events(call: Any) -> list[Any]:
+    try:
+        return [event async for event in call]
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error
