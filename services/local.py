@@ -7,9 +7,12 @@ kernel's parent-death signal, its workers because they lose the raylet.
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,15 +99,16 @@ class LocalCluster:
         for name in ("ray", "ray.serve"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
-            ray.init(
-                address="local",
-                num_cpus=1,  # as many workers are started before there is work for them
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _node_ip_address=HOST,
-            )
+            with _own_signal_handlers():
+                ray.init(
+                    address="local",
+                    num_cpus=1,  # as many workers are started before there is work for them
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    _node_ip_address=HOST,
+                )
             serve.start(
                 http_options={"host": HOST, "port": free_port()},
                 grpc_options={"port": self._port, "grpc_servicer_functions": SERVICERS},
@@ -154,7 +158,7 @@ class LocalCluster:
     def _application(self, name: str, stage: Stage, model: str) -> dict[str, Any]:
         return {
             "name": name,
-            "route_prefix": None,
+            "route_prefix": f"/{name}",  # without one the proxy does not know the application
             "import_path": f"services.{stage.value}.app:build",
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
             "args": {
@@ -183,6 +187,20 @@ class LocalCluster:
             if all(app.status == ApplicationStatus.RUNNING for app in applications.values()):
                 return
             time.sleep(0.2)
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Puts the process's signal handlers back where Ray has set its own, which print a stack."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def free_port() -> int:
