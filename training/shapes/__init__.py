@@ -1,0 +1,1 @@
+"""How the embedded `shapes` checkpoint was made: data set, networks, evaluation."""

@@ -1,0 +1,80 @@
+"""`python -m training.shapes`: trains every part and writes the checkpoint."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+# Side by side in pairs: two one-threaded processes beat one with two threads.
+PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint",))
+Work = Annotated[Path, typer.Option(help="Where stages keep what they made.")]
+Scale = Annotated[float, typer.Option(help="Share of the full number of steps.")]
+DEFAULT_WORK = Path("out/training/shapes")
+
+
+@app.command()
+def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0) -> None:
+    """Trains one part; does nothing where it is done already."""
+    import torch
+
+    torch.set_num_threads(1)
+    done = work / f"{name}.done"
+    if done.exists():
+        return
+    if name == "clip":
+        from training.shapes.clip import train_clip as run
+    elif name == "movq":
+        from training.shapes.movq import train_movq as run
+    elif name == "prior":
+        from training.shapes.prior import train_prior as run
+    elif name == "unet":
+        from training.shapes.unet import train_unet as run
+    elif name == "inpaint":
+        from training.shapes.unet import train_inpaint as run
+    else:
+        raise typer.BadParameter(name)
+    began, cpu = time.time(), time.process_time()
+    run(work, scale)
+    line = f"{name} {time.time() - began:.0f} s wall, {time.process_time() - cpu:.0f} s CPU"
+    done.write_text(line + "\n")
+    print(line, flush=True)
+
+
+@app.command()
+def train(work: Work = DEFAULT_WORK, out: Path = Path("checkpoints/shapes"), scale: Scale = 1.0):
+    """Every stage in turn, pairs side by side, then the checkpoint in `out`."""
+    from training.shapes.data import prepare
+    from training.shapes.layout import export
+
+    work.mkdir(parents=True, exist_ok=True)
+    prepare(work)
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for pair in PAIRS:
+        command = [sys.executable, "-m", "training.shapes", "stage"]
+        options = ["--work", str(work), "--scale", str(scale)]
+        running = [subprocess.Popen([*command, n, *options], env=settings) for n in pair]
+        if any([p.wait() for p in running]):
+            raise typer.Exit(1)
+    export(work, out)
+
+
+@app.command()
+def evaluate(
+    out: Path = Path("checkpoints/shapes"),
+    count: int = 500,
+    report: Path = Path("out/training/shapes/figures.json"),
+    sheet: Path | None = None,
+) -> None:
+    """Figures per attribute and language on held-out combinations."""
+    from training.shapes.evaluate import evaluate as run
+
+    run(out, count, report, sheet)
+
+
+if __name__ == "__main__":
+    app()

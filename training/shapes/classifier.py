@@ -1,0 +1,67 @@
+"""What a picture shows, by nearest colour and template overlap. No learning, no torch."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from training.shapes.drawing import shape_mask
+from training.shapes.vocabulary import BACKGROUNDS, COLOURS, PALETTE, SHAPES
+
+TEMPLATE = 32  # pixels a side of a shape cut out to its bounding box
+ANGLES = np.radians([-10, -5, 0, 5, 10])
+
+
+@dataclass(frozen=True)
+class Attributes:
+    colour: str
+    background: str
+    shape: str
+
+
+def cut_out(mask: np.ndarray) -> np.ndarray:
+    """A bool mask [height, width] cropped to its bounding box, as [TEMPLATE, TEMPLATE] 0 to 1."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    picture = Image.fromarray((box * 255).astype(np.uint8))
+    return np.asarray(picture.resize((TEMPLATE, TEMPLATE), Image.Resampling.BOX)) / 255.0
+
+
+@cache
+def templates() -> tuple[tuple[str, np.ndarray], ...]:
+    drawn = []
+    for shape in SHAPES:
+        for angle in ANGLES:
+            mask = np.asarray(shape_mask(shape, 256, (128, 128), 100, float(angle))) > 127
+            drawn.append((shape, cut_out(mask)))
+    return tuple(drawn)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two soft masks, 0 to 1."""
+    return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
+
+
+def classify(picture: Image.Image) -> Attributes:
+    """The attributes of a picture with one object. Shape is "none" where no object is found."""
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    names = list(PALETTE)
+    distance = np.linalg.norm(
+        pixels[:, :, None] - np.array([PALETTE[n] for n in names], np.float32), axis=-1
+    )
+    grounds = [names.index(b) for b in BACKGROUNDS]
+    edge = np.ones(pixels.shape[:2], bool)
+    edge[3:-3, 3:-3] = False
+    nearest = np.asarray(grounds)[distance[edge][:, grounds].argmin(1)]
+    ground = int(np.bincount(nearest).argmax())
+    inks = [names.index(c) for c in COLOURS if names.index(c) != ground]
+    label = distance.argmin(-1)
+    counts = np.bincount(label.ravel(), minlength=len(names))
+    ink = max(inks, key=lambda i: counts[i])
+    mask = distance[:, :, ink] < distance[:, :, ground]
+    if counts[ink] < 0.01 * label.size:
+        return Attributes("none", names[ground], "none")
+    found = cut_out(mask)
+    shape = max(templates(), key=lambda t: overlap(found, t[1]))[0]
+    return Attributes(names[ink], names[ground], shape)

@@ -1,0 +1,118 @@
+"""The decoder's UNet, and the 9-channel one that fills holes."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
+from torch.nn import functional as F
+
+from training.shapes.clip import WIDTH
+from training.shapes.data import movq_pixels
+from training.shapes.loop import train
+from training.shapes.prior import DROPOUT, image_embeddings, zero_embedding
+
+STEPS, INPAINT_STEPS = 7500, 2000
+BATCH = 32
+CELLS = 16  # latent cells a side: 128 pixels, factor 8
+
+
+def make_scheduler() -> DDPMScheduler:
+    """As Kandinsky 2.2 publishes it, but predicted latents are clipped at 4 deviations, not 1."""
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, clip_sample=True, clip_sample_range=4.0, steps_offset=1
+    )
+
+
+def make_unet(in_channels: int) -> UNet2DConditionModel:
+    torch.manual_seed(3)
+    return UNet2DConditionModel(
+        sample_size=CELLS,
+        in_channels=in_channels,
+        out_channels=8,
+        addition_embed_type="image",
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="image_proj",
+        down_block_types=("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * 2,
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D",) * 2 + ("ResnetUpsampleBlock2D",),
+        block_out_channels=(64, 64, 96),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=32,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+@torch.no_grad()
+def latents(work: Path) -> torch.Tensor:
+    """[N, 4, 16, 16] of the training pictures, from the frozen autoencoder."""
+    movq = VQModel.from_pretrained(work / "movq").eval()
+    images = np.load(work / "images.npy", mmap_mode="r")
+    parts = range(0, len(images), 64)
+    return torch.cat([movq.encode(movq_pixels(images[i : i + 64])).latents for i in parts])
+
+
+def noise_loss(model, clean, embeddings, zero, extra=None) -> torch.Tensor:
+    """Mean square error of the predicted noise at a random timestep (Ho et al. 2020, eq. 14)."""
+    alphas = make_scheduler().alphas_cumprod
+    rows = len(clean)
+    t = torch.randint(0, len(alphas), (rows,))
+    kept = alphas[t].view(-1, 1, 1, 1)
+    noise = torch.randn_like(clean)
+    noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    dropped = torch.rand(rows, 1) < DROPOUT
+    condition = {"image_embeds": torch.where(dropped, zero, embeddings)}
+    inputs = noisy if extra is None else torch.cat([noisy, extra], 1)
+    out = model(inputs, t, encoder_hidden_states=None, added_cond_kwargs=condition).sample
+    return F.mse_loss(out[:, :4], noise)
+
+
+def train_unet(work: Path, scale: float) -> None:
+    clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
+    model = make_unet(4)
+
+    def loss_at(step: int) -> torch.Tensor:
+        rows = torch.randint(0, len(clean), (BATCH,))
+        return noise_loss(model, clean[rows], embeddings[rows], zero)
+
+    steps = int(STEPS * scale)
+    train(loss_at, model.parameters(), steps, 8e-4, work / "unet.state", average=0.998)
+    model.save_pretrained(work / "unet")
+
+
+def keep_mask(rng: random.Random) -> torch.Tensor:
+    """[1, 16, 16], 1 = keep: a rectangle, a half or everything is the hole, grown by one cell."""
+    hole = torch.zeros(1, 1, CELLS, CELLS)
+    kind = rng.random()
+    if kind < 0.6:
+        (top, bottom), (left, right) = (sorted(rng.sample(range(CELLS + 1), 2)) for _ in range(2))
+        hole[:, :, top:bottom, left:right] = 1
+    elif kind < 0.85:
+        half = hole.transpose(2, 3) if rng.random() < 0.5 else hole
+        side = slice(0, CELLS // 2) if rng.random() < 0.5 else slice(CELLS // 2, CELLS)
+        half[:, :, side] = 1
+    else:
+        hole[:] = 1
+    return 1 - F.max_pool2d(hole, 3, stride=1, padding=1)[0]
+
+
+def train_inpaint(work: Path, scale: float) -> None:
+    clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
+    model = make_unet(9)
+    trained = UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
+    first = torch.zeros_like(model.conv_in.weight)
+    first[:, :4] = trained["conv_in.weight"]
+    model.load_state_dict({**trained, "conv_in.weight": first})
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = random.Random(step)
+        rows = torch.randint(0, len(clean), (BATCH,))
+        mask = torch.stack([keep_mask(rng) for _ in range(BATCH)])
+        extra = torch.cat([clean[rows] * mask, mask], 1)
+        return noise_loss(model, clean[rows], embeddings[rows], zero, extra)
+
+    steps = int(INPAINT_STEPS * scale)
+    train(loss_at, model.parameters(), steps, 4e-4, work / "inpaint.state", average=0.998)
+    model.save_pretrained(work / "inpaint")
