@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from kandinsky.v1 import tensor_pb2
+from kandinsky.wire.channels import MESSAGE_BYTES
 from kandinsky.wire.errors import invalid
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def _checked_extents(
         raise invalid(f"{field}.shape", f"has {len(extents)} axes; the most is {MAX_RANK}")
     if any(extent < 0 for extent in extents):
         raise invalid(f"{field}.shape", f"{list(extents)} has a negative extent")
+    if math.prod(extent or 1 for extent in extents) > MESSAGE_BYTES:  # numpy refuses 2**63 beside 0
+        raise invalid(f"{field}.shape", f"{list(extents)} is more than a message can hold")
     if shape is not None and not _fits(extents, shape):
         wanted = "[" + ", ".join("any" if want is None else str(want) for want in shape) + "]"
         raise invalid(f"{field}.shape", f"{list(extents)} does not fit; it must be {wanted}")

@@ -58,7 +58,8 @@ def train(work: Work = DEFAULT_WORK, out: Path = Path("checkpoints/shapes"), sca
         command = [sys.executable, "-m", "training.shapes", "stage"]
         options = ["--work", str(work), "--scale", str(scale)]
         running = [subprocess.Popen([*command, n, *options], env=settings) for n in pair]
-        if any([p.wait() for p in running]):
+        failures = [process.wait() for process in running]
+        if any(failures):
             raise typer.Exit(1)
     export(work, out)
 

@@ -32,7 +32,7 @@ ADJECTIVES = {
     "zh": {
         c: (w,) * 3
         for c, w in zip(
-            (*COLOURS, "big"), ("红色", "绿色", "蓝色", "黄色", "紫色", "橙色", "大"), strict=False
+            (*COLOURS, "big"), ("红色", "绿色", "蓝色", "黄色", "紫色", "橙色", "大"), strict=True
         )
     },
     "ru": {
@@ -69,50 +69,66 @@ NOUNS = {
     "ru": dict(
         zip(
             SHAPES,
-            [("круг", 0), ("квадрат", 0), ("треугольник", 0), ("звезда", 1), ("крест", 0)]
-            + [("кольцо", 2)],
-            strict=False,
+            (
+                ("круг", 0),
+                ("квадрат", 0),
+                ("треугольник", 0),
+                ("звезда", 1),
+                ("крест", 0),
+                ("кольцо", 2),
+            ),
+            strict=True,
         )
     ),
     "de": dict(
         zip(
             SHAPES,
-            [("Kreis", 0), ("Quadrat", 2), ("Dreieck", 2), ("Stern", 0), ("Kreuz", 2)]
-            + [("Ring", 0)],
-            strict=False,
+            (
+                ("Kreis", 0),
+                ("Quadrat", 2),
+                ("Dreieck", 2),
+                ("Stern", 0),
+                ("Kreuz", 2),
+                ("Ring", 0),
+            ),
+            strict=True,
         )
     ),
     "es": dict(
         zip(
             SHAPES,
-            [("círculo", 0), ("cuadrado", 0), ("triángulo", 0), ("estrella", 1), ("cruz", 1)]
-            + [("anillo", 0)],
-            strict=False,
+            (
+                ("círculo", 0),
+                ("cuadrado", 0),
+                ("triángulo", 0),
+                ("estrella", 1),
+                ("cruz", 1),
+                ("anillo", 0),
+            ),
+            strict=True,
         )
     ),
     "zh": {
         s: (w, 0)
-        for s, w in zip(
-            SHAPES, ("圆形", "正方形", "三角形", "星形", "十字形", "圆环"), strict=False
-        )
+        for s, w in zip(SHAPES, ("圆形", "正方形", "三角形", "星形", "十字形", "圆环"), strict=True)
     },
 }
 GROUNDS = {
-    "en": dict(zip(BACKGROUNDS, BACKGROUNDS, strict=False)),
+    "en": dict(zip(BACKGROUNDS, BACKGROUNDS, strict=True)),
     "ru": dict(
-        zip(BACKGROUNDS, ("белом", "чёрном", "сером", "синем", "зелёном", "жёлтом"), strict=False)
+        zip(BACKGROUNDS, ("белом", "чёрном", "сером", "синем", "зелёном", "жёлтом"), strict=True)
     ),
     "de": dict(
         zip(
             BACKGROUNDS,
             ("weißem", "schwarzem", "grauem", "blauem", "grünem", "gelbem"),
-            strict=False,
+            strict=True,
         )
     ),
     "es": dict(
-        zip(BACKGROUNDS, ("blanco", "negro", "gris", "azul", "verde", "amarillo"), strict=False)
+        zip(BACKGROUNDS, ("blanco", "negro", "gris", "azul", "verde", "amarillo"), strict=True)
     ),
-    "zh": dict(zip(BACKGROUNDS, ("白色", "黑色", "灰色", "蓝色", "绿色", "黄色"), strict=False)),
+    "zh": dict(zip(BACKGROUNDS, ("白色", "黑色", "灰色", "蓝色", "绿色", "黄色"), strict=True)),
 }
 
 
@@ -183,8 +199,11 @@ def caption(scene: Scene, language: str, phrasing: int = 0) -> str:
             f"{thing}, на {ground} фоне",
             f"на {ground} фоне {thing}",
         ),
-        "de": (f"{full} auf {ground} Hintergrund", f"{thing}, auf {ground} Hintergrund")
-        + (f"auf {ground} Hintergrund {full}",),
+        "de": (
+            f"{full} auf {ground} Hintergrund",
+            f"{thing}, auf {ground} Hintergrund",
+            f"auf {ground} Hintergrund {full}",
+        ),
         "es": (
             f"{full} sobre fondo {ground}",
             f"{thing}, fondo {ground}",
