@@ -73,7 +73,9 @@ def decode(
     dtypes: Collection[np.dtype[Any]] | None = None,
     shape: Sequence[int | None] | None = None,
 ) -> Array:
-    """A read-only view on a Tensor's bytes as an array; nothing is copied.
+    """A read-only view on a Tensor's bytes as an array.
+
+    The bytes are copied once, by protobuf when the field is read, and never again.
 
     Args:
         tensor: as received.
@@ -93,15 +95,15 @@ def decode(
         raise invalid(f"{field}.dtype", f"{dtype.name} does not fit here; use {names}")
     extents = _checked_extents(tensor, field, shape)
     expected = math.prod(extents) * dtype.itemsize
-    if len(tensor.data) != expected:
+    data = tensor.data  # protobuf makes a new copy at every read of the field
+    if len(data) != expected:
         raise invalid(
             f"{field}.data",
-            f"holds {len(tensor.data)} bytes, but shape {list(extents)} of {dtype.name} "
-            f"takes {expected}",
+            f"holds {len(data)} bytes, but shape {list(extents)} of {dtype.name} takes {expected}",
         )
-    if dtype.kind == "b" and tensor.data.strip(b"\x00\x01"):
+    if dtype.kind == "b" and data.strip(b"\x00\x01"):
         raise invalid(f"{field}.data", "a bool is a byte 0 or 1")
-    array = np.frombuffer(tensor.data, dtype=dtype).reshape(extents)
+    array = np.frombuffer(data, dtype=dtype).reshape(extents)
     if dtype in FLOATS and not np.isfinite(array).all():
         raise invalid(f"{field}.data", "holds a value that is not finite")
     return array
@@ -132,11 +134,10 @@ def _fits(extents: Sequence[int], shape: Sequence[int | None]) -> bool:
 def rows(tensor: tensor_pb2.Tensor) -> list[tensor_pb2.Tensor]:
     """A checked Tensor [n, ...] as n Tensors [...], in order."""
     count, *rest = tensor.shape
-    size = len(tensor.data) // max(count, 1)
+    data = tensor.data
+    size = len(data) // max(count, 1)
     return [
-        tensor_pb2.Tensor(
-            dtype=tensor.dtype, shape=rest, data=tensor.data[i * size : (i + 1) * size]
-        )
+        tensor_pb2.Tensor(dtype=tensor.dtype, shape=rest, data=data[i * size : (i + 1) * size])
         for i in range(count)
     ]
 
