@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from kandinsky.wire.errors import invalid
 
@@ -18,6 +19,17 @@ MAX_PIXELS = 4096 * 4096
 """Largest picture that is decoded; its header tells before any pixel is read."""
 
 DEFAULT_JPEG_QUALITY = 95
+
+_UPRIGHT: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes an EXIF orientation (Exif 2.3, tag 0x0112); 1 is upright."""
 
 
 def encode(pixels: Pixels, format: Format, quality: int | None = None) -> bytes:
@@ -56,16 +68,26 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
             if getattr(image, "n_frames", 1) > 1:
                 raise invalid(field, "is animated; send one picture")
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.asarray(_to_rgb(_upright(image)))
     except UnidentifiedImageError as error:
         raise invalid(field, "is not a PNG, JPEG or WebP file") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise invalid(field, f"is too large; the most is {max_pixels} pixels in all") from error
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise invalid(field, f"is a broken picture file: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose would write the other tags anew, and breaks on malformed ones.
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it instead of scaling it
         levels = np.asarray(image, dtype=np.float64) * (255 / 65535)
+        if (transparent := image.info.get("transparency")) is not None:
+            levels[np.asarray(image) == transparent] = 255
         return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
