@@ -1,7 +1,8 @@
 """The stages of some models on this machine: Ray and Serve, started inside the calling process.
 
 Ray's processes die with the process that called `start`, however it ends: the raylet by the
-kernel's parent-death signal, its workers because they lose the raylet.
+kernel's parent-death signal, its workers because they lose the raylet, and the rest by
+`services.local_guard`.
 """
 
 import logging
@@ -9,6 +10,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,6 +85,7 @@ class LocalCluster:
         self._engine = dict(engine or {})
         self._port = 0
         self._processes: list[psutil.Process] = []
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def stages_address(self) -> str:
@@ -95,6 +99,7 @@ class LocalCluster:
             StageFailed: a stage cannot load; call `stop` then too.
         """
         self._port = free_port()
+        self._guard = _start_guard()
         before = set(_children())
         for name in ("ray", "ray.serve"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -129,6 +134,9 @@ class LocalCluster:
             process.kill()
         psutil.wait_procs(alive, timeout=EXIT_SECONDS)
         self._processes = []
+        if self._guard is not None:
+            self._guard.communicate()  # closes its standard input
+            self._guard = None
 
     def __enter__(self) -> "LocalCluster":
         try:
@@ -201,6 +209,11 @@ def _own_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _start_guard() -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "services.local_guard", str(Path(ray.__file__).parent)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def free_port() -> int:
