@@ -7,7 +7,6 @@ kernel's parent-death signal, its workers because they lose the raylet, and the 
 
 import logging
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from kandinsky.catalog.catalog import CatalogEntry, SharedStage, Stage
+from services.local_failure import failure
 
 DEPLOYMENTS: Mapping[Stage, str] = {
     Stage.ENCODERS: "Encoders",
@@ -189,9 +189,9 @@ class LocalCluster:
         while True:
             applications = serve.status().applications
             for name, application in applications.items():
-                failure = _failure(application)
-                if failure is not None:
-                    raise StageFailed(f"{name} cannot start: {failure}")
+                reason = failure(application)
+                if reason is not None:
+                    raise StageFailed(f"{name} cannot start: {reason}")
             if all(app.status == ApplicationStatus.RUNNING for app in applications.values()):
                 return
             time.sleep(0.2)
@@ -221,28 +221,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _failure(application: Any) -> str | None:
-    """Why an application has failed, or is failing again and again; None while it is well."""
-    if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-        messages = [deployment.message for deployment in application.deployments.values()]
-        return last_error("\n".join([application.message, *messages]))
-    for deployment in application.deployments.values():
-        if "failed to start" in deployment.message:
-            return last_error(deployment.message)
-    return None
-
-
-def last_error(traceback: str) -> str:
-    """The message of the last exception in a text with tracebacks; its last line if none is.
-
-    Args:
-        traceback: such as Serve's status messages hold, with Ray's own lines around it.
-    """
-    found = re.findall(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Failed)\b: *(.+)$", traceback, re.M)
-    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
-    return str(found[-1] if found else lines[-1] if lines else "it gave no reason").strip()
 
 
 def _children() -> list[psutil.Process]:

@@ -1,0 +1,107 @@
+"""The command against a recording gateway."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from kandinsky.cli.app import app
+from kandinsky.wire.errors import KandinskyError, Reason, Violation, invalid_fields
+from tests.kandinsky import recording
+from tests.kandinsky.recording import RecordingGateway
+
+
+@pytest.fixture(autouse=True)
+def own_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+def test_a_picture_is_written_and_its_seed_told(gateway: RecordingGateway, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    gateway.events = [recording.progress(0, "denoise", 2, 25), recording.picture(0, seed=7)]
+    done = run(
+        "text-to-image", "a red circle", "-o", str(out), "--seed", "7", "--address", gateway.address
+    )
+    assert done.exit_code == 0, done.output
+    assert "seed 7" in done.stdout
+    assert Image.open(out).size == (6, 4)
+    (request,) = gateway.requests
+    assert list(request.prompts) == ["a red circle"]
+    assert request.settings.seed == 7
+    assert not request.settings.HasField("steps")
+
+
+def test_several_pictures_get_numbers(gateway: RecordingGateway, tmp_path: Path) -> None:
+    gateway.events = [recording.picture(1, seed=8), recording.picture(0, seed=7)]
+    done = run(
+        "text-to-image", "a", "b", "-o", str(tmp_path / "out.png"), "--address", gateway.address
+    )
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["out-0.png", "out-1.png"]
+    assert list(gateway.requests[0].prompts) == ["a", "b"]
+
+
+def test_violations_are_a_line_each(gateway: RecordingGateway, tmp_path: Path) -> None:
+    gateway.events = []
+    gateway.error = invalid_fields(
+        [Violation("settings.height", "is odd"), Violation("prompts[0]", "is empty")]
+    )
+    done = run("text-to-image", "a", "-o", str(tmp_path / "a.png"), "--address", gateway.address)
+    assert done.exit_code == 1
+    assert done.stderr.strip().splitlines()[-2:] == [
+        "settings.height: is odd",
+        "prompts[0]: is empty",
+    ]
+    assert "Traceback" not in done.output
+
+
+def test_an_overload_says_when_to_come_back(gateway: RecordingGateway, tmp_path: Path) -> None:
+    gateway.events = []
+    gateway.error = KandinskyError(Reason.OVERLOADED, "all places are taken", retry_after=2)
+    done = run("text-to-image", "a", "-o", str(tmp_path / "a.png"), "--address", gateway.address)
+    assert done.exit_code == 1
+    assert done.stderr.strip().endswith("all places are taken; try again in 2 s")
+
+
+def test_an_unreachable_server_names_address_and_remedy() -> None:
+    done = run("models", "--address", "127.0.0.1:1")
+    assert done.exit_code == 1
+    assert done.stderr.strip() == (
+        "no server answers at 127.0.0.1:1; start one with `kandinsky up`"
+    )
+
+
+def test_models_are_listed(gateway: RecordingGateway) -> None:
+    done = run("models", "--address", gateway.address)
+    assert done.exit_code == 0
+    for word in ("shapes", "text_to_image", "128x128"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["text-to-image"],
+        ["text-to-image", "a", "-o", "picture.gif"],
+        ["text-to-image", "a", "-o", "no/such/folder/a.png"],
+        ["text-to-image", "a", "-o", "a.png", "--format", "latents"],
+        ["text-to-image", "a", "--steps", "many"],
+        ["paint"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_nothing_runs() -> None:
+    down, status = run("down"), run("status")
+    assert (down.exit_code, down.stdout.strip()) == (0, "nothing is running")
+    assert status.exit_code == 1
+    assert "kandinsky up" in status.stderr

@@ -1,0 +1,227 @@
+"""Both clients against a recording gateway: what goes out, what comes back."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from kandinsky import AsyncClient, Client, Generated, KandinskyError, Progress, Queued, Reason
+from kandinsky.v1 import generation_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import carries_reason, invalid
+from tests.kandinsky import recording
+from tests.kandinsky.recording import RED, RecordingGateway
+
+Draw = Callable[..., list[Generated]]
+
+
+def draw_sync(address: str, *args: Any, **options: Any) -> list[Generated]:
+    with Client(address) as client:
+        return client.text_to_image(*args, **options)
+
+
+def draw_async(address: str, *args: Any, **options: Any) -> list[Generated]:
+    async def draw() -> list[Generated]:
+        async with AsyncClient(address) as client:
+            return await client.text_to_image(*args, **options)
+
+    return asyncio.run(draw())
+
+
+@pytest.fixture(params=[draw_sync, draw_async])
+def draw(request: pytest.FixtureRequest, gateway: RecordingGateway) -> Draw:
+    return lambda *args, **options: request.param(gateway.address, *args, **options)
+
+
+def test_everything_that_is_given_stands_in_the_request(
+    draw: Draw, gateway: RecordingGateway
+) -> None:
+    latents = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    draw(
+        "a red circle",
+        model="tiny",
+        negative_prompts=["blue"],
+        images_per_prompt=2,
+        height=128,
+        width=64,
+        steps=9,
+        guidance_scale=0.0,
+        prior_steps=5,
+        prior_guidance_scale=1.5,
+        seed=0,
+        output_format="jpeg",
+        output_quality=80,
+        latents=latents,
+        request_id="abc",
+        timeout=30,
+    )
+    assert gateway.requests == [
+        generation_pb2.TextToImageRequest(
+            model="tiny",
+            prompts=["a red circle"],
+            negative_prompts=["blue"],
+            settings=generation_pb2.GenerationSettings(
+                images_per_prompt=2,
+                height=128,
+                width=64,
+                steps=9,
+                guidance_scale=0.0,
+                prior_steps=5,
+                prior_guidance_scale=1.5,
+                seed=0,
+                output_format=generation_pb2.OUTPUT_FORMAT_JPEG,
+                output_quality=80,
+            ),
+            latents=tensors.encode(latents),
+        )
+    ]
+    assert gateway.metadata[0]["x-request-id"] == "abc"
+    assert 20 < gateway.time_left[0] <= 30
+
+
+def test_what_is_left_out_stays_unset(draw: Draw, gateway: RecordingGateway) -> None:
+    draw(["a", "b"], steps=None)
+    assert gateway.requests == [
+        generation_pb2.TextToImageRequest(model="shapes", prompts=["a", "b"])
+    ]
+
+
+def test_images_come_decoded_and_in_order(draw: Draw, gateway: RecordingGateway) -> None:
+    gateway.events = [recording.picture(1, seed=8), recording.picture(0, seed=7)]
+    first, second = draw("a", images_per_prompt=2)
+    assert (first.index, first.seed, second.index, second.seed) == (0, 7, 1, 8)
+    assert first.image.size == (6, 4)
+    assert np.array_equal(first.array, RED)
+    assert first.elapsed == 2.5
+    assert list(first.stats) == ["decoder"]
+    assert first.stats["decoder"].running == 0.5
+    assert first.stats["decoder"].shared_forwards == 5
+
+
+def test_progress_is_told(draw: Draw, gateway: RecordingGateway) -> None:
+    gateway.events = [
+        recording.queued(0, 3),
+        recording.progress(0, "denoise", 2, 25),
+        generation_pb2.GenerateEvent(),  # a kind that this client does not know
+        recording.picture(0, seed=1),
+    ]
+    told: list[Progress] = []
+    assert len(draw("a", on_progress=told.append)) == 1
+    assert told == [Progress(0, "denoise", 2, 25, remaining=1.5)]
+
+
+def test_an_error_keeps_its_violations(draw: Draw, gateway: RecordingGateway) -> None:
+    gateway.error = invalid("settings.height", "100 is no multiple of 64")
+    with pytest.raises(KandinskyError) as caught:
+        draw("a")
+    assert caught.value.reason is Reason.INVALID_FIELD
+    assert caught.value.violations == gateway.error.violations
+
+
+def test_an_overload_says_when_to_come_back(draw: Draw, gateway: RecordingGateway) -> None:
+    gateway.error = KandinskyError(Reason.OVERLOADED, "full", retry_after=1.5)
+    with pytest.raises(KandinskyError) as caught:
+        draw("a")
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.OVERLOADED, 1.5)
+
+
+@pytest.mark.parametrize("draw_at", [draw_sync, draw_async])
+def test_an_unreachable_server_is_named(draw_at: Draw) -> None:
+    with pytest.raises(KandinskyError, match=r"no server answers at 127\.0\.0\.1:1:") as caught:
+        draw_at("127.0.0.1:1", "a")
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+    assert not carries_reason(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"height": 2**40}, "settings.height"),
+        ({"steps": 2.5}, "settings.steps"),
+        ({"seed": "one"}, "settings.seed"),
+        ({"output_format": "gif"}, "settings.output_format"),
+        ({"latents": np.array(["a"])}, "latents"),
+        ({"negative_prompts": [1]}, "negative_prompts[0]"),
+        ({"request_id": "ü"}, "x-request-id"),
+    ],
+)
+def test_what_fits_no_field_is_refused_before_it_is_sent(
+    gateway: RecordingGateway, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(KandinskyError) as caught:
+        draw_sync(gateway.address, "a", **options)
+    assert [violation.field for violation in caught.value.violations] == [field]
+    assert gateway.requests == []
+
+
+def test_an_unknown_option_is_a_type_error(draw: Draw) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        draw("a", colour="red")
+
+
+def test_a_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
+    gateway.events = [recording.queued(0, 3), recording.picture(0, seed=1)]
+    with Client(gateway.address) as client:
+        events = list(client.stream_text_to_image("a"))
+    assert events[0] == Queued(0, position=3)
+    assert isinstance(events[1], Generated)
+
+
+async def test_an_async_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
+    gateway.events = [recording.queued(0, 3), recording.picture(0, seed=1)]
+    async with AsyncClient(gateway.address) as client:
+        events = [event async for event in client.stream_text_to_image("a")]
+        assert [model.name for model in await client.list_models()] == ["shapes"]
+    assert events[0] == Queued(0, position=3)
+    assert isinstance(events[1], Generated)
+
+
+@pytest.mark.parametrize(
+    ("format", "array"),
+    [
+        (generation_pb2.OUTPUT_FORMAT_PIXELS, RED),
+        (generation_pb2.OUTPUT_FORMAT_FLOAT_PIXELS, (RED / 255).astype(np.float32)),
+        (generation_pb2.OUTPUT_FORMAT_LATENTS, np.zeros((4, 8, 8), np.float32)),
+    ],
+)
+def test_tensors_come_as_arrays(gateway: RecordingGateway, format: Any, array: Any) -> None:
+    gateway.events = [recording.tensor(0, format, array)]
+    with Client(gateway.address) as client:
+        (image,) = client.text_to_image("a")
+    assert image.array.dtype == array.dtype
+    assert np.array_equal(image.array, array)
+    if image.format == "latents":
+        with pytest.raises(ValueError, match="no picture"):
+            image.image  # noqa: B018
+    else:
+        assert np.array_equal(np.asarray(image.image), RED)
+
+
+def test_saving_keeps_the_file_or_turns_it_into_another(
+    gateway: RecordingGateway, tmp_path: Path
+) -> None:
+    with Client(gateway.address) as client:
+        (image,) = client.text_to_image("a")
+    image.save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == image.encoded
+    image.save(tmp_path / "a.webp")
+    assert (tmp_path / "a.webp").read_bytes()[8:12] == b"WEBP"
+    image.save(tmp_path / "a.npy")
+    assert np.array_equal(np.load(tmp_path / "a.npy"), RED)
+
+
+def test_neither_client_nor_command_imports_torch_or_ray() -> None:
+    program = (
+        "import sys, kandinsky, kandinsky.cli.app; kandinsky.Client; "
+        "print([name for name in ('torch', 'ray', 'diffusers') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

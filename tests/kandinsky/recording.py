@@ -1,0 +1,96 @@
+"""A gateway that records requests and answers with prepared events."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from grpc_status import rpc_status
+
+from kandinsky.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
+from kandinsky.wire import images, tensors
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import KandinskyError, to_status
+
+RED = np.full((4, 6, 3), (255, 0, 0), dtype=np.uint8)
+
+
+class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
+    """Answers every text to image with `events`, or with `error` where one is set."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, str]] = []
+        self.time_left: list[float | None] = []
+        self.events: Sequence[generation_pb2.GenerateEvent] = [picture(0, seed=7)]
+        self.error: KandinskyError | None = None
+        self.models = [
+            generation_pb2.Model(
+                name="shapes",
+                description="Draws shapes.",
+                flows=[generation_pb2.FLOW_TEXT_TO_IMAGE],
+                defaults=generation_pb2.ModelDefaults(height=128, width=128, steps=25),
+            )
+        ]
+        self.address = ""
+
+    def TextToImage(
+        self, request: generation_pb2.TextToImageRequest, context: grpc.ServicerContext
+    ) -> Iterator[generation_pb2.GenerateEvent]:
+        self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.time_left.append(context.time_remaining())
+        yield from self.events
+        if self.error is not None:
+            context.abort_with_status(rpc_status.to_status(to_status(self.error)))
+
+    def ListModels(
+        self, request: generation_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> generation_pb2.ListModelsResponse:
+        return generation_pb2.ListModelsResponse(models=self.models)
+
+
+@contextmanager
+def serving() -> Iterator[RecordingGateway]:
+    gateway = RecordingGateway()
+    server = grpc.server(ThreadPoolExecutor(2), options=OPTIONS)
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(gateway, server)
+    gateway.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield gateway
+    finally:
+        server.stop(None).wait()
+
+
+def queued(index: int, position: int) -> generation_pb2.GenerateEvent:
+    return generation_pb2.GenerateEvent(
+        image_index=index, queued=sampling_pb2.Queued(position=position)
+    )
+
+
+def progress(index: int, phase: str, step: int, steps: int) -> generation_pb2.GenerateEvent:
+    news = sampling_pb2.Progress(phase=phase, step=step, steps=steps)
+    news.remaining.FromMilliseconds(1500)
+    return generation_pb2.GenerateEvent(image_index=index, progress=news)
+
+
+def picture(index: int, seed: int) -> generation_pb2.GenerateEvent:
+    """A red PNG of 6 by 4 pixels."""
+    image = generation_pb2.GeneratedImage(
+        index=index,
+        seed=seed,
+        format=generation_pb2.OUTPUT_FORMAT_PNG,
+        encoded=images.encode(RED, "png"),
+        decoder_stats=sampling_pb2.SamplingStats(forwards=25, shared_forwards=5, peak_rows=4),
+    )
+    image.elapsed.FromMilliseconds(2500)
+    image.decoder_stats.running.FromMilliseconds(500)
+    return generation_pb2.GenerateEvent(image_index=index, image=image)
+
+
+def tensor(index: int, format: generation_pb2.OutputFormat, array: tensors.Array) -> Any:
+    image = generation_pb2.GeneratedImage(index=index, format=format, tensor=tensors.encode(array))
+    return generation_pb2.GenerateEvent(image_index=index, image=image)
