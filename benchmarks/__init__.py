@@ -1,0 +1,1 @@
+"""What serving costs and gains, measured against the bare diffusers pipelines in the same run."""

@@ -1,0 +1,121 @@
+"""Pictures with their captions, one by one and as one sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+FONT = Path(__file__).parent / "fonts" / "NotoSansCJKsc-Subset.otf"
+
+PAPER, INK, FAINT, EDGE = "#faf9f6", "#1d1d1f", "#76767c", "#dcdad4"
+SCALE = 2
+"""How much larger the pictures are shown."""
+MARGIN, GAP, PADDING = 72, 44, 16
+"""Pixels: around the sheet, between pictures, between a picture and its caption."""
+CAPTION, NOTE, HEADING = 19, 15, 44
+"""Font sizes."""
+LINE = 1.35
+"""Height of a line over its font size."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture and what is said of it."""
+
+    picture: Image.Image
+    caption: str
+    notes: tuple[str, ...] = ()
+    """Fainter lines under the caption."""
+
+
+def draw_one(captioned: Captioned) -> Image.Image:
+    """The picture, enlarged, over its caption."""
+    width = captioned.picture.width * SCALE
+    text = _lines(captioned, width)
+    height = captioned.picture.height * SCALE + PADDING + _height(text)
+    sheet = Image.new("RGB", (width + 2 * GAP, height + 2 * GAP), PAPER)
+    _place(sheet, captioned, GAP, GAP)
+    return sheet
+
+
+def draw_sheet(
+    pictures: Sequence[Captioned], title: str, subtitle: str, columns: int = 5
+) -> Image.Image:
+    """A titled grid of pictures, in reading order.
+
+    Args:
+        pictures: one at least; all of one size.
+        title: in large letters.
+        subtitle: wrapped to the sheet's width.
+        columns: pictures in a row.
+    """
+    cell = pictures[0].picture.width * SCALE
+    rows = [pictures[at : at + columns] for at in range(0, len(pictures), columns)]
+    inner = columns * cell + (columns - 1) * GAP
+    about = _wrap(subtitle, _font(CAPTION), inner)
+    top = MARGIN + round(HEADING * LINE) + round(len(about) * CAPTION * LINE) + GAP
+    heights = [max(_cell_height(captioned) for captioned in row) for row in rows]
+    height = top + sum(heights) + (len(rows) - 1) * GAP + MARGIN
+    sheet = Image.new("RGB", (inner + 2 * MARGIN, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN), title, INK, _font(HEADING), anchor="lt")
+    for number, line in enumerate(about):
+        y = MARGIN + round(HEADING * LINE) + round(number * CAPTION * LINE)
+        pen.text((MARGIN, y), line, FAINT, _font(CAPTION), anchor="lt")
+    y = top
+    for row, row_height in zip(rows, heights, strict=True):
+        for column, captioned in enumerate(row):
+            _place(sheet, captioned, MARGIN + column * (cell + GAP), y)
+        y += row_height + GAP
+    return sheet
+
+
+def _place(sheet: Image.Image, captioned: Captioned, x: int, y: int) -> None:
+    size = (captioned.picture.width * SCALE, captioned.picture.height * SCALE)
+    pen = ImageDraw.Draw(sheet)
+    pen.rectangle((x - 1, y - 1, x + size[0], y + size[1]), outline=EDGE)
+    sheet.paste(captioned.picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), (x, y))
+    y += size[1] + PADDING
+    for text, font_size, colour in _lines(captioned, size[0]):
+        pen.text((x, y), text, colour, _font(font_size), anchor="lt")
+        y += round(font_size * LINE)
+
+
+def _lines(captioned: Captioned, width: int) -> list[tuple[str, int, str]]:
+    caption = [(line, CAPTION, INK) for line in _wrap(captioned.caption, _font(CAPTION), width)]
+    notes = [
+        (line, NOTE, FAINT) for note in captioned.notes for line in _wrap(note, _font(NOTE), width)
+    ]
+    return caption + notes
+
+
+def _cell_height(captioned: Captioned) -> int:
+    size = captioned.picture.size
+    return size[1] * SCALE + PADDING + _height(_lines(captioned, size[0] * SCALE))
+
+
+def _height(lines: Sequence[tuple[str, int, str]]) -> int:
+    return sum(round(size * LINE) for _, size, _ in lines)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Breaks at spaces; text without any, such as Chinese, between its characters."""
+    lines = [""]
+    for piece in _pieces(text):
+        if lines[-1] and font.getlength((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.strip() for line in lines]
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = []
+    for word in text.split(" "):
+        pieces += list(word) if any(character >= "\u3000" for character in word) else [word]
+        pieces[-1] += " "
+    return pieces
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT), size)

@@ -1,0 +1,103 @@
+"""Starts the whole system on this machine, draws pictures over gRPC, and ends everything again.
+
+python examples/demo.py --out out
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from child_server import ServerError, serving
+from contact_sheet import Captioned, draw_one, draw_sheet
+from prompts import PROMPTS, Prompt
+
+from kandinsky import Client, Generated, KandinskyError
+
+MODEL = "shapes"
+RULE = "Prompt k is drawn with seed k, and image j of a prompt with seed k + j; nothing is picked."
+UNSEEN = "A dot marks what training never showed: that colour and shape on that background."
+REQUEST_SECONDS = 600
+
+
+def main(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out")) -> None:
+    """Draw the demo's pictures."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _demo(out)
+    except KandinskyError as error:
+        raise _failed(f"the server could not draw: {error.message}") from error
+    except (ServerError, OSError) as error:
+        raise _failed(str(error)) from error
+    except KeyboardInterrupt:
+        raise _failed("interrupted; everything was ended") from None
+
+
+def _demo(out: Path) -> None:
+    started = time.monotonic()
+    print(f"starting: kandinsky up --model {MODEL}", flush=True)
+    with serving(MODEL) as address:
+        print(f"healthy at {address} after {time.monotonic() - started:.0f} s", flush=True)
+        print(RULE, flush=True)
+        asked = time.monotonic()
+        with Client(address, timeout=REQUEST_SECONDS) as client:
+            drawn = list(_draw(client))
+        seconds = time.monotonic() - asked
+    print(f"{len(drawn)} pictures in {seconds:.1f} s; everything has ended", flush=True)
+    _write(out, drawn)
+
+
+def _draw(client: Client) -> Iterator[tuple[Prompt, Generated]]:
+    """Every prompt's pictures. Prompts that need nothing of their own go as one request."""
+    plain = [prompt for prompt in PROMPTS if prompt.negative is None and prompt.images == 1]
+    if tuple(plain) != PROMPTS[: len(plain)]:
+        raise ValueError("the plain prompts come first, so that their seeds are 0, 1, 2 and so on")
+    images = client.text_to_image([prompt.text for prompt in plain], model=MODEL, seed=0)
+    yield from zip(plain, images, strict=True)
+    for seed, prompt in enumerate(PROMPTS[len(plain) :], start=len(plain)):
+        for image in client.text_to_image(
+            prompt.text,
+            model=MODEL,
+            negative_prompts=prompt.negative,
+            images_per_prompt=prompt.images,
+            seed=seed,
+        ):
+            yield prompt, image
+
+
+def _write(out: Path, drawn: list[tuple[Prompt, Generated]]) -> None:
+    captioned = [_caption(prompt, image) for prompt, image in drawn]
+    for number, (prompt, _) in enumerate(drawn):
+        path = out / f"{number:02}-{prompt.meaning.replace(' ', '-')}.png"
+        draw_one(captioned[number]).save(path)
+        print(f"{path}: {prompt.text}")
+    sheet = draw_sheet(captioned, "What the shapes model draws", f"{RULE} {UNSEEN}")
+    sheet.save(out / "contact-sheet.png")
+    print(out / "contact-sheet.png")
+
+
+def _caption(prompt: Prompt, image: Generated) -> Captioned:
+    notes = [f"seed {image.seed} · {prompt.language}" + (" · ●" if prompt.unseen else "")]
+    if prompt.language != "English":
+        notes.append(prompt.meaning)
+    if prompt.negative is not None:
+        notes.append(f"negative prompt: {prompt.negative}")
+    return Captioned(image.image, prompt.text, tuple(notes))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _failed(sentence: str) -> typer.Exit:
+    print(sentence, file=sys.stderr)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""The arithmetic behind the benchmark's tables."""
+
+import pytest
+
+from benchmarks.figures import (
+    Round,
+    latency_ratio,
+    median_latency,
+    median_ratio,
+    median_throughput,
+    percentile,
+    throughput_ratio,
+)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0, 1.0), (0.5, 2.5), (0.95, 3.85), (1, 4.0), (1 / 3, 2.0)]
+)
+def test_percentile_interpolates_between_neighbours(share: float, expected: float) -> None:
+    assert percentile([4.0, 1.0, 3.0, 2.0], share) == pytest.approx(expected)
+
+
+def test_percentile_of_one_value_is_that_value() -> None:
+    assert percentile([7.0], 0.95) == 7.0
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1.0], -0.1), ([1.0], 1.1)])
+def test_percentile_refuses_what_has_none(values: list[float], share: float) -> None:
+    with pytest.raises(ValueError, match="percentile"):
+        percentile(values, share)
+
+
+def test_ratios_pair_the_rounds_and_take_the_median() -> None:
+    # The machine was three times slower in the second round, for both sides alike.
+    assert median_ratio([2.0, 6.0, 2.2], [1.0, 3.0, 1.0]) == pytest.approx(2.0)
+
+
+def test_ratios_refuse_rounds_without_a_baseline() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        median_ratio([1.0, 2.0], [1.0])
+
+
+def test_a_side_twice_as_fast_has_half_the_latency_and_double_the_throughput() -> None:
+    slow = [Round(4.0, (2.0, 2.0)), Round(8.0, (4.0, 4.0))]
+    fast = [Round(2.0, (1.0, 1.0)), Round(4.0, (2.0, 2.0))]
+    assert latency_ratio(fast, slow) == pytest.approx(0.5)
+    assert throughput_ratio(fast, slow) == pytest.approx(2.0)
+
+
+def test_medians_are_over_all_pictures_and_over_rounds() -> None:
+    rounds = [Round(3.0, (1.0, 2.0, 3.0)), Round(2.0, (9.0,)), Round(1.0, (2.0, 2.0))]
+    assert median_latency(rounds) == 2.0
+    assert median_throughput(rounds) == 1.0
