@@ -11,6 +11,7 @@ from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -96,30 +97,56 @@ def invalid_fields(violations: Sequence[Violation]) -> KandinskyError:
     return KandinskyError(Reason.INVALID_FIELD, message, violations=violations)
 
 
+MESSAGE_TEXT, VIOLATIONS_TEXT, FIELD_TEXT, DESCRIPTION_TEXT, METADATA_TEXT = (
+    1024,
+    1536,
+    128,
+    512,
+    256,
+)
+"""Most bytes of UTF-8 in a status's message, in all its violations, in the parts of one, and in one
+metadata value. A status travels as HTTP/2 trailers, where gRPC takes 8 KiB in all and answers
+RESOURCE_EXHAUSTED beyond: the message stands in them twice, once escaped to up to three times its
+size, and the details may grow by a third in base64."""
+
+
 def to_status(error: KandinskyError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: code, message and details."""
+    """The google.rpc.Status of an error: code, message and details.
+
+    Text that would not fit is cut, and violations that would not fit are left out.
+    """
+    metadata = {key: _cut(value, METADATA_TEXT) for key, value in error.metadata.items()}
     details = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason.value, domain=DOMAIN, metadata=error.metadata
-        )
+        error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=metadata)
     ]
     if error.violations:
         bad_request = error_details_pb2.BadRequest()
+        room = VIOLATIONS_TEXT
         for violation in error.violations:
-            bad_request.field_violations.add(
-                field=violation.field, description=violation.description
-            )
+            field = _cut(violation.field, FIELD_TEXT)
+            description = _cut(violation.description, DESCRIPTION_TEXT)
+            room -= len(field.encode()) + len(description.encode()) + 8  # 8: protobuf's own
+            if room < 0:
+                break
+            bad_request.field_violations.add(field=field, description=description)
         details.append(bad_request)
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    status = status_pb2.Status(code=error.code.value[0], message=_cut(error.message, MESSAGE_TEXT))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _cut(text: str, size: int) -> str:
+    encoded = text.encode()
+    if len(encoded) <= size:
+        return text
+    return encoded[: size - 3].decode(errors="ignore") + "…"
 
 
 def from_status(status: status_pb2.Status) -> KandinskyError | None:
@@ -132,7 +159,10 @@ def from_status(status: status_pb2.Status) -> KandinskyError | None:
     for packed in status.details:
         for detail in (info, bad_request, retry):
             if packed.Is(detail.DESCRIPTOR):
-                packed.Unpack(detail)
+                try:
+                    packed.Unpack(detail)
+                except DecodeError:  # not written by this system
+                    return None
     if info.domain != DOMAIN or info.reason not in Reason.__members__:
         return None
     retry_after = retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None
@@ -178,5 +208,5 @@ def carries_reason(error: grpc.RpcError) -> bool:
 def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
     try:
         return rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:  # details that contradict the call's own code or message
+    except (ValueError, DecodeError):  # contradicts the call's own code or message, or is no Status
         return None
