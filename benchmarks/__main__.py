@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.child_server import ServerError
 from benchmarks.machine import cores, machine
 from benchmarks.measure import CONCURRENCIES, FULL, QUICK, Measured, measure
 from benchmarks.report import overhead_table, throughput_table, write_json, write_plot
 from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog, CatalogError
+from kandinsky.cli.child import ServerError
 
 console = Console()
 

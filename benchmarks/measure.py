@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.bare import BarePipelines, Picture
-from benchmarks.child_server import serving
 from benchmarks.figures import Round, median_throughput
 from benchmarks.machine import cores
 from benchmarks.served import ServedRound, served_round
 from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.cli.child import serving
 from kandinsky.wire import images
 
 CONCURRENCIES = (1, 4, 8, 16)

@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from child_server import ServerError, serving
 from contact_sheet import Captioned, draw_one, draw_sheet
 from prompts import PROMPTS, Prompt
 
 from kandinsky import Client, Generated, KandinskyError
+from kandinsky.cli.child import ServerError, serving
 
 MODEL = "shapes"
 RULE = "Prompt k is drawn with seed k, and image j of a prompt with seed k + j; nothing is picked."

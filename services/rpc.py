@@ -90,4 +90,5 @@ def _report(context: Context, error: Exception) -> None:
     status = rpc_status.to_status(to_status(error))
     context.set_code(status.code)
     context.set_details(status.details)
-    context.set_trailing_metadata(status.trailing_metadata)
+    # Serve adds to it as to a list.
+    context.set_trailing_metadata(list(status.trailing_metadata))

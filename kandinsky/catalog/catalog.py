@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 BUILT_IN = Path(__file__).parent
 
@@ -58,7 +66,23 @@ class HubCheckpoint(_Frozen):
     """Branch, tag or commit."""
 
 
-Checkpoint = FolderCheckpoint | HubCheckpoint
+def _named(*kinds: tuple[str, type[BaseModel]]) -> Discriminator:
+    """Tells the members of a union apart by a key, so that errors are about the one meant."""
+
+    def kind(value: object) -> str:
+        if isinstance(value, BaseModel):
+            return type(value).__name__
+        chosen = [model for key, model in kinds if isinstance(value, Mapping) and key in value]
+        return (chosen or [kinds[0][1]])[0].__name__
+
+    return Discriminator(kind)
+
+
+Checkpoint = Annotated[
+    Annotated[FolderCheckpoint, Tag("FolderCheckpoint")]
+    | Annotated[HubCheckpoint, Tag("HubCheckpoint")],
+    _named(("folder", FolderCheckpoint), ("hub", HubCheckpoint)),
+]
 
 
 class StageCheckpoints(_Frozen):
@@ -73,6 +97,14 @@ class SharedStage(_Frozen):
     """A stage that another model already runs; nothing is loaded twice."""
 
     model: str
+
+
+StageHome = Annotated[
+    Annotated[StageCheckpoints, Tag("StageCheckpoints")]
+    | Annotated[SharedStage, Tag("SharedStage")],
+    _named(("checkpoint", StageCheckpoints), ("model", SharedStage)),
+]
+_TAGS = {"FolderCheckpoint", "HubCheckpoint", "StageCheckpoints", "SharedStage"}
 
 
 class Defaults(_Frozen):
@@ -114,7 +146,7 @@ class CatalogEntry(_Frozen):
     """The dtype that weights are loaded in."""
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU; otherwise a torch device."""
-    stages: Mapping[Stage, StageCheckpoints | SharedStage]
+    stages: Mapping[Stage, StageHome]
     flows: tuple[Flow, ...]
     defaults: Defaults
     limits: Limits
@@ -209,7 +241,7 @@ def read_entry(path: Path) -> CatalogEntry:
         entry = CatalogEntry.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the entry"
+        key = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "the entry"
         raise CatalogError(f"{path}: {key}: {first['msg']}") from error
     stages = {stage: _anchored(home, path.parent) for stage, home in entry.stages.items()}
     return entry.model_copy(update={"stages": stages})

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -58,6 +59,7 @@ def up(options: Options) -> None:
         RunFolderError: the run folder cannot be used.
     """
     preflight.check_extras()
+    _check_alone(run_file.current())  # said before the port that it holds is found taken
     plan = preflight.plan(options.models, options.catalog)
     psutil: Any = importlib.import_module("psutil")
     available = memory.bytes_available(psutil.virtual_memory().available)
@@ -73,12 +75,7 @@ def up(options: Options) -> None:
     with ExitStack() as stack:
         _catch_signals()
         try:
-            other = run_file.claim(own)
-            if other is not None:
-                raise PreflightError(
-                    f"kandinsky already runs at {other.address} (process {other.pid}); "
-                    "end it with `kandinsky down`"
-                )
+            _check_alone(run_file.claim(own))
             stack.callback(run_file.release, own)
             _serve(stack, options, plan, own)
         except Stopped:
@@ -157,9 +154,15 @@ def _cut_off_after(seconds: float) -> None:
     timer.start()
 
 
-def _free_port(host: str) -> int:
-    import socket
+def _check_alone(other: run_file.Running | None) -> None:
+    if other is not None:
+        raise PreflightError(
+            f"kandinsky already runs at {other.address} (process {other.pid}); "
+            "end it with `kandinsky down`"
+        )
 
+
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -64,6 +64,16 @@ def test_down_ends_the_process_and_no_other(sleeper: Running) -> None:
     assert run_file.process(sleeper) is None
 
 
+def test_a_second_up_is_told_of_the_first(sleeper: Running) -> None:
+    run_file.claim(sleeper)
+    done = CliRunner().invoke(app, ["up"])
+    assert done.exit_code == 1
+    assert done.stderr.strip() == (
+        f"kandinsky already runs at 127.0.0.1:1 (process {sleeper.pid}); "
+        "end it with `kandinsky down`"
+    )
+
+
 def test_a_garbled_file_counts_as_none() -> None:
     (run_file.folder() / run_file.FILE).write_text('{"pid"')
     assert run_file.read() is None

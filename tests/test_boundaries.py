@@ -1,0 +1,80 @@
+"""Imports go one way, and the client and the gateway never load what only stages need."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "diffusers", "transformers", "ray")
+
+# What the files of a folder must not import, by the start of the module's name.
+FORBIDDEN = {
+    "kandinsky": ("services", "gateway"),
+    "gateway": ("services", *HEAVY),
+    "services": ("gateway", "kandinsky.client", "kandinsky.cli"),
+    "services/engine": (
+        *("services.families", "services.encoders", "services.prior", "services.decoder"),
+        *("diffusers", "transformers", "ray"),
+    ),
+    "services/encoders": ("services.engine", "services.prior", "services.decoder"),
+    "services/prior": ("services.encoders", "services.decoder"),
+    "services/decoder": ("services.encoders", "services.prior"),
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions; `from a import b` gives both."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def begins_with(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_imports_go_one_way(folder: str) -> None:
+    files = [path for path in (ROOT / folder).rglob("*.py") if "v1" not in path.parts]
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files
+        for module in imports(path)
+        for prefix in FORBIDDEN[folder]
+        if begins_with(module, prefix)
+    ]
+    assert not wrong
+
+
+def test_the_check_sees_imports_inside_functions(tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").write_text("def f():\n    from services.engine import job\n")
+    assert "services.engine.job" in set(imports(tmp_path / "hidden.py"))
+
+
+def test_one_file_knows_that_stages_sit_behind_serve() -> None:
+    """Serve's proxy picks an application by the metadata key `application`."""
+    knowing = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("gateway", "kandinsky")
+        for path in (ROOT / folder).rglob("*.py")
+        if '"application"' in path.read_text(encoding="utf-8")
+    ]
+    assert knowing == ["gateway/stages.py"]
+
+
+@pytest.mark.parametrize("module", ["kandinsky", "kandinsky.cli.app", "gateway.app"])
+def test_what_runs_beside_the_stages_loads_no_model_library(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
