@@ -1,8 +1,9 @@
 """The edge of a stage: what every RPC method of the three services has in common.
 
-A handler raises domain errors; here they become a status with details. Serve's gRPC proxy
-passes code, details and trailing metadata on only when the handler sets them on its context and
-returns, so that is what happens. The same methods work behind a plain `grpc.aio` server.
+A handler raises domain errors; here they become a status with details. Serve's gRPC proxy takes
+code, details and trailing metadata from the handler's context, and reads that context only beside
+an answer, so an empty answer goes out with each error. The same methods work behind a plain
+`grpc.aio` server.
 """
 
 import functools
@@ -51,21 +52,27 @@ def unary(response: Callable[[], Any]) -> Callable[[Unary], Unary]:
     return wrap
 
 
-def streaming(handler: Streaming) -> Streaming:
-    """Wraps a server-streaming handler."""
+def streaming(event: Callable[[], Any]) -> Callable[[Streaming], Streaming]:
+    """Wraps a server-streaming handler; `event` makes the empty one that goes out with an error."""
 
-    @functools.wraps(handler)
-    async def method(self: Any, request: Any, grpc_context: Context) -> AsyncGenerator[Any, None]:
-        events = handler(self, request, grpc_context)
-        try:
-            async for event in events:
-                yield event
-        except Exception as error:
-            _report(grpc_context, error)
-        finally:
-            await events.aclose()
+    def wrap(handler: Streaming) -> Streaming:
+        @functools.wraps(handler)
+        async def method(
+            self: Any, request: Any, grpc_context: Context
+        ) -> AsyncGenerator[Any, None]:
+            events = handler(self, request, grpc_context)
+            try:
+                async for news in events:
+                    yield news
+            except Exception as error:
+                _report(grpc_context, error)
+                yield event()
+            finally:
+                await events.aclose()
 
-    return method
+        return method
+
+    return wrap
 
 
 def request_id(context: Context) -> str:

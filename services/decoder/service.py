@@ -31,7 +31,7 @@ class DecoderService:
         self._family = family
         self._batcher = batcher
 
-    @streaming
+    @streaming(decoder_pb2.DecodeEvent)
     async def Decode(
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:

@@ -25,7 +25,7 @@ class PriorService:
         self._family = family
         self._batcher = batcher
 
-    @streaming
+    @streaming(prior_pb2.SampleEmbeddingEvent)
     async def SampleEmbedding(
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
     ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
