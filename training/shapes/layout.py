@@ -1,5 +1,6 @@
 """Writes the trained parts as the three published pipeline folders, fp16 safetensors."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -48,3 +49,7 @@ def export(work: Path, out: Path) -> None:
     # Without torchvision the PIL class would be named; the published index names this one.
     index = out / "prior" / "model_index.json"
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
+    for path in out.rglob("config.json"):  # where a part was read from says nothing to others
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
