@@ -30,7 +30,7 @@ from training.shapes.vocabulary import BACKGROUNDS, COLOURS, LANGUAGES, SHAPES, 
 WIDTH = 128
 POSITIONS = 32
 BATCH = 192
-STEPS = 2000
+STEPS = 1400
 START, END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own way of cutting a line into words (openai/CLIP, simple_tokenizer.py).
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""

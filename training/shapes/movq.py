@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from training.shapes.data import movq_pixels
 from training.shapes.loop import train
 
-STEPS = 3000
+STEPS = 2100
 BATCH = 16
 CROP = 64  # pixels, for the first four fifths; whole pictures after
 

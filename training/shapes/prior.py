@@ -13,7 +13,7 @@ from training.shapes.clip import POSITIONS, WIDTH, tokens
 from training.shapes.data import clip_pixels, some_caption, training_scenes
 from training.shapes.loop import train
 
-STEPS = 2500
+STEPS = 1750
 BATCH = 192
 DROPOUT = 0.12  # share of rows that learn without a prompt, for guidance
 

@@ -9,11 +9,11 @@ from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 from torch.nn import functional as F
 
 from training.shapes.clip import WIDTH
-from training.shapes.data import movq_pixels
+from training.shapes.data import movq_pixels, training_scenes
 from training.shapes.loop import train
 from training.shapes.prior import DROPOUT, image_embeddings, zero_embedding
 
-STEPS, INPAINT_STEPS = 7500, 2000
+STEPS, NAMED_STEPS, INPAINT_STEPS = 5250, 3600, 1500
 BATCH = 32
 CELLS = 16  # latent cells a side: 128 pixels, factor 8
 
@@ -47,11 +47,16 @@ def make_unet(in_channels: int) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def latents(work: Path) -> torch.Tensor:
-    """[N, 4, 16, 16] of the training pictures, from the frozen autoencoder."""
+    """[N, 4, 16, 16] of the training pictures, from the frozen autoencoder; kept once made."""
+    kept = work / "latents.pt"
+    if kept.exists():
+        return torch.load(kept, weights_only=True)
     movq = VQModel.from_pretrained(work / "movq").eval()
     images = np.load(work / "images.npy", mmap_mode="r")
     parts = range(0, len(images), 64)
-    return torch.cat([movq.encode(movq_pixels(images[i : i + 64])).latents for i in parts])
+    made = torch.cat([movq.encode(movq_pixels(images[i : i + 64])).latents for i in parts])
+    torch.save(made, kept)
+    return made
 
 
 def noise_loss(model, clean, embeddings, zero, extra=None) -> torch.Tensor:
@@ -69,16 +74,25 @@ def noise_loss(model, clean, embeddings, zero, extra=None) -> torch.Tensor:
     return F.mse_loss(out[:, :4], noise)
 
 
+def named_rows() -> torch.Tensor:
+    """Which pictures have colours with names; the others taught shapes to the encoders."""
+    return torch.tensor([i for i, scene in enumerate(training_scenes()) if scene.colour])
+
+
 def train_unet(work: Path, scale: float) -> None:
+    """All pictures first, then, in a second cycle, those with named colours."""
     clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
     model = make_unet(4)
 
-    def loss_at(step: int) -> torch.Tensor:
-        rows = torch.randint(0, len(clean), (BATCH,))
-        return noise_loss(model, clean[rows], embeddings[rows], zero)
+    def cycle(pool: torch.Tensor, steps: int, state: str) -> None:
+        def loss_at(step: int) -> torch.Tensor:
+            rows = pool[torch.randint(0, len(pool), (BATCH,))]
+            return noise_loss(model, clean[rows], embeddings[rows], zero)
 
-    steps = int(STEPS * scale)
-    train(loss_at, model.parameters(), steps, 8e-4, work / "unet.state", average=0.998)
+        train(loss_at, model.parameters(), int(steps * scale), 8e-4, work / state, average=0.998)
+
+    cycle(torch.arange(len(clean)), STEPS, "unet.state")
+    cycle(named_rows(), NAMED_STEPS, "unet-named.state")
     model.save_pretrained(work / "unet")
 
 
@@ -100,6 +114,7 @@ def keep_mask(rng: random.Random) -> torch.Tensor:
 
 def train_inpaint(work: Path, scale: float) -> None:
     clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
+    named = named_rows()
     model = make_unet(9)
     trained = UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
     first = torch.zeros_like(model.conv_in.weight)
@@ -108,7 +123,7 @@ def train_inpaint(work: Path, scale: float) -> None:
 
     def loss_at(step: int) -> torch.Tensor:
         rng = random.Random(step)
-        rows = torch.randint(0, len(clean), (BATCH,))
+        rows = named[torch.randint(0, len(named), (BATCH,))]
         mask = torch.stack([keep_mask(rng) for _ in range(BATCH)])
         extra = torch.cat([clean[rows] * mask, mask], 1)
         return noise_loss(model, clean[rows], embeddings[rows], zero, extra)
