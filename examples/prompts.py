@@ -29,5 +29,5 @@ PROMPTS = (
     Prompt("Chinese", "黑色背景上的橙色十字形", "orange cross on black", unseen=True),
     Prompt("Chinese", "一个大红色圆形在白色背景上", "big red circle on white"),
     Prompt("English", "a big star on a white background", "big star on white", negative="red"),
-    Prompt("English", "a cross on a gray background", "cross on gray", images=4),
+    Prompt("English", "an orange square on a gray background", "orange square on gray", images=4),
 )
