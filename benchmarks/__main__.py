@@ -1,5 +1,6 @@
 """`python -m benchmarks`: measures serving against the bare pipelines, and prints the tables."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog, CatalogError
 from kandinsky.cli.child import ServerError
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Table(StrEnum):
