@@ -21,18 +21,24 @@ STATES_WIDTH = 48
 POSITIONS = 77
 
 
-def build(folder: Path, seed: int = 0, scheduler: SchedulerMixin | None = None) -> Path:
+def build(
+    folder: Path,
+    seed: int = 0,
+    scheduler: SchedulerMixin | None = None,
+    tokenizer: XLMRobertaTokenizer | None = None,
+) -> Path:
     """Writes `folder`/prior and `folder`/decoder, the latter with a `ddpm_scheduler` beside.
 
     Args:
         folder: where to.
         seed: of the weights.
         scheduler: the one that the decoder names; None for the published DDIM.
+        tokenizer: of multilingual CLIP; None for `piece_tokenizer`'s.
     """
     torch.manual_seed(seed)
     prior = KandinskyPriorPipeline(**tiny.prior_pipeline().components)
     prior.save_pretrained(folder / "prior")
-    decoder = decoder_pipeline()
+    decoder = decoder_pipeline(tokenizer or piece_tokenizer())
     if scheduler is not None:
         decoder.register_modules(scheduler=scheduler)
     decoder.save_pretrained(folder / "decoder")
@@ -42,9 +48,8 @@ def build(folder: Path, seed: int = 0, scheduler: SchedulerMixin | None = None) 
     return folder
 
 
-def decoder_pipeline() -> KandinskyPipeline:
+def decoder_pipeline(tokenizer: XLMRobertaTokenizer) -> KandinskyPipeline:
     """Multilingual CLIP, UNet, MoVQ of factor 8 and the published DDIM scheduler."""
-    tokenizer = piece_tokenizer()
     return KandinskyPipeline(
         text_encoder=MultilingualCLIP(
             MCLIPConfig(
