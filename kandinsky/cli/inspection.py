@@ -1,5 +1,7 @@
 """`kandinsky inspect`: what a checkpoint folder or hub name holds, and whether it can be served."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -46,21 +48,33 @@ def on_hub(name: str, revision: str) -> Files:
         UnrecognisedError: it is neither a folder nor a name that the hub tells us about.
     """
     try:
-        from huggingface_hub import HfApi, hf_hub_download
-        from huggingface_hub.errors import HFValidationError
+        import huggingface_hub as hub
     except ImportError as error:
         raise UnrecognisedError("the hub needs pip install 'kandinsky-serve[serve]'") from error
+
+    def read(path: str) -> bytes:
+        with _asking_the_hub():
+            return Path(hub.hf_hub_download(name, path, revision=revision)).read_bytes()
+
+    with _asking_the_hub():
+        listed = hub.HfApi().model_info(name, revision=revision, files_metadata=True).siblings
+    return Files({file.rfilename: file.size or 0 for file in listed or []}, read)
+
+
+@contextmanager
+def _asking_the_hub() -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # OSError, and the root of the errors of the HTTP library, which differs between releases.
+    broken: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
+
     try:
-        listed = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+        yield
     except HFValidationError as error:
         raise UnrecognisedError("is no folder, and no name on the hub") from error
-    except Exception as error:  # whatever the hub's own HTTP library raises
+    except broken as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UnrecognisedError(f"the hub cannot be asked: {reason[0]}") from error
-    return Files(
-        {file.rfilename: file.size or 0 for file in listed},
-        lambda path: Path(hf_hub_download(name, path, revision=revision)).read_bytes(),
-    )
 
 
 def _weight_faults(folder: Path, found: Recognised) -> list[str]:

@@ -57,6 +57,7 @@ _PRIOR_PARTS = (
     *("tokenizer", "text_encoder", "image_processor", "image_encoder"),
     *("prior", "scheduler"),
 )
+_WITHOUT_WEIGHTS = ("tokenizer", "image_processor", "scheduler")
 _DECODER_PARTS = ("unet", "scheduler", "movq")
 _2_1 = {"encoder_hid_dim_type": "text_image_proj"}
 _2_2 = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
@@ -110,7 +111,7 @@ class Part:
     bytes: int
     """Of its weights; 0 for a tokenizer, an image processor or a scheduler."""
     network: bool
-    """Whether it must hold weights."""
+    """Whether it is a network, which has a configuration and weights."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,13 @@ def _faults(kind: Kind, parts: tuple[Part, ...], unet: Mapping[str, Any]) -> lis
         return [f"no family of this release serves {kind.what}"]
     there = {part.name: part for part in parts}
     faults = [f"part {name} is missing" for name in kind.parts if name not in there]
-    faults += [
-        f"part {name} holds no weights"
-        for name in kind.parts
-        if name in there and there[name].network and not there[name].bytes
-    ]
+    for name in kind.parts:
+        if name not in there or name in _WITHOUT_WEIGHTS:
+            continue
+        if not there[name].network:
+            faults.append(f"part {name} has no config.json")
+        elif not there[name].bytes:
+            faults.append(f"part {name} holds no weights")
     return faults + ([] if kind.unet is None or not unet else _differences(kind.unet, unet))
 
 
