@@ -7,6 +7,7 @@ amplify rounding, and the reference itself differs between a batch and the same 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,16 @@ CASES = {
     },
     "no guidance": {"prompts": ["a red cat"], "guidance_scale": 1.0},
     "no guidance in the prior": {"prompts": ["a red cat"], "prior_guidance_scale": 1.0},
+    "negative prompt, no guidance in the prior": {
+        "prompts": ["a red cat"],
+        "negative_prompts": ["ugly"],
+        "prior_guidance_scale": 1.0,
+    },
+    "negative prompt, no guidance in the decoder": {
+        "prompts": ["a red cat"],
+        "negative_prompts": ["ugly"],
+        "guidance_scale": 1.0,
+    },
     "no guidance at all, two images": {
         "prompts": ["a red cat", "dog"],
         "guidance_scale": 1.0,
@@ -178,6 +189,19 @@ async def test_images_without_guidance_where_the_reference_fails(
             settings=settings(guidance_scale=1.0, seed=SEED + index),
         )
         assert np.abs(pixels(alone) - pixels(image)).max() <= 1
+
+
+async def test_image_embeddings_alone_are_refused(chain: Chain, reference: Reference) -> None:
+    """The decoder reads a text too, so the reference asks for a prompt beside them."""
+    embeds = reference.prior(["a red cat"], num_inference_steps=2)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await chain.images(
+            image_embeds=tensors.from_torch(embeds.image_embeds),
+            negative_image_embeds=tensors.from_torch(embeds.negative_image_embeds),
+            settings={"seed": SEED, "steps": STEPS, "height": 64, "width": 128},
+        )
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.value.details().startswith("prompts: is required")
 
 
 async def test_the_decoder_reads_the_text_too(
