@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from kandinsky.catalog.catalog import Checkpoint, FolderCheckpoint
 
@@ -25,6 +26,15 @@ class Loader:
     checkpoint: Checkpoint
     device: torch.device
     dtype: torch.dtype
+    decoder_text: "Loader | None" = None
+    """Loads the text encoder that the decoder reads, for encoders that hold one beside."""
+
+    def has_scheduler(self, part: str) -> bool:
+        """Whether the checkpoint has a scheduler in subfolder `part`."""
+        try:
+            return self._scheduler_file(part).is_file()
+        except EntryNotFoundError:
+            return False
 
     def model(self, cls: Any, part: str) -> Any:
         """The network in subfolder `part`, an instance of `cls`, in evaluation mode.
@@ -34,7 +44,7 @@ class Loader:
                 which from_pretrained would fill with random numbers.
         """
         name, options = self._source()
-        dtype = {"torch_dtype" if cls.__module__.startswith("diffusers") else "dtype": self.dtype}
+        dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
         model, report = cls.from_pretrained(
             name, subfolder=part, output_loading_info=True, **dtype, **options
         )
@@ -50,13 +60,14 @@ class Loader:
 
     def scheduler(self, part: str = "scheduler") -> Any:
         """The noise scheduler that subfolder `part` names, of the class that its file states."""
+        config = json.loads(self._scheduler_file(part).read_text(encoding="utf-8"))
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+
+    def _scheduler_file(self, part: str) -> Path:
         name, options = self._source()
         if isinstance(self.checkpoint, FolderCheckpoint):
-            file = Path(name) / part / SCHEDULER_FILE
-        else:
-            file = Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
-        config = json.loads(file.read_text(encoding="utf-8"))
-        return getattr(diffusers, config["_class_name"]).from_config(config)
+            return Path(name) / part / SCHEDULER_FILE
+        return Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
 
     def _source(self) -> tuple[str, dict[str, Any]]:
         if not isinstance(self.checkpoint, FolderCheckpoint):

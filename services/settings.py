@@ -1,6 +1,7 @@
 """What a stage is started with: the arguments of its `build`, parsed once."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,11 @@ class StageSettings(BaseModel):
 
     def loader(self, stage: Stage) -> Loader:
         """Loads from the stage's checkpoint."""
-        return self._loader(self.entry.checkpoints(stage).checkpoint)
+        home = self.entry.checkpoints(stage)
+        loader = self._loader(home.checkpoint)
+        if home.decoder_text_checkpoint is None:
+            return loader
+        return replace(loader, decoder_text=self._loader(home.decoder_text_checkpoint))
 
     def inpaint_loader(self) -> Loader | None:
         """Loads from the decoder's checkpoint for masked pictures, if the model has one."""

@@ -30,6 +30,26 @@ def age(folder: Path) -> None:
     _age_tokenizer(prior / "tokenizer")
 
 
+def age_multilingual(decoder: Path, sentencepiece: bytes) -> None:
+    """Ages the text encoder and tokenizer of a Kandinsky 2.1 decoder folder in place.
+
+    Args:
+        decoder: the folder.
+        sentencepiece: the tokenizer as a sentencepiece model.
+    """
+    encoder, tokenizer = decoder / "text_encoder", decoder / "tokenizer"
+    weights = load_file(encoder / "model.safetensors")
+    count = json.loads((encoder / "config.json").read_text())["max_position_embeddings"]
+    weights["transformer.embeddings.position_ids"] = torch.arange(count)[None]
+    torch.save(weights, encoder / "pytorch_model.bin")
+    (encoder / "model.safetensors").unlink()
+    (tokenizer / "tokenizer.json").unlink()
+    (tokenizer / "sentencepiece.bpe.model").write_bytes(sentencepiece)
+    config = json.loads((tokenizer / "tokenizer_config.json").read_text())
+    config["tokenizer_class"] = "XLMRobertaTokenizerFast"
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(config))
+
+
 def _aged(key: str) -> str:
     for new, old in ATTENTION.items():
         if ".attentions." in key:

@@ -27,6 +27,8 @@ PRIOR_FIELDS: Mapping[str, str] = {
 DECODER_FIELDS: Mapping[str, str] = {
     "conditioning.image_embed": "image_embeds",
     "conditioning.negative_image_embed": "negative_image_embeds",
+    "conditioning.text_embed": "prompts",
+    "conditioning.negative_text_embed": "prompts",
     "canvas.noise.latents": "latents",
     "canvas.height": "settings.height",
     "canvas.width": "settings.width",

@@ -91,6 +91,14 @@ class StageCheckpoints(_Frozen):
     checkpoint: Checkpoint
     inpaint_checkpoint: Checkpoint | None = None
     """The decoder's second network, for masked pictures."""
+    decoder_text_checkpoint: Checkpoint | None = None
+    """Where the encoders find the text encoder that the decoder reads, if it is another one."""
+
+    @property
+    def all(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint that is named."""
+        named = (self.checkpoint, self.inpaint_checkpoint, self.decoder_text_checkpoint)
+        return tuple(checkpoint for checkpoint in named if checkpoint is not None)
 
 
 class SharedStage(_Frozen):
@@ -260,6 +268,7 @@ def _anchored(home: StageCheckpoints | SharedStage, folder: Path) -> StageCheckp
         update={
             "checkpoint": anchor(home.checkpoint),
             "inpaint_checkpoint": anchor(home.inpaint_checkpoint),
+            "decoder_text_checkpoint": anchor(home.decoder_text_checkpoint),
         }
     )
 

@@ -12,6 +12,7 @@ from kandinsky.cli import health, run_file
 from kandinsky.cli.address import AddressOption, resolve
 from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.generate import text_to_image
+from kandinsky.cli.inspection import inspect
 from kandinsky.client import DEFAULT_MODEL, Client
 from kandinsky.v1 import generation_pb2
 from kandinsky.wire.errors import KandinskyError
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("text-to-image")(text_to_image)
+app.command()(inspect)
 
 Replicas = Annotated[int, typer.Option(min=1)]
 

@@ -27,8 +27,7 @@ def check(entry: CatalogEntry, stage: Stage) -> None:
     Raises:
         CheckpointFault: a folder, a part or a file is missing or cut short.
     """
-    home = entry.checkpoints(stage)
-    for checkpoint in (home.checkpoint, home.inpaint_checkpoint):
+    for checkpoint in entry.checkpoints(stage).all:
         if isinstance(checkpoint, FolderCheckpoint):
             _check_folder(checkpoint.folder, f"model {entry.name}, {stage.value}")
 

@@ -30,10 +30,9 @@ def bytes_needed(
 def stage_bytes(entry: CatalogEntry, stage: Stage) -> int:
     """Bytes of the weights that one replica of a stage loads, in the entry's dtype."""
     item_bytes = ITEM_BYTES[entry.dtype]
-    home = entry.checkpoints(stage)
     return sum(
         weights(file).count * item_bytes
-        for checkpoint in (home.checkpoint, home.inpaint_checkpoint)
+        for checkpoint in entry.checkpoints(stage).all
         if isinstance(checkpoint, FolderCheckpoint)
         for part in parts(checkpoint.folder)
         if stage_of(part) is stage

@@ -66,7 +66,7 @@ def complaint(action, *parts: str) -> str:
 def test_built_in_entries_load():
     catalog = Catalog.load()
     assert catalog.names == sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
-    assert {"shapes", "kandinsky-2-2"} <= set(catalog.names)
+    assert {"shapes", "kandinsky-2-1", "kandinsky-2-2"} <= set(catalog.names)
     for name in catalog.names:
         entry = catalog[name]
         assert name in catalog
@@ -81,7 +81,7 @@ def test_built_in_checkpoints_are_pinned_or_in_the_repository():
         for home in entry.stages.values():
             if isinstance(home, SharedStage):
                 continue
-            for checkpoint in (home.checkpoint, home.inpaint_checkpoint):
+            for checkpoint in home.all:
                 if isinstance(checkpoint, FolderCheckpoint):
                     assert BUILT_IN.parents[1] / "checkpoints" in checkpoint.folder.parents
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel, VQModel
 from diffusers.utils.torch_utils import randn_tensor
 
-from kandinsky.v1 import decoder_pb2
+from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services import sampling
 from services.checkpoints import Loader
@@ -103,9 +104,7 @@ class Kandinsky22Decoder:
         most = self._scheduler.config.num_train_timesteps
         steps = sampling.steps(request.sampling, 1, most)
         scale = sampling.guidance_scale(request.sampling)
-        if request.sampling.scheduler:
-            raise invalid("sampling.scheduler", "only the checkpoint's own is there; leave it out")
-        scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        scheduler = self._new_scheduler(request.sampling)
         scheduler.set_timesteps(steps, device=self._like.device)
         shape = self._latent_shape(request.canvas)
         denoise = Denoise(
@@ -138,6 +137,11 @@ class Kandinsky22Decoder:
         channels = self._movq.latent_channels
         latents = sampling.tensor(request, "latents", "", [channels, None, None], self._like)
         return [self._movq.decoding(tuple(latents.shape[1:]), latents)]
+
+    def _new_scheduler(self, request: sampling_pb2.Sampling) -> Any:
+        if request.scheduler:
+            raise invalid("sampling.scheduler", "only the checkpoint's own is there; leave it out")
+        return type(self._scheduler).from_config(self._scheduler.config)
 
     def _latent_shape(self, canvas: decoder_pb2.DecodeRequest) -> tuple[int, int, int]:
         if canvas.WhichOneof("start") != "noise":

@@ -1,4 +1,4 @@
-"""The prior of Kandinsky 2.2: CLIP text to CLIP image embedding, by an unCLIP diffusion prior."""
+"""The prior of Kandinsky 2.1 and 2.2: CLIP text to CLIP image embedding, by diffusion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -58,6 +58,19 @@ def test_a_stage_takes_its_own_parts_in_the_dtype_they_are_loaded_in(folder: Pat
     assert memory.stage_bytes(entry, Stage.DECODER) == 70_000 * 4
 
 
+def test_the_decoders_text_encoder_counts_in_the_encoders(folder: Path) -> None:
+    text_encoder = folder / "decoder" / "text_encoder"
+    text_encoder.mkdir()
+    (text_encoder / "config.json").write_text("{}")
+    save_file({"weight": np.zeros((5, 1000), np.float16)}, text_encoder / "model.safetensors")
+    encoders = "encoders: {checkpoint: {folder: prior}"
+    both = f"{encoders}, decoder_text_checkpoint: {{folder: decoder}}"
+    (folder / "small.yaml").write_text(ENTRY.replace(encoders, both))
+    (entry,) = preflight.plan(["small"], [folder]).models
+    assert memory.stage_bytes(entry, Stage.ENCODERS) == 15_000 * 4
+    assert memory.stage_bytes(entry, Stage.DECODER) == 70_000 * 4
+
+
 def test_memory_is_weighed_by_replicas(folder: Path) -> None:
     plan = preflight.plan(["small"], [folder])
     needed = 4 * REPLICA_BYTES + (100_000 + 70_000) * 4

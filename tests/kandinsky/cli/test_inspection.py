@@ -1,0 +1,173 @@
+"""`kandinsky inspect` on real checkpoints and on broken ones."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from typer.testing import CliRunner, Result
+
+from kandinsky.cli.app import app
+from kandinsky.cli.recognition import KINDS, Files, UnrecognisedError, recognise
+
+
+def inspect(checkpoint: object) -> Result:
+    return CliRunner().invoke(app, ["inspect", str(checkpoint)])
+
+
+@pytest.fixture(scope="module")
+def family_2_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import tiny_2_1
+
+    return tiny_2_1.build(tmp_path_factory.mktemp("tiny-2-1"))
+
+
+@pytest.fixture
+def decoder(family_2_1: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(family_2_1 / "decoder", tmp_path / "decoder"))
+
+
+def test_checkpoints_of_2_2_are_recognised(tiny_checkpoint: Path) -> None:
+    prior, decoder = inspect(tiny_checkpoint / "prior"), inspect(tiny_checkpoint / "decoder")
+    assert (prior.exit_code, decoder.exit_code) == (0, 0), prior.output + decoder.output
+    assert "served by family kandinsky-2-2, as encoders and prior: checkpoint" in prior.stdout
+    assert "served by family kandinsky-2-2, as decoder: checkpoint" in decoder.stdout
+    assert "text_encoder: CLIPTextModelWithProjection, " in prior.stdout
+
+
+def test_checkpoints_of_2_1_are_recognised(family_2_1: Path) -> None:
+    prior, decoder = inspect(family_2_1 / "prior"), inspect(family_2_1 / "decoder")
+    assert (prior.exit_code, decoder.exit_code) == (0, 0), prior.output + decoder.output
+    assert "prior of Kandinsky 2.1 (KandinskyPriorPipeline)" in prior.stdout
+    assert "as decoder: checkpoint; encoders: decoder_text_checkpoint" in decoder.stdout
+    assert "text_encoder: MultilingualCLIP, " in decoder.stdout
+    assert "ddpm_scheduler: " in decoder.stdout
+
+
+def test_without_an_index_the_networks_tell(decoder: Path) -> None:
+    (decoder / "model_index.json").unlink()
+    assert "decoder of Kandinsky 2.1" in inspect(decoder).stdout
+
+
+def test_every_fault_is_one_sentence(decoder: Path) -> None:
+    shutil.rmtree(decoder / "tokenizer")
+    (decoder / "movq" / "config.json").unlink()
+    (decoder / "text_encoder" / "model.safetensors").unlink()
+    unet = decoder / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.write_bytes(unet.read_bytes()[:-1])
+    config = decoder / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
+    done = inspect(decoder)
+    assert done.exit_code == 1
+    assert "can be served" not in done.stdout
+    size = unet.stat().st_size
+    assert done.stderr.splitlines() == [
+        "cannot be served: part tokenizer is missing",
+        "cannot be served: part text_encoder holds no weights",
+        "cannot be served: part movq has no config.json",
+        "cannot be served: the UNet's in_channels is 9, not 4",
+        f"cannot be served: {unet} is cut short: {size} bytes of {size + 1}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("model_index.json", b"{", "model_index.json is no JSON"),
+        ("model_index.json", b"[]", "model_index.json holds no JSON object"),
+        ("model_index.json", b'{"_class_name": "FluxPipeline"}', "does not know"),
+        ("unet/config.json", b'{"in_channels": 4}', "no network of a known kind"),
+        ("notes.txt", b"", "there is no model_index.json"),
+    ],
+)
+def test_what_is_unknown_is_said_so(
+    tmp_path: Path, name: str, contents: bytes, message: str
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(contents)
+    done = inspect(tmp_path)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_known_kind_without_a_family_cannot_be_served(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "Kandinsky3Pipeline"}')
+    done = inspect(tmp_path)
+    assert done.exit_code == 1
+    assert "Kandinsky 3" in done.stdout
+    assert "no family of this release serves Kandinsky 3" in done.stderr
+
+
+def test_a_name_on_the_hub_is_told_by_its_small_files(
+    family_2_1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, fetched = family_2_1 / "decoder", []
+    files = [path for path in decoder.rglob("*") if path.is_file()]
+    siblings = [
+        SimpleNamespace(rfilename=path.relative_to(decoder).as_posix(), size=path.stat().st_size)
+        for path in files
+    ]
+
+    def fetch(name: str, path: str, revision: str) -> str:
+        fetched.append(path)
+        return str(decoder / path)
+
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=siblings)
+    )
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    done = inspect("kandinsky-community/kandinsky-2-1")
+    assert done.exit_code == 0, done.output
+    assert "the catalog's kandinsky-2-1 loads it" in done.stdout
+    assert "can be served by family kandinsky-2-1" in done.stdout
+    assert fetched
+    assert all(path.endswith(".json") for path in fetched)
+
+
+def test_a_hub_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to the hub\nin two lines")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", away)
+    done = inspect("somebody/something")
+    assert done.exit_code == 1
+    assert done.stderr == ("somebody/something: the hub cannot be asked: no route to the hub\n")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "spaces in it"])
+def test_neither_a_folder_nor_a_name(name: str) -> None:
+    done = inspect(name)
+    assert (done.exit_code, done.stderr) == (1, f"{name}: is no folder, and no name on the hub\n")
+
+
+def test_kinds_with_a_family_are_those_that_the_stages_register() -> None:
+    from services.decoder.families import FAMILIES as DECODERS
+    from services.encoders.families import FAMILIES as ENCODERS
+    from services.prior.families import FAMILIES as PRIORS
+
+    served = {kind.family for kind in KINDS.values() if kind.family}
+    assert served == DECODERS.keys() == ENCODERS.keys() == PRIORS.keys()
+
+
+def test_an_index_without_a_class_falls_back_to_the_networks() -> None:
+    with pytest.raises(UnrecognisedError, match="known kind"):
+        recognise(Files({"model_index.json": 2}, lambda _: b"{}"))
+
+
+def test_inspecting_a_folder_loads_no_model_library(tiny_checkpoint: Path) -> None:
+    program = (
+        "import sys; from kandinsky.cli.inspection import inspect;"
+        f"inspect({str(tiny_checkpoint / 'decoder')!r}, 'main');"
+        "print(*{'torch', 'diffusers', 'transformers'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == ""
