@@ -120,7 +120,9 @@ class Stages:
             fields: its field paths in the public request, by their start in `request`.
         """
         call = self._prior.SampleEmbedding
-        async with aclosing(self._follow(Stage.PRIOR, call, request, fields)) as events:
+        async with aclosing(
+            self._follow(Stage.PRIOR, call, request, fields, "embedding")
+        ) as events:
             async for event in events:
                 yield event
 
@@ -129,7 +131,7 @@ class Stages:
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Runs one decoder job; the last event is the image. Arguments as above."""
         call = self._decoder.Decode
-        async with aclosing(self._follow(Stage.DECODER, call, request, fields)) as events:
+        async with aclosing(self._follow(Stage.DECODER, call, request, fields, "image")) as events:
             async for event in events:
                 yield event
 
@@ -171,8 +173,9 @@ class Stages:
         return await retrying(attempt)
 
     async def _follow(
-        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]
+        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str], result: str
     ) -> AsyncGenerator[Any, None]:
+        """Events up to the one that has the field `result`; what the stream does after is moot."""
         async with self._jobs:
             for attempt in range(1, STREAM_ATTEMPTS + 1):
                 events = self._attempt_stream(stage, method, request, fields)
@@ -180,7 +183,9 @@ class Stages:
                     async with aclosing(events):
                         async for event in events:
                             yield event
-                    return
+                            if event.HasField(result):
+                                return
+                    raise StageBrokeError(stage)  # it ended well, but without a result
                 except StageBrokeError:
                     if attempt == STREAM_ATTEMPTS:
                         raise

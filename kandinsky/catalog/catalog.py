@@ -115,6 +115,9 @@ StageHome = Annotated[
 _TAGS = {"FolderCheckpoint", "HubCheckpoint", "StageCheckpoints", "SharedStage"}
 
 
+GuidanceScale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
 class Defaults(_Frozen):
     """What a setting is when a request leaves it out."""
 
@@ -123,9 +126,9 @@ class Defaults(_Frozen):
     width: int
     """Pixels."""
     steps: int = Field(ge=1)
-    guidance_scale: float
+    guidance_scale: GuidanceScale
     prior_steps: int = Field(default=25, ge=2)
-    prior_guidance_scale: float = 4.0
+    prior_guidance_scale: GuidanceScale = 4.0
 
 
 class Limits(_Frozen):
@@ -133,13 +136,13 @@ class Limits(_Frozen):
 
     size_multiple: int = Field(ge=1)
     """Heights and widths are multiples of this, in pixels."""
-    min_size: int
+    min_size: int = Field(ge=1)
     """Pixels, each side."""
-    max_size: int
+    max_size: int = Field(ge=1)
     """Pixels, each side."""
-    max_steps: int = 1000
-    max_prompt_characters: int = 2000
-    max_images: int = 64
+    max_steps: int = Field(default=1000, ge=2)
+    max_prompt_characters: int = Field(default=2000, ge=1)
+    max_images: int = Field(default=64, ge=1, le=128)
     """Images in one request: prompts x images per prompt."""
 
 
@@ -155,7 +158,7 @@ class CatalogEntry(_Frozen):
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU; otherwise a torch device."""
     stages: Mapping[Stage, StageHome]
-    flows: tuple[Flow, ...]
+    flows: tuple[Flow, ...] = Field(min_length=1)
     defaults: Defaults
     limits: Limits
 
@@ -168,6 +171,8 @@ class CatalogEntry(_Frozen):
                 )
             if not self.limits.min_size <= side <= self.limits.max_size:
                 raise ValueError(f"default size {side} is outside the limits")
+        if max(self.defaults.steps, self.defaults.prior_steps) > self.limits.max_steps:
+            raise ValueError(f"default steps exceed the limit of {self.limits.max_steps}")
         if Stage.DECODER not in self.stages:
             raise ValueError("a model needs a decoder stage")
         return self

@@ -1,5 +1,6 @@
 """The `kandinsky` command: one function a subcommand."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def up(
     folders = [folder.absolute() for folder in catalog or []]
     try:
         system.up(system.Options(model or [DEFAULT_MODEL], folders, host, port, replicas, threads))
-    except (PreflightError, system.StartError, run_file.RunFolderError) as error:
+    except (PreflightError, system.StartError) as error:
         raise fail(str(error)) from error
 
 
@@ -126,4 +127,8 @@ def models(address: AddressOption = None) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    app()
+    try:
+        app()
+    except run_file.RunFolderError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

@@ -66,8 +66,8 @@ def plan(models: Sequence[str], folders: Sequence[Path]) -> Plan:
     return Plan(entries, tuple(stages.values()))
 
 
-def check_port(host: str, port: int) -> None:
-    """Checks that the gateway can listen there.
+def check_port(host: str, port: int) -> int:
+    """Checks that the gateway can listen there; gives the port, a free one for 0.
 
     Raises:
         PreflightError: somebody else does, or the host is not this machine's.
@@ -79,6 +79,7 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            return int(probe.getsockname()[1])
     except OSError as error:
         reason = error.strerror or "no such address"
         raise PreflightError(f"cannot listen on {host}:{port}: {reason.lower()}") from error

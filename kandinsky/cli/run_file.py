@@ -45,12 +45,20 @@ def folder() -> Path:
 
 
 def read() -> Running | None:
-    """What the run file says, true or stale; None where there is none."""
+    """What the run file says, true or stale; None where there is none.
+
+    Raises:
+        RunFolderError: it cannot be read.
+    """
     try:
         raw: dict[str, Any] = json.loads((folder() / FILE).read_text(encoding="utf-8"))
         return Running(raw["pid"], raw["started"], raw["address"], tuple(raw["models"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    except OSError as error:
+        raise RunFolderError(
+            f"run file {error.filename} cannot be read: {error.strerror}"
+        ) from error
 
 
 def current() -> Running | None:

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -64,8 +63,7 @@ def up(options: Options) -> None:
     psutil: Any = importlib.import_module("psutil")
     available = memory.bytes_available(psutil.virtual_memory().available)
     preflight.check_memory(plan, options.replicas, available)
-    port = options.port or _free_port(options.host)
-    preflight.check_port(options.host, port)
+    port = preflight.check_port(options.host, options.port)
     own = run_file.Running(
         pid=os.getpid(),
         started=psutil.Process().create_time(),
@@ -160,12 +158,6 @@ def _check_alone(other: run_file.Running | None) -> None:
             f"kandinsky already runs at {other.address} (process {other.pid}); "
             "end it with `kandinsky down`"
         )
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _log_file() -> Path:

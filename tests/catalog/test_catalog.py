@@ -161,6 +161,13 @@ def _with(path: str, value: object) -> dict:
         ("defaults.height", "tall"),
         ("limits.size_multiple", 0),
         ("description", None),
+        ("flows", []),
+        ("defaults.guidance_scale", -1.0),
+        ("defaults.guidance_scale", float("nan")),
+        ("defaults.prior_guidance_scale", float("inf")),
+        ("limits.min_size", 0),
+        ("limits.max_images", 0),
+        ("limits.max_images", 129),
     ],
 )
 def test_a_bad_key_is_refused_by_file_and_key(tmp_path, key, value):
@@ -185,6 +192,7 @@ def test_a_missing_key_is_refused_by_file_and_key(tmp_path, key):
         ("defaults.height", 100, "default size 100 is not a multiple of 64"),
         ("defaults.width", 192, "default size 192 is outside the limits"),
         ("limits.min_size", 128, "default size 64 is outside the limits"),
+        ("defaults.steps", 1001, "default steps exceed the limit of 1000"),
         ("stages", {"encoders": {"model": "shapes"}}, "a model needs a decoder stage"),
     ],
 )

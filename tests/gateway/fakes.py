@@ -56,6 +56,8 @@ class FakeStages(
         self.calls: list[StageCall] = []
         self.failures: dict[str, deque[KandinskyError | grpc.StatusCode]] = defaultdict(deque)
         self.breaks_midway: dict[str, int] = {}
+        self.ends_midway: dict[str, int] = {}
+        self.breaks_at_the_end: set[str] = set()
         self.holds: dict[str, Hold] = {}
         self.reader = "prior"
         self._names: dict[bytes, str] = {}
@@ -107,7 +109,8 @@ class FakeStages(
         yield prior_pb2.SampleEmbeddingEvent(
             progress=sampling_pb2.Progress(phase="prior", step=1, steps=request.sampling.steps)
         )
-        await self._break_midway("SampleEmbedding", context)
+        if await self._break_midway("SampleEmbedding", context):
+            return
         text = self.name(request.conditioning, "text_embed")
         yield prior_pb2.SampleEmbeddingEvent(
             embedding=prior_pb2.SampledEmbedding(
@@ -115,6 +118,7 @@ class FakeStages(
                 stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
             )
         )
+        await self._break_at_the_end("SampleEmbedding", context)
 
     async def Decode(self, request, context):
         if not request.HasField("sampling"):
@@ -124,7 +128,8 @@ class FakeStages(
             progress=sampling_pb2.Progress(phase="denoise", step=1, steps=request.sampling.steps)
         )
         yield decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(step=1))
-        await self._break_midway("Decode", context)
+        if await self._break_midway("Decode", context):
+            return
         shape = (request.canvas.height, request.canvas.width, 3)
         dtype = np.uint8
         if request.output == decoder_pb2.DECODE_OUTPUT_FLOAT_PIXELS:
@@ -138,6 +143,7 @@ class FakeStages(
                 stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
             )
         )
+        await self._break_at_the_end("Decode", context)
 
     async def _arrive(self, method, request, context):
         self.calls.append(StageCall(method, request, dict(context.invocation_metadata())))
@@ -157,6 +163,14 @@ class FakeStages(
     async def _break_midway(self, method, context):
         if self.breaks_midway.get(method, 0):
             self.breaks_midway[method] -= 1
+            await context.abort(grpc.StatusCode.INTERNAL, "The actor died unexpectedly")
+        if self.ends_midway.get(method, 0):
+            self.ends_midway[method] -= 1
+            return True
+        return False
+
+    async def _break_at_the_end(self, method, context):
+        if method in self.breaks_at_the_end:
             await context.abort(grpc.StatusCode.INTERNAL, "The actor died unexpectedly")
 
 

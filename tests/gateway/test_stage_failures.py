@@ -61,6 +61,23 @@ async def test_a_stream_that_breaks_midway_is_started_again(api, stages, method)
     assert any(asked.count(request) == 2 for request in asked)
 
 
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+async def test_a_stream_that_ends_without_its_result_is_started_again(api, stages, method):
+    stages.ends_midway[method] = 1
+    assert len((await api.TextToImageUnary(REQUEST)).images) == 2
+    stages.ends_midway[method] = 100
+    error = await failure(api.TextToImageUnary(REQUEST))
+    assert error.reason is Reason.STAGE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+async def test_a_stream_that_breaks_after_its_result_gives_it_once(api, stages, method):
+    stages.breaks_at_the_end.add(method)
+    events = [event async for event in api.TextToImage(REQUEST)]
+    images = [event.image.index for event in events if event.HasField("image")]
+    assert sorted(images) == [0, 1]
+
+
 @pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
 async def test_a_stage_that_stays_broken(gateway_at, stages, method):
     stages.failures[method].extend([grpc.StatusCode.INTERNAL] * 3)

@@ -141,7 +141,13 @@ def test_a_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PreflightError, match=f"127.0.0.1:{port}: address already in use"):
             preflight.check_port("127.0.0.1", port)
-    preflight.check_port("127.0.0.1", port)
+    assert preflight.check_port("127.0.0.1", port) == port
+    assert preflight.check_port("127.0.0.1", 0) > 0
+
+
+def test_a_host_of_another_machine_is_named() -> None:
+    with pytest.raises(PreflightError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+        preflight.check_port("192.0.2.1", 0)
 
 
 def test_missing_extras_name_the_remedy() -> None:

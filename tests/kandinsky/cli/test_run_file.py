@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kandinsky.cli import run_file
-from kandinsky.cli.app import app
+from kandinsky.cli.app import app, main
 from kandinsky.cli.run_file import Running
 
 
@@ -72,6 +72,17 @@ def test_a_second_up_is_told_of_the_first(sleeper: Running) -> None:
         f"kandinsky already runs at 127.0.0.1:1 (process {sleeper.pid}); "
         "end it with `kandinsky down`"
     )
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(monkeypatch, capsys) -> None:
+    (run_file.folder() / run_file.FILE).mkdir()
+    monkeypatch.setattr("sys.argv", ["kandinsky", "models"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.strip()
+    assert run_file.FILE in said
+    assert "\n" not in said
 
 
 def test_a_garbled_file_counts_as_none() -> None:
