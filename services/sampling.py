@@ -15,6 +15,7 @@ from services.rpc import Context, deadline, request_id
 
 DEFAULT_GUIDANCE_SCALE = 4.0
 MAX_GUIDANCE_SCALE = 100.0
+DEFAULT_STRENGTH = 0.3
 MAX_SEED = 2**63 - 1
 
 
@@ -40,6 +41,23 @@ def steps(sampling: sampling_pb2.Sampling, at_least: int, at_most: int) -> int:
     if not at_least <= sampling.steps <= at_most:
         raise invalid("sampling.steps", f"must be from {at_least} to {at_most}")
     return sampling.steps
+
+
+def last_steps(timesteps: torch.Tensor, image: Any, path: str) -> torch.Tensor:
+    """The share of `timesteps` that an image canvas's strength leaves.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if the strength is not above 0 and up to 1, or leaves no step.
+    """
+    strength = image.strength if image.HasField("strength") else DEFAULT_STRENGTH
+    if not 0 < strength <= 1:  # false for NaN
+        raise invalid(f"{path}strength", "must be above 0, up to 1")
+    count = int(len(timesteps) * strength)
+    if not count:
+        raise invalid(
+            f"{path}strength", f"{strength:g} of {len(timesteps)} steps leaves none; raise either"
+        )
+    return timesteps[len(timesteps) - count :]
 
 
 def tensor(

@@ -99,9 +99,9 @@ async def test_sample_embedding_refuses(stages: StageStubs, path: str, value, fi
     assert (await stages.sample_embedding(prior_request()))[-1].HasField("embedding")
 
 
-async def test_a_canvas_that_starts_from_a_picture_is_not_built_yet(stages: StageStubs) -> None:
+async def test_a_canvas_with_a_mask_is_not_built_yet(stages: StageStubs) -> None:
     request = decode_request()
-    request.canvas.image.strength = 0.5
+    request.canvas.masked_image.strength = 0.5
     with pytest.raises(KandinskyError) as error:
         await stages.decode(request)
     assert error.value.reason is Reason.FLOW_UNSUPPORTED

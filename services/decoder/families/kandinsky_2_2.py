@@ -50,6 +50,8 @@ class Denoise(Phase):
     shape: tuple[int, int, int]
     conditioning: Mapping[str, torch.Tensor]
     given_latents: torch.Tensor | None
+    from_picture: bool = False
+    """Whether the phase before ends with a picture's latent, to which noise is added."""
     name: str = "denoise"
 
     @property
@@ -67,6 +69,8 @@ class Denoise(Phase):
             latents = randn_tensor(
                 (1, *self.shape), generator, device=like.device, dtype=like.dtype
             )
+        if self.from_picture:
+            return self.scheduler.add_noise(value, latents, self.timesteps[:1])
         return latents * self.scheduler.init_noise_sigma
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
@@ -99,7 +103,7 @@ class Kandinsky22Decoder:
 
         Raises:
             KandinskyError: INVALID_FIELD for what the checkpoint cannot take;
-                FLOW_UNSUPPORTED for a canvas that starts from a picture.
+                FLOW_UNSUPPORTED for a canvas with a mask.
         """
         most = self._scheduler.config.num_train_timesteps
         steps = sampling.steps(request.sampling, 1, most)
@@ -107,18 +111,26 @@ class Kandinsky22Decoder:
         scheduler = self._new_scheduler(request.sampling)
         scheduler.set_timesteps(steps, device=self._like.device)
         shape = self._latent_shape(request.canvas)
+        from_picture = request.canvas.WhichOneof("start") == "image"
+        timesteps = scheduler.timesteps
+        before: list[Phase] = []
+        if from_picture:
+            image = request.canvas.image
+            timesteps = sampling.last_steps(timesteps, image, "canvas.image.")
+            before = [self._movq.start(request.canvas, shape, self._like)]
         denoise = Denoise(
             self._network,
             scheduler,
-            scheduler.timesteps,
+            timesteps,
             scale,
             shape,
             self._conditioning(request, guided=scale > 1),
             self._given_latents(request.canvas, shape),
+            from_picture,
         )
         if request.output == decoder_pb2.DECODE_OUTPUT_LATENTS:
-            return [denoise]
-        return [denoise, self._movq.decoding(shape)]
+            return [*before, denoise]
+        return [*before, denoise, self._movq.decoding(shape)]
 
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]:
         """Pixels to latent as one MoVQ pass.
@@ -144,9 +156,9 @@ class Kandinsky22Decoder:
         return type(self._scheduler).from_config(self._scheduler.config)
 
     def _latent_shape(self, canvas: decoder_pb2.DecodeRequest) -> tuple[int, int, int]:
-        if canvas.WhichOneof("start") != "noise":
+        if canvas.WhichOneof("start") not in ("noise", "image"):
             raise KandinskyError(
-                Reason.FLOW_UNSUPPORTED, "only a canvas of noise is supported", metadata={}
+                Reason.FLOW_UNSUPPORTED, "a canvas with a mask is not supported", metadata={}
             )
         multiple = self._movq.scale_factor**2
         for field in ("height", "width"):
