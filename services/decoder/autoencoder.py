@@ -10,7 +10,6 @@ from kandinsky.v1 import tensor_pb2
 from kandinsky.v1.sampling_pb2 import Canvas
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services import sampling
 from services.engine.phase import Phase
 
 
@@ -49,26 +48,12 @@ class EncodeNetwork:
         return self.movq.encode(inputs).latents
 
 
-class Unchanged:
-    """Latents that a caller gave, as they are."""
-
-    name = "given latent"
-
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        return inputs
-
-
 @dataclass(eq=False)
 class OnePass(Phase):
     """A single forward: the given value, or what the phase before ended with, goes through."""
 
     name: str
-    network: DecodeNetwork | EncodeNetwork | Unchanged
+    network: DecodeNetwork | EncodeNetwork
     pixels: int
     given: torch.Tensor | None = None
     rows: int = 1
@@ -93,7 +78,6 @@ class MoVQ:
     def __init__(self, movq: VQModel) -> None:
         self._decode = DecodeNetwork(movq)
         self._encode = EncodeNetwork(movq)
-        self._given = Unchanged()
         self.latent_channels: int = movq.config.latent_channels
         self.scale_factor: int = 2 ** (len(movq.config.block_out_channels) - 1)
         """Pixels of the picture along one side of a latent pixel."""
@@ -129,17 +113,13 @@ class MoVQ:
         picture = picture.permute(2, 0, 1)[None].to(like.device, like.dtype)
         return OnePass("encode", self._encode, height * width // factor**2, picture)
 
-    def start(self, canvas: Canvas, shape: tuple[int, int, int], like: torch.Tensor) -> Phase:
-        """The latent [1, *shape] of an image canvas, encoded from pixels or given.
+    def canvas_encoding(self, canvas: Canvas, like: torch.Tensor) -> Phase:
+        """An image canvas's pixels to a latent.
 
         Raises:
-            KandinskyError: INVALID_FIELD if the picture is missing or of another size.
+            KandinskyError: INVALID_FIELD if the picture is no pixels, or not of the canvas's size.
         """
-        image = canvas.image
-        if image.WhichOneof("source") != "pixels":
-            latents = sampling.tensor(image, "latents", "canvas.image.", shape, like)
-            return OnePass("encode", self._given, 1, latents)
         size = [canvas.height, canvas.width, 3]
-        if list(image.pixels.shape) != size:
+        if list(canvas.image.pixels.shape) != size:
             raise invalid("canvas.image.pixels", f"must have the canvas's shape {size}")
-        return self.encoding(image.pixels, "canvas.image.pixels", like)
+        return self.encoding(canvas.image.pixels, "canvas.image.pixels", like)

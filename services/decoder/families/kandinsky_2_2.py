@@ -50,8 +50,8 @@ class Denoise(Phase):
     shape: tuple[int, int, int]
     conditioning: Mapping[str, torch.Tensor]
     given_latents: torch.Tensor | None
-    from_picture: bool = False
-    """Whether the phase before ends with a picture's latent, to which noise is added."""
+    picture_latents: torch.Tensor | None = None
+    """[1, C, h, w] to add noise to, where no phase before has encoded a picture."""
     name: str = "denoise"
 
     @property
@@ -69,8 +69,9 @@ class Denoise(Phase):
             latents = randn_tensor(
                 (1, *self.shape), generator, device=like.device, dtype=like.dtype
             )
-        if self.from_picture:
-            return self.scheduler.add_noise(value, latents, self.timesteps[:1])
+        picture = self.picture_latents if value is None else value
+        if picture is not None:
+            return self.scheduler.add_noise(picture, latents, self.timesteps[:1])
         return latents * self.scheduler.init_noise_sigma
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
@@ -111,13 +112,18 @@ class Kandinsky22Decoder:
         scheduler = self._new_scheduler(request.sampling)
         scheduler.set_timesteps(steps, device=self._like.device)
         shape = self._latent_shape(request.canvas)
-        from_picture = request.canvas.WhichOneof("start") == "image"
         timesteps = scheduler.timesteps
         before: list[Phase] = []
-        if from_picture:
+        picture_latents = None
+        if request.canvas.WhichOneof("start") == "image":
             image = request.canvas.image
             timesteps = sampling.last_steps(timesteps, image, "canvas.image.")
-            before = [self._movq.start(request.canvas, shape, self._like)]
+            if image.WhichOneof("source") == "pixels":
+                before = [self._movq.canvas_encoding(request.canvas, self._like)]
+            else:
+                picture_latents = sampling.tensor(
+                    image, "latents", "canvas.image.", shape, self._like
+                )
         denoise = Denoise(
             self._network,
             scheduler,
@@ -126,7 +132,7 @@ class Kandinsky22Decoder:
             shape,
             self._conditioning(request, guided=scale > 1),
             self._given_latents(request.canvas, shape),
-            from_picture,
+            picture_latents,
         )
         if request.output == decoder_pb2.DECODE_OUTPUT_LATENTS:
             return [*before, denoise]
