@@ -1,11 +1,11 @@
 """Reading and writing what the prior's and the decoder's sampling have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from kandinsky.v1 import sampling_pb2, tensor_pb2
+from kandinsky.v1 import conditioning_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.engine import job as jobs
@@ -75,6 +75,41 @@ def tensor(
     dtypes = tensors.BOOL if like.dtype == torch.bool else tensors.FLOATS
     value = tensors.to_torch(getattr(message, field), path + field, dtypes=dtypes, shape=shape)
     return value.to(like.device, like.dtype)[None]
+
+
+def conditioning(
+    message: conditioning_pb2.Conditioning,
+    shapes: Mapping[str, Sequence[int]],
+    guided: bool,
+    like: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """What a network follows, [rows, *shape] each; with guidance the unconditional row first.
+
+    Args:
+        message: holds them; the unconditional ones by the same name after `negative_`.
+        shapes: of each, by its field.
+        guided: whether there is an unconditional row.
+        like: has the device and the dtype; a mask is bool.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if one is missing or has another shape.
+    """
+    sides = ("negative_", "") if guided else ("",)
+    return {
+        name: torch.cat(
+            [
+                tensor(
+                    message,
+                    side + name,
+                    "conditioning.",
+                    shape,
+                    like.bool() if name == "text_mask" else like,
+                )
+                for side in sides
+            ]
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def job(

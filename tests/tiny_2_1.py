@@ -131,5 +131,4 @@ limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters:
 
 def write_catalog(folder: Path, name: str = "tiny", dtype: str = "float32") -> Path:
     """Writes the catalog entry of the checkpoint in `folder`; returns the catalog folder."""
-    (folder / f"{name}.yaml").write_text(CATALOG_ENTRY.format(name=name, dtype=dtype))
-    return folder
+    return tiny.write_catalog(folder, name, dtype, CATALOG_ENTRY)

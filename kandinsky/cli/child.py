@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from kandinsky.cli import health
+from kandinsky.cli import health, preflight
 
 START_SECONDS = 300
 STOP_SECONDS = 60
@@ -35,7 +34,7 @@ def serving(model: str, options: Sequence[str] = ()) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="kandinsky-") as folder:
         log = Path(folder) / "up.log"
-        port = _free_port()
+        port = preflight.check_port("127.0.0.1", 0)
         command = [sys.executable, "-m", "kandinsky", "up", "--model", model, "--port", str(port)]
         command += options
         # A run folder of its own: a `kandinsky up` of the same user is not disturbed.
@@ -71,12 +70,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     if left:
         names = ", ".join(sorted({straggler.name() for straggler in left}))
         raise ServerError(f"kandinsky up left processes behind, now killed: {names}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _last_line(log: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kandinsky.cli import preflight
 from kandinsky.client import Client
 from tests import tiny
 
@@ -38,9 +39,7 @@ def up(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(preflight.check_port("127.0.0.1", 0))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

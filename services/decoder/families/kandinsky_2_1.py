@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from kandinsky.v1 import decoder_pb2, sampling_pb2
-from services import sampling
+from kandinsky.v1 import sampling_pb2
 from services.checkpoints import Loader
 from services.decoder.families.kandinsky_2_2 import DenoisingNetwork, Kandinsky22Decoder
 
@@ -46,9 +45,10 @@ class TextImageNetwork(DenoisingNetwork):
 class Kandinsky21Decoder(Kandinsky22Decoder):
     """Makes the phases of Decode, EncodeLatents and DecodeLatents calls."""
 
+    network = TextImageNetwork
+
     def __init__(self, loader: Loader) -> None:
         super().__init__(loader)
-        self._network = TextImageNetwork(self._network.unet)
         self._ddpm = loader.scheduler(DDPM_FOLDER) if loader.has_scheduler(DDPM_FOLDER) else None
 
     def _new_scheduler(self, request: sampling_pb2.Sampling) -> Any:
@@ -56,23 +56,10 @@ class Kandinsky21Decoder(Kandinsky22Decoder):
             return type(self._ddpm).from_config(self._ddpm.config)
         return super()._new_scheduler(request)
 
-    def _conditioning(
-        self, request: decoder_pb2.DecodeRequest, guided: bool
-    ) -> dict[str, torch.Tensor]:
+    def _conditioning_shapes(self) -> dict[str, list[int]]:
         unet = self._network.unet
-        shapes = {
+        return {
             "image_embed": [unet.encoder_hid_proj.image_embeds.in_features],
             "text_embed": [unet.add_embedding.text_proj.in_features],
             "text_states": [TEXT_POSITIONS, unet.config.encoder_hid_dim],
         }
-        sides = ("negative_", "") if guided else ("",)
-        named = {
-            name: [
-                sampling.tensor(
-                    request.conditioning, side + name, "conditioning.", shape, self._like
-                )
-                for side in sides
-            ]
-            for name, shape in shapes.items()
-        }
-        return {name: torch.cat(rows) for name, rows in named.items()}

@@ -93,8 +93,10 @@ class Denoise(Phase):
 class Kandinsky22Decoder:
     """Makes the phases of Decode, EncodeLatents and DecodeLatents calls."""
 
+    network = DenoisingNetwork
+
     def __init__(self, loader: Loader) -> None:
-        self._network = DenoisingNetwork(loader.model(UNet2DConditionModel, "unet"))
+        self._network = self.network(loader.model(UNet2DConditionModel, "unet"))
         self._scheduler = loader.scheduler()
         self._movq = autoencoder.MoVQ(loader.model(VQModel, "movq"))
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
@@ -130,7 +132,9 @@ class Kandinsky22Decoder:
             timesteps,
             scale,
             shape,
-            self._conditioning(request, guided=scale > 1),
+            sampling.conditioning(
+                request.conditioning, self._conditioning_shapes(), scale > 1, self._like
+            ),
             self._given_latents(request.canvas, shape),
             picture_latents,
         )
@@ -179,18 +183,6 @@ class Kandinsky22Decoder:
             return None
         return sampling.tensor(canvas.noise, "latents", "canvas.noise.", shape, self._like)
 
-    def _conditioning(
-        self, request: decoder_pb2.DecodeRequest, guided: bool
-    ) -> dict[str, torch.Tensor]:
-        width = self._network.unet.config.encoder_hid_dim
-        sides = ("negative_image_embed", "image_embed") if guided else ("image_embed",)
-        return {
-            "image_embed": torch.cat(
-                [
-                    sampling.tensor(
-                        request.conditioning, side, "conditioning.", [width], self._like
-                    )
-                    for side in sides
-                ]
-            )
-        }
+    def _conditioning_shapes(self) -> dict[str, list[int]]:
+        """What the UNet follows, by the field of Conditioning that holds it."""
+        return {"image_embed": [self._network.unet.config.encoder_hid_dim]}

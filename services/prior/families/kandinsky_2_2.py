@@ -90,7 +90,6 @@ class Kandinsky22Prior:
         self._network = PriorNetwork(loader.model(PriorTransformer, "prior"))
         self._scheduler = loader.scheduler()
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
-        self._mask = self._like.bool()
 
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]:
         """The request as one denoising loop.
@@ -103,43 +102,22 @@ class Kandinsky22Prior:
         scale = sampling.guidance_scale(request.sampling)
         scheduler = type(self._scheduler).from_config(self._scheduler.config)
         scheduler.set_timesteps(steps, device=self._like.device)
-        width = self._network.transformer.config.embedding_dim
+        config = self._network.transformer.config
         given = None
         if request.HasField("latents"):
-            given = sampling.tensor(request, "latents", "", [width], self._like)
+            given = sampling.tensor(request, "latents", "", [config.embedding_dim], self._like)
+        shapes = {
+            "text_embed": [config.embedding_dim],
+            "text_states": [config.num_embeddings, config.embedding_dim],
+            "text_mask": [config.num_embeddings],
+        }
         return [
             SampleEmbedding(
                 self._network,
                 scheduler,
                 scheduler.timesteps,
                 scale,
-                self._conditioning(request, guided=scale > 1),
+                sampling.conditioning(request.conditioning, shapes, scale > 1, self._like),
                 given,
             )
         ]
-
-    def _conditioning(
-        self, request: prior_pb2.SampleEmbeddingRequest, guided: bool
-    ) -> dict[str, torch.Tensor]:
-        config = self._network.transformer.config
-        shapes = {
-            "text_embed": [config.embedding_dim],
-            "text_states": [config.num_embeddings, config.embedding_dim],
-            "text_mask": [config.num_embeddings],
-        }
-        sides = ("negative_", "") if guided else ("",)
-        return {
-            name: torch.cat(
-                [
-                    sampling.tensor(
-                        request.conditioning,
-                        side + name,
-                        "conditioning.",
-                        shape,
-                        self._mask if name == "text_mask" else self._like,
-                    )
-                    for side in sides
-                ]
-            )
-            for name, shape in shapes.items()
-        }
