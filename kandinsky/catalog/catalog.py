@@ -44,6 +44,8 @@ class Flow(StrEnum):
     INPAINT = "inpaint"
     OUTPAINT = "outpaint"
     VARIATION = "variation"
+    CONTROL = "control"
+    TEXT_GUIDED_EDIT = "text_guided_edit"
 
 
 class _Frozen(BaseModel):
@@ -155,6 +157,8 @@ class CatalogEntry(_Frozen):
     """Chooses the family files of the stages; see their registries."""
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
     """The dtype that weights are loaded in."""
+    decoder_reads_text: bool = False
+    """Whether the decoder follows the prompt beside the image embedding, as Kandinsky 2.1 does."""
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU; otherwise a torch device."""
     stages: Mapping[Stage, StageHome]

@@ -32,7 +32,8 @@ class EncodersFamily(Protocol):
 class EncoderService:
     """The RPC methods of EncoderService for one model.
 
-    A text seen lately is not encoded again. One thread owns the device.
+    A text seen lately is not encoded again. One thread owns the device and the tokenizers, which
+    keep the padding of the call under way as their own state.
     """
 
     def __init__(self, family: EncodersFamily) -> None:
@@ -50,7 +51,8 @@ class EncoderService:
         found = {text: self._cache.get(text) for text in request.texts}
         unseen = [text for text, encoding in found.items() if encoding is None]
         for text in unseen:
-            self._family.check_text(text, f"texts[{list(request.texts).index(text)}]")
+            field = f"texts[{list(request.texts).index(text)}]"
+            await self._on_device(self._family.check_text, text, field)
         encodings = await asyncio.gather(*(self.encode_text(text) for text in unseen))
         found.update(zip(unseen, encodings, strict=True))
         self._cache.update(zip(unseen, encodings, strict=True))
@@ -87,5 +89,5 @@ class EncoderService:
     ) -> list[encoders_pb2.EncodeImageResponse]:
         return await self._on_device(self._family.encode_images, pictures)
 
-    def _on_device(self, encode: Callable[..., Any], batch: Sequence[Any]) -> Awaitable[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._device, encode, batch)
+    def _on_device(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._device, function, *args)

@@ -1,5 +1,6 @@
 """The encoders answer what the reference's encoders answer, and remember texts."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,13 @@ async def test_a_text_is_encoded_once(stages: StageStubs, monkeypatch) -> None:
     for texts in (["cat", "dog"], ["dog", "cat", "cow"], ["cow", "cow"]):
         await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=texts))
     assert sorted(encoded) == ["cat", "cow", "dog"]
+
+
+async def test_calls_that_come_together_do_not_disturb_each_others_tokenizer(
+    stages: StageStubs,
+) -> None:
+    """Counting tokens and padding them both set the tokenizer's state; they must take turns."""
+    texts = ["a" * (1 + number % 9) + "bcdefghi"[number // 9] for number in range(72)]
+    requests = [encoders_pb2.EncodeTextRequest(texts=[text, f"{text} x"]) for text in texts]
+    answers = await asyncio.gather(*(stages.encoders("EncodeText", r) for r in requests))
+    assert all(len(answer.encodings) == 2 for answer in answers)
