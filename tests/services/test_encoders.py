@@ -1,6 +1,6 @@
 """The encoders answer what the reference's encoders answer, and remember texts."""
 
-import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +56,18 @@ async def test_a_text_is_encoded_once(stages: StageStubs, monkeypatch) -> None:
     assert sorted(encoded) == ["cat", "cow", "dog"]
 
 
-async def test_calls_that_come_together_do_not_disturb_each_others_tokenizer(
-    stages: StageStubs,
-) -> None:
-    """Counting tokens and padding them both set the tokenizer's state; they must take turns."""
-    texts = ["a" * (1 + number % 9) + "bcdefghi"[number // 9] for number in range(72)]
-    requests = [encoders_pb2.EncodeTextRequest(texts=[text, f"{text} x"]) for text in texts]
-    answers = await asyncio.gather(*(stages.encoders("EncodeText", r) for r in requests))
-    assert all(len(answer.encodings) == 2 for answer in answers)
+async def test_one_thread_counts_and_pads(stages: StageStubs, monkeypatch) -> None:
+    """A tokenizer keeps its padding as state: two threads would see each other's."""
+    from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
+
+    threads: dict[str, int] = {}
+    for name in ("check_text", "encode_texts"):
+        original = getattr(Kandinsky22Encoders, name)
+
+        def recording(self, *args, name=name, original=original):
+            threads[name] = threading.get_ident()
+            return original(self, *args)
+
+        monkeypatch.setattr(Kandinsky22Encoders, name, recording)
+    await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=["cat"]))
+    assert threads["check_text"] == threads["encode_texts"] != threading.get_ident()
