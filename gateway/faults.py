@@ -23,6 +23,20 @@ class Faults:
         """Notes what is wrong with a field."""
         self._violations.append(Violation(field, description))
 
+    def extend(self, error: KandinskyError) -> None:
+        """Notes what an error names."""
+        self._violations.extend(error.violations)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is wrong so far."""
+        return bool(self._violations)
+
+    def share(self, field: str, value: float) -> None:
+        """Notes a number that is not above 0 and up to 1."""
+        if not 0 < value <= 1:  # true for NaN
+            self.add(field, f"{value:g} is not above 0, up to 1")
+
     def integer(self, field: str, value: int, low: int, high: int) -> None:
         """Notes an integer outside `low` to `high`, both allowed."""
         if not low <= value <= high:
@@ -56,7 +70,7 @@ class Faults:
         try:
             tensors.decode(tensor, field, dtypes=tensors.FLOATS, shape=shape)
         except KandinskyError as error:
-            self._violations.extend(error.violations)
+            self.extend(error)
             return []
         return tensors.rows(tensor)
 

@@ -1,46 +1,132 @@
-"""What a checked request resolves to: every default applied, one entry an image."""
+"""What a checked request resolves to: every default applied, one entry an image.
+
+Every flow is two choices: what steers the image (`Guide`) and what its canvas starts as (`Start`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from gateway.crops import Crop
 from gateway.settings import Settings
 from kandinsky.catalog.catalog import CatalogEntry
-from kandinsky.v1 import tensor_pb2
+from kandinsky.v1 import sampling_pb2, tensor_pb2
+from kandinsky.wire.images import Pixels
 
 EMPTY_TEXT = "negative_prompts"
-"""Key of "" in `TextToImagePlan.texts`: what guidance leaves where nothing unwanted is named."""
+"""Key of "" in `Plan.texts`: what guidance leaves where nothing unwanted is named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where an image embedding comes from; one of the three is set. Equal to itself alone."""
+
+    field: str
+    """Its path in the request."""
+    text: str | None = None
+    """Key in the plan's texts: a run of the prior."""
+    picture: str | None = None
+    """Key in the plan's pictures: the image encoder."""
+    embed: tensor_pb2.Tensor | None = None
+    """[D], as the request gave it."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of a blend of image embeddings."""
+
+    source: Source
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Moves an image embedding along the difference of two texts."""
+
+    source_text: str
+    """Key in the plan's texts."""
+    target_text: str
+    """Key in the plan's texts."""
+    amount: float
+    """Share of the angle to the difference, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class PriorStart:
+    """The prior starts from a picture's embedding instead of noise."""
+
+    picture: str
+    """Key in the plan's pictures."""
+    strength: float
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What steers an image: the conditioning of prior and decoder."""
+
+    terms: tuple[Term, ...] = ()
+    """The image embedding; none for a family whose decoder follows texts alone."""
+    spherical: bool = False
+    """Whether the terms are blended along great circles rather than summed."""
+    turn: Turn | None = None
+    prior_start: PriorStart | None = None
+    unwanted: str | None = None
+    """Key of the text that prior runs steer away from; None for ""."""
+    negative: Source | None = None
+    """The image embedding to steer away from; None for the encoders' zero embedding."""
+    text: str | None = None
+    """Key of what a decoder that reads text is told; None for one that reads none."""
+    negative_text: str | None = None
+    """Key of what such a decoder steers away from; None for ""."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an image's canvas starts as."""
+
+    canvas: sampling_pb2.Canvas
+    """Without the noise, which each image has of its own."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Paths in the public request, by the start of the path in DecodeRequest."""
+    hint: tensor_pb2.Tensor | None = None
+    """float32 [3, H, W] from 0 to 1: a control hint."""
+    crop: Crop | None = None
+    """The part of a larger picture that the canvas is."""
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """One image of a request: one job for each sampler."""
+    """One image of a request: one job of the decoder, and what leads to it."""
 
     index: int
-    """Prompt index x images per prompt + image index."""
     seed: int
-    """The request's seed + index."""
-    prompt: str | None = None
-    """Key of its prompt in the plan's texts; None where an embedding stands in."""
-    negative_prompt: str | None = None
-    """Key of its negative prompt in the plan's texts; None where nothing is unwanted."""
+    guide: Guide
+    start: Start
     latents: tensor_pb2.Tensor | None = None
     """[C, h, w] initial noise of the decoder."""
     prior_latents: tensor_pb2.Tensor | None = None
     """[D] initial noise of the prior."""
-    image_embed: tensor_pb2.Tensor | None = None
-    """[D] in place of a prompt."""
-    negative_image_embed: tensor_pb2.Tensor | None = None
-    """[D] in place of a negative prompt."""
 
 
 @dataclass(frozen=True)
-class TextToImagePlan:
-    """A text to image request that passed every check that needs no checkpoint."""
+class Plan:
+    """A request that passed every check that needs no checkpoint."""
 
     entry: CatalogEntry
     settings: Settings
     texts: Mapping[str, str]
-    """What to encode, by field path of the request; empty where embeddings were given."""
+    """What to encode, by field path of the request."""
+    pictures: Mapping[str, Pixels]
+    """What to encode, by field path of the request: uint8 [H, W, 3]."""
     images: tuple[ImagePlan, ...]
+
+    @property
+    def output_pixels(self) -> int:
+        """Pixels of one answered picture."""
+        crop = self.images[0].start.crop
+        if crop is not None:
+            return int(np.prod(crop.picture.shape[:2]))
+        return self.settings.height * self.settings.width

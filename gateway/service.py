@@ -10,15 +10,23 @@ from typing import Any
 
 import grpc.aio
 
-from gateway import validation
 from gateway.admission import Admission, Call
+from gateway.flows.control import control
+from gateway.flows.generate import generate
+from gateway.flows.image_to_image import image_to_image
+from gateway.flows.inpaint import inpaint
+from gateway.flows.mix import interpolate_frames, mix
+from gateway.flows.outpaint import outpaint
+from gateway.flows.text_guided_edit import text_guided_edit
 from gateway.flows.text_to_image import text_to_image
+from gateway.flows.variation import variation
 from gateway.pictures import Pictures
+from gateway.plan import Plan
+from gateway.reading import check_answer_size
 from gateway.stages import Stages
-from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
+from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceServicer
-from kandinsky.wire.errors import KandinskyError, Reason
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Events = AsyncGenerator[generation.GenerateEvent, None]
@@ -46,17 +54,34 @@ class StageAccess:
         )
 
 
-def _not_yet(flow: Flow, rpc: str) -> Callable[..., Awaitable[None]]:
-    async def method(self: GenerationService, request: Any, context: Context) -> None:
-        async with self._admission.admit(context, rpc, model=request.model):
-            validation.served(request.model, flow, self._models)
-            raise KandinskyError(
-                Reason.FLOW_UNSUPPORTED,
-                f"this release does not have the flow {flow.value}",
-                metadata={"flow": flow.value},
-            )
+PlanOf = Callable[[Any, Mapping[str, CatalogEntry]], Plan]
+Streaming = Callable[["GenerationService", Any, Context], Awaitable[None]]
+Unary = Callable[["GenerationService", Any, Context], Awaitable[generation.GenerateResponse]]
 
-    return method
+
+def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
+    """The two RPCs of a flow: a stream of events, and its twin with one answer."""
+
+    async def stream(self: GenerationService, request: Any, context: Context) -> None:
+        async with self.admission.admit(context, rpc, model=request.model) as call:
+            plan = await self.pictures.run(plan_of, request, self.models)
+            async with aclosing(self.generate(plan, call)) as events:
+                async for event in events:
+                    await context.write(event)
+
+    async def unary(
+        self: GenerationService, request: Any, context: Context
+    ) -> generation.GenerateResponse:
+        response = generation.GenerateResponse()
+        async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as call:
+            plan = await self.pictures.run(plan_of, request, self.models)
+            check_answer_size(plan, rpc)
+            async with aclosing(self.generate(plan, call)) as events:
+                images = [event.image async for event in events if event.HasField("image")]
+            response.images.extend(sorted(images, key=lambda image: image.index))
+        return response
+
+    return stream, unary
 
 
 class GenerationService(GenerationServiceServicer):
@@ -76,67 +101,39 @@ class GenerationService(GenerationServiceServicer):
         admission: Admission,
         pictures: Pictures,
     ) -> None:
-        self._models = models
-        self._access = access
-        self._admission = admission
-        self._pictures = pictures
+        self.models = models
+        self.access = access
+        self.admission = admission
+        self.pictures = pictures
 
-    async def TextToImage(self, request: generation.TextToImageRequest, context: Context) -> None:
-        """See generation.proto."""
-        async with self._admission.admit(context, "TextToImage", model=request.model) as call:
-            plan = validation.text_to_image(request, self._models)
-            stages = self._access.stages(plan.entry, call)
-            await _stream(text_to_image(plan, stages, self._pictures), call, context)
+    TextToImage, TextToImageUnary = _flow("TextToImage", text_to_image)
+    Mix, MixUnary = _flow("Mix", mix)
+    InterpolateFrames, InterpolateFramesUnary = _flow("InterpolateFrames", interpolate_frames)
+    ImageToImage, ImageToImageUnary = _flow("ImageToImage", image_to_image)
+    Inpaint, InpaintUnary = _flow("Inpaint", inpaint)
+    Outpaint, OutpaintUnary = _flow("Outpaint", outpaint)
+    Variation, VariationUnary = _flow("Variation", variation)
+    Control, ControlUnary = _flow("Control", control)
+    TextGuidedEdit, TextGuidedEditUnary = _flow("TextGuidedEdit", text_guided_edit)
 
-    async def TextToImageUnary(
-        self, request: generation.TextToImageRequest, context: Context
-    ) -> generation.GenerateResponse:
-        """See generation.proto."""
-        response = generation.GenerateResponse()
-        async with self._admission.admit(context, "TextToImageUnary", model=request.model) as call:
-            plan = validation.text_to_image(request, self._models)
-            validation.check_answer_size(plan, "TextToImage")
-            stages = self._access.stages(plan.entry, call)
-            await _collect(text_to_image(plan, stages, self._pictures), call, response)
-        return response
-
-    Mix = _not_yet(Flow.MIX, "Mix")
-    MixUnary = _not_yet(Flow.MIX, "MixUnary")
-    ImageToImage = _not_yet(Flow.IMAGE_TO_IMAGE, "ImageToImage")
-    ImageToImageUnary = _not_yet(Flow.IMAGE_TO_IMAGE, "ImageToImageUnary")
-    Inpaint = _not_yet(Flow.INPAINT, "Inpaint")
-    InpaintUnary = _not_yet(Flow.INPAINT, "InpaintUnary")
-    Outpaint = _not_yet(Flow.OUTPAINT, "Outpaint")
-    OutpaintUnary = _not_yet(Flow.OUTPAINT, "OutpaintUnary")
-    Variation = _not_yet(Flow.VARIATION, "Variation")
-    VariationUnary = _not_yet(Flow.VARIATION, "VariationUnary")
+    async def generate(self, plan: Plan, call: Call) -> Events:
+        """A plan's events, each image with the time that it took."""
+        stages = self.access.stages(plan.entry, call)
+        async with aclosing(generate(plan, stages, self.pictures)) as events:
+            async for event in events:
+                if event.HasField("image"):
+                    seconds = time.monotonic() - call.arrived
+                    event.image.elapsed.FromNanoseconds(round(seconds * 1e9))
+                yield event
 
     async def ListModels(
         self, request: generation.ListModelsRequest, context: Context
     ) -> generation.ListModelsResponse:
         """See generation.proto."""
         response = generation.ListModelsResponse()
-        async with self._admission.admit(context, "ListModels"):
-            response.models.extend(_model(self._models[name]) for name in sorted(self._models))
+        async with self.admission.admit(context, "ListModels"):
+            response.models.extend(_model(self.models[name]) for name in sorted(self.models))
         return response
-
-
-async def _stream(flow: Events, call: Call, context: Context) -> None:
-    async with aclosing(flow) as events:
-        async for event in events:
-            await context.write(_timed(event, call))
-
-
-async def _collect(flow: Events, call: Call, response: generation.GenerateResponse) -> None:
-    async with aclosing(flow) as events:
-        images = [_timed(event, call).image async for event in events if event.HasField("image")]
-    response.images.extend(sorted(images, key=lambda image: image.index))
-
-
-def _timed(event: generation.GenerateEvent, call: Call) -> generation.GenerateEvent:
-    if event.HasField("image"):
-        event.image.elapsed.FromNanoseconds(round((time.monotonic() - call.arrived) * 1e9))
-    return event
 
 
 def _model(entry: CatalogEntry) -> generation.Model:

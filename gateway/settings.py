@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.faults import Faults
 from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
 from kandinsky.v1 import generation_pb2 as generation
 
 _WITH_QUALITY = frozenset({generation.OUTPUT_FORMAT_JPEG, generation.OUTPUT_FORMAT_WEBP})
@@ -44,6 +45,12 @@ class Settings:
     guidance_scale: float
     prior: PriorSettings | None
     """None where no prior runs."""
+    scheduler: str
+    """Of the decoder, by name; "" for the checkpoint's own."""
+    eta: float | None
+    """DDIM's."""
+    progress_every: int | None
+    """Steps between progress events; None for at most ten a second."""
     output: Output
 
     @property
@@ -58,9 +65,22 @@ class Settings:
 
 
 def resolve_settings(
-    message: generation.GenerationSettings, entry: CatalogEntry, faults: Faults, *, has_prior: bool
+    message: generation.GenerationSettings,
+    entry: CatalogEntry,
+    faults: Faults,
+    *,
+    has_prior: bool,
+    size: tuple[int, int] | None = None,
 ) -> Settings:
-    """Settings with the model's defaults applied; what is wrong goes to `faults`."""
+    """Settings with the model's defaults applied; what is wrong goes to `faults`.
+
+    Args:
+        message: as sent.
+        entry: the model.
+        faults: takes what is wrong.
+        has_prior: whether this request runs the prior.
+        size: height and width of the picture that the request starts from, if it does.
+    """
     has: Callable[[str], bool] = message.HasField
     limits, defaults = entry.limits, entry.defaults
 
@@ -68,6 +88,8 @@ def resolve_settings(
         return getattr(message, name) if has(name) else default
 
     height, width = given("height", defaults.height), given("width", defaults.width)
+    if size is not None and not has("height") and not has("width"):
+        height, width = (side // limits.size_multiple * limits.size_multiple for side in size)
     for field, pixels in (("settings.height", height), ("settings.width", width)):
         faults.side(
             field,
@@ -92,8 +114,16 @@ def resolve_settings(
         for name in ("prior_steps", "prior_guidance_scale"):
             if has(name):
                 faults.add(f"settings.{name}", "no prior runs for this request")
-    if message.scheduler:
-        faults.add("settings.scheduler", "is not open to choice; leave it empty")
+    scheduler, eta = message.scheduler, given("eta", None)
+    if scheduler and scheduler not in SCHEDULERS:
+        faults.add("settings.scheduler", f"is none of {', '.join(SCHEDULERS)}")
+    if eta is not None and not 0 <= eta <= 1:  # true for NaN
+        faults.add("settings.eta", f"{eta:g} is outside 0 to 1")
+    elif eta is not None and scheduler and scheduler not in WITH_ETA:
+        faults.add("settings.eta", f"{scheduler} has none; use {', '.join(WITH_ETA)}")
+    progress_every = given("progress_every", None)
+    if progress_every is not None and progress_every < 1:
+        faults.add("settings.progress_every", f"{progress_every} is less than 1")
     return Settings(
         images_per_prompt=given("images_per_prompt", 1),
         height=height,
@@ -101,6 +131,9 @@ def resolve_settings(
         steps=steps,
         guidance_scale=guidance,
         prior=prior,
+        scheduler=scheduler,
+        eta=eta,
+        progress_every=progress_every,
         output=_output(message, faults),
     )
 

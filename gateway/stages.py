@@ -31,8 +31,10 @@ from kandinsky.v1 import (
     prior_pb2_grpc,
     tensor_pb2,
 )
+from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, carries_reason
+from kandinsky.wire.images import Pixels
 
 UNARY_ATTEMPTS = 3
 STREAM_ATTEMPTS = 3
@@ -42,11 +44,13 @@ LONGEST_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
-class EncodedTexts:
-    """The answer of the encoders."""
+class Encoded:
+    """What the encoders answered."""
 
-    encodings: Mapping[str, encoders_pb2.TextEncoding]
+    texts: Mapping[str, encoders_pb2.TextEncoding]
     """By the key under which the text was given."""
+    pictures: Mapping[str, tensor_pb2.Tensor]
+    """Image embeddings [D], by the key under which the picture was given."""
     zero_image_embed: tensor_pb2.Tensor | None = None
     """[D], where the family has an image encoder."""
 
@@ -70,7 +74,7 @@ class Stages:
         entry: the model.
         request_id: sent with every call.
         deadline: on `time.monotonic`'s clock; no call outlives it. None: no deadline.
-        max_jobs: sampler calls that this request has open at once; further ones wait.
+        max_jobs: sampler and picture calls that this request has open at once; further ones wait.
         attempt_seconds: how long one attempt may stay without an answer, or without a first event.
 
     All methods raise KandinskyError: what the stage said, with field paths of the public request;
@@ -96,19 +100,33 @@ class Stages:
         self._jobs = asyncio.Semaphore(max_jobs)
         self._attempt_seconds = attempt_seconds
 
-    async def encode_text(self, texts: Mapping[str, str]) -> EncodedTexts:
-        """Encodes texts, in one call.
+    async def encode(self, texts: Mapping[str, str], pictures: Mapping[str, Pixels]) -> Encoded:
+        """Encodes texts, in one call, and pictures, in one call each.
 
         Args:
-            texts: by their field paths in the public request.
+            texts: by their field paths in the public request; "" may be the last.
+            pictures: uint8 [H, W, 3], by their field paths.
         """
-        fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
-        request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()))
-        answer: encoders_pb2.EncodeTextResponse = await self._ask(
-            Stage.ENCODERS, self._encoders.EncodeText, request, fields
-        )
-        zero = answer.zero_image_embed if answer.HasField("zero_image_embed") else None
-        return EncodedTexts(dict(zip(texts, answer.encodings, strict=True)), zero)
+        encoded: dict[str, encoders_pb2.TextEncoding] = {}
+        zeros: list[tensor_pb2.Tensor] = []
+        if texts:
+            fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
+            request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()))
+            answer = await self._ask(Stage.ENCODERS, self._encoders.EncodeText, request, fields)
+            encoded = dict(zip(texts, answer.encodings, strict=True))
+            zeros = [answer.zero_image_embed] if answer.HasField("zero_image_embed") else []
+        seen = await asyncio.gather(*(self._see(*item) for item in pictures.items()))
+        zeros += [image.zero_image_embed for image in seen if image.HasField("zero_image_embed")]
+        embeds = {key: image.image_embed for key, image in zip(pictures, seen, strict=True)}
+        return Encoded(encoded, embeds, zeros[0] if zeros else None)
+
+    async def _see(self, field: str, pixels: Pixels) -> encoders_pb2.EncodeImageResponse:
+        request = encoders_pb2.EncodeImageRequest(pixels=tensors.encode(pixels))
+        async with self._jobs:
+            answer: encoders_pb2.EncodeImageResponse = await self._ask(
+                Stage.ENCODERS, self._encoders.EncodeImage, request, {"pixels": field}
+            )
+        return answer
 
     async def sample_embedding(
         self, request: prior_pb2.SampleEmbeddingRequest, fields: Mapping[str, str]

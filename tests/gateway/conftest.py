@@ -18,7 +18,15 @@ stages:
   encoders: {model: shapes}
   prior: {checkpoint: {hub: example/prior, revision: main}}
   decoder: {checkpoint: {hub: example/decoder, revision: main}}
-flows: [text_to_image]
+flows:
+  - text_to_image
+  - mix
+  - image_to_image
+  - inpaint
+  - outpaint
+  - variation
+  - control
+  - text_guided_edit
 defaults:
   {height: 64, width: 128, steps: 7, guidance_scale: 3, prior_steps: 5, prior_guidance_scale: 2}
 limits:
@@ -40,12 +48,16 @@ flows: [text_to_image]
 defaults: {height: 64, width: 64, steps: 7, guidance_scale: 3.0}
 limits: {size_multiple: 64, min_size: 64, max_size: 512}
 """
-FLOWLESS = PRIORLESS.replace("priorless", "flowless").replace("[text_to_image]", "[inpaint]")
+READER = TINY.replace("name: tiny", "name: reader").replace(
+    "stages:", "decoder_reads_text: true\nstages:"
+)
+FLOWLESS = PRIORLESS.replace("priorless", "flowless").replace("[text_to_image]", "[variation]")
+MODELS = {"tiny": TINY, "reader": READER, "priorless": PRIORLESS, "flowless": FLOWLESS}
 
 
 @pytest.fixture
 def catalog(tmp_path):
-    for name, text in {"tiny": TINY, "priorless": PRIORLESS, "flowless": FLOWLESS}.items():
+    for name, text in MODELS.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -66,7 +78,7 @@ def gateway_at(catalog, stages):
             **{
                 "listen": "127.0.0.1:0",
                 "stages": stages.address,
-                "models": ("tiny", "priorless", "flowless"),
+                "models": tuple(MODELS),
                 "catalog": (catalog,),
                 "drain_seconds": 0,
                 **settings,

@@ -59,7 +59,7 @@ class FakeStages(
         self.ends_midway: dict[str, int] = {}
         self.breaks_at_the_end: set[str] = set()
         self.holds: dict[str, Hold] = {}
-        self.reader = "prior"
+        self.readers = ("prior",)
         self._names: dict[bytes, str] = {}
         self._numbers = itertools.count(1)
         self._server = grpc.aio.server(options=OPTIONS)
@@ -83,11 +83,12 @@ class FakeStages(
         """Where a part of a conditioning came from; None where it is absent."""
         if not conditioning.HasField(part):
             return None
-        return self._names[getattr(conditioning, part).data]
+        return self._names.get(getattr(conditioning, part).data, "a blend")
 
     def named(self, name, shape=(4,)):
         """A tensor that `name` knows."""
-        tensor = tensors.encode(np.full(shape, next(self._numbers), np.float32))
+        values = np.random.default_rng(next(self._numbers)).standard_normal(shape)
+        tensor = tensors.encode(values.astype(np.float32))
         self._names[tensor.data] = name
         return tensor
 
@@ -98,8 +99,16 @@ class FakeStages(
         response = encoders_pb2.EncodeTextResponse(zero_image_embed=self.named("zero"))
         for text in request.texts:
             encoding = response.encodings.add()
-            getattr(encoding, self.reader).text_embed.CopyFrom(self.named(f"text {text!r}"))
+            for reader in self.readers:
+                getattr(encoding, reader).text_embed.CopyFrom(self.named(f"text {text!r}"))
         return response
+
+    async def EncodeImage(self, request, context):
+        await self._arrive("EncodeImage", request, context)
+        level = request.pixels.data[0]
+        return encoders_pb2.EncodeImageResponse(
+            image_embed=self.named(f"picture {level}"), zero_image_embed=self.named("zero")
+        )
 
     async def SampleEmbedding(self, request, context):
         if not request.HasField("sampling"):

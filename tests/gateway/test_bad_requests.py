@@ -76,7 +76,11 @@ BAD = {
     "quality 0": (settings(output_format=2, output_quality=0), ["settings.output_quality"]),
     "quality 101": (settings(output_format=3, output_quality=101), ["settings.output_quality"]),
     "quality of a PNG": (settings(output_quality=90), ["settings.output_quality"]),
-    "scheduler": (settings(scheduler="ddpm"), ["settings.scheduler"]),
+    "unknown scheduler": (settings(scheduler="dpm"), ["settings.scheduler"]),
+    "eta 1.1": (settings(eta=1.1), ["settings.eta"]),
+    "eta NaN": (settings(eta=math.nan), ["settings.eta"]),
+    "eta of another scheduler": (settings(scheduler="euler", eta=0.5), ["settings.eta"]),
+    "progress every 0 steps": (settings(progress_every=0), ["settings.progress_every"]),
     "prior settings without a prior": (
         prompted(model="priorless", settings={"prior_steps": 5, "prior_guidance_scale": 2}),
         ["settings.prior_steps", "settings.prior_guidance_scale"],
@@ -177,7 +181,7 @@ async def test_very_many_violations_still_reach_the_caller(api):
 async def test_unknown_model(api, stages):
     error = await failure(api.TextToImage(generation.TextToImageRequest(model="x" * 100_000)))
     assert error.reason is Reason.MODEL_NOT_FOUND
-    assert error.metadata == {"model": "x" * 64, "served": "flowless, priorless, tiny"}
+    assert error.metadata == {"model": "x" * 64, "served": "flowless, priorless, reader, tiny"}
     assert stages.calls == []
 
 
@@ -186,12 +190,22 @@ async def test_a_model_without_the_flow(api):
     assert (error.reason, error.metadata["flow"]) == (Reason.FLOW_UNSUPPORTED, "text_to_image")
 
 
-@pytest.mark.parametrize("flow", ["Mix", "ImageToImage", "Inpaint", "Outpaint", "Variation"])
+@pytest.mark.parametrize(
+    "rpc",
+    [
+        "Mix",
+        "InterpolateFrames",
+        "ImageToImage",
+        "Inpaint",
+        "Outpaint",
+        "Control",
+        "TextGuidedEdit",
+    ],
+)
 @pytest.mark.parametrize("form", ["", "Unary"])
-@pytest.mark.parametrize("model", ["tiny", "flowless"])
-async def test_flows_to_come(api, flow, form, model):
-    request = getattr(generation, f"{flow}Request")(model=model)
-    error = await failure(getattr(api, flow + form)(request))
+async def test_every_flow_is_refused_where_the_model_lacks_it(api, rpc, form):
+    request = getattr(generation, f"{rpc}Request")(model="flowless")
+    error = await failure(getattr(api, rpc + form)(request))
     assert error.reason is Reason.FLOW_UNSUPPORTED
 
 

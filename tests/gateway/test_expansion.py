@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import validation
+from gateway.flows.text_to_image import text_to_image
 from kandinsky.catalog.catalog import CatalogEntry
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import tensors
@@ -50,16 +50,18 @@ def test_expansion(parts):
         settings={"images_per_prompt": each, "seed": seed},
         latents=tensors.encode(latents),
     )
-    plan = validation.text_to_image(request, MODELS)
+    plan = text_to_image(request, MODELS)
     assert [image.index for image in plan.images] == list(range(total))
     first = plan.images[0].seed
     assert first == seed if seed is not None else 0 <= first <= 2**63 - 1 - total
     for i, image in enumerate(plan.images):
         assert image.seed == first + i
-        assert plan.texts[image.prompt] == prompts[i // each]
+        [term] = image.guide.terms
+        assert plan.texts[term.source.text] == prompts[i // each]
         negative = negatives[i // each % len(negatives)] if negatives else ""
         if negative.strip():
-            assert plan.texts[image.negative_prompt] == negative
+            assert plan.texts[image.guide.unwanted] == negative
+            assert image.guide.negative.text == image.guide.unwanted
         else:
-            assert image.negative_prompt is None
+            assert image.guide.unwanted is image.guide.negative is None
         np.testing.assert_array_equal(tensors.decode(image.latents, ""), latents[i])

@@ -70,9 +70,10 @@ async def test_a_fault_of_ours_tells_nothing_but_its_id(api, monkeypatch):
 
 async def test_list_models(api):
     response = await api.ListModels(generation.ListModelsRequest())
-    assert [model.name for model in response.models] == ["flowless", "priorless", "tiny"]
-    tiny, priorless = response.models[2], response.models[1]
-    assert list(tiny.flows) == [generation.FLOW_TEXT_TO_IMAGE]
+    assert [model.name for model in response.models] == ["flowless", "priorless", "reader", "tiny"]
+    tiny, priorless = response.models[3], response.models[1]
+    assert list(priorless.flows) == [generation.FLOW_TEXT_TO_IMAGE]
+    assert list(tiny.flows) == generation.Flow.values()[1:]
     assert (tiny.defaults.prior_steps, tiny.defaults.prior_guidance_scale) == (5, 2.0)
     assert (priorless.defaults.prior_steps, priorless.defaults.prior_guidance_scale) == (0, 0)
     assert (tiny.limits.size_multiple, tiny.limits.max_images) == (64, 8)

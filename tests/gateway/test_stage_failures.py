@@ -23,7 +23,7 @@ TRANSLATED = [
     ("SampleEmbedding", "latents.shape", "prior_latents.shape"),
     ("Decode", "canvas.noise.latents.shape", "latents.shape"),
     ("Decode", "canvas.height", "settings.height"),
-    ("Decode", "conditioning.image_embed", "image_embeds"),
+    ("Decode", "conditioning.image_embed", "prompts[0]"),
     ("Decode", "canvas.heights", "canvas.heights"),
 ]
 

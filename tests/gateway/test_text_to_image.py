@@ -8,43 +8,12 @@ from PIL import Image
 
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import tensors
+from tests.gateway.recorded import decode, encode, recorded, sample
 
 
 def request(**fields):
     settings = {"seed": 100, **fields.pop("settings", {})}
     return generation.TextToImageRequest(**{"model": "tiny", "settings": settings, **fields})
-
-
-def encode(*texts):
-    return ("EncodeText", "shapes-encoders", list(texts))
-
-
-def sample(text, negative, seed):
-    return ("SampleEmbedding", "tiny-prior", {"text": text, "negative": negative, "seed": seed})
-
-
-def decode(image, negative, seed):
-    return ("Decode", "tiny-decoder", {"image": image, "negative": negative, "seed": seed})
-
-
-def recorded(stages):
-    rows = []
-    for call in stages.calls:
-        if call.method == "EncodeText":
-            what = list(call.request.texts)
-        else:
-            sides = (
-                ("text", "text_embed", "negative_text_embed")
-                if call.method == "SampleEmbedding"
-                else ("image", "image_embed", "negative_image_embed")
-            )
-            what = {
-                sides[0]: stages.name(call.request.conditioning, sides[1]),
-                "negative": stages.name(call.request.conditioning, sides[2]),
-                "seed": call.request.sampling.seed,
-            }
-        rows.append((call.method, call.metadata["application"], what))
-    return rows
 
 
 FLOWS = {
@@ -142,7 +111,7 @@ async def test_embeddings_stand_in_for_prompts(api, stages):
 
 
 async def test_a_model_without_a_prior(api, stages):
-    stages.reader = "decoder"
+    stages.readers = ("decoder",)
     await api.TextToImageUnary(request(model="priorless", prompts=["a"], negative_prompts=["x"]))
     encoded, decoded = stages.calls
     assert encoded.metadata["application"] == "priorless-encoders"

@@ -1,0 +1,78 @@
+"""Making only a part of a picture anew, at the size that the model likes, and laying it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from kandinsky.wire.images import Pixels
+from kandinsky.wire.tensors import Array
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are outside."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box of a picture that is made anew under a mask."""
+
+    picture: Pixels
+    """uint8 [H, W, 3], the whole."""
+    mask: Pixels
+    """uint8 [H, W], 255 where new pixels go."""
+    box: Box
+
+    def laid_back(self, pixels: Array) -> Array:
+        """The whole picture with the new pixels of the box under the mask.
+
+        Args:
+            pixels: [h, w, 3] of any size, uint8, or float32 from 0 to 1; the answer has its dtype.
+        """
+        left, top, right, bottom = self.box
+        whole: Array = self.picture
+        if pixels.dtype != np.uint8:
+            whole = (self.picture / np.float32(255)).astype(pixels.dtype)
+        channels = [
+            Image.fromarray(pixels[:, :, channel]).resize(
+                (right - left, bottom - top), Image.Resampling.LANCZOS
+            )
+            for channel in range(3)
+        ]
+        fresh = np.stack([np.asarray(channel) for channel in channels], axis=2)
+        under = self.mask[top:bottom, left:right, None] == 255
+        result = whole.copy()
+        result[top:bottom, left:right] = np.where(under, fresh, whole[top:bottom, left:right])
+        return result
+
+
+def box_of(mask: Pixels, padding: int, height: int, width: int) -> Box:
+    """The box around a mask's white pixels, padded, and widened to the canvas's aspect ratio.
+
+    As `VaeImageProcessor.get_crop_region` of diffusers, which Stable Diffusion inpainting calls.
+
+    Args:
+        mask: uint8 [H, W] with at least one white pixel.
+        padding: pixels on every side, as far as the picture goes.
+        height: of the canvas, pixels.
+        width: of the canvas, pixels.
+    """
+    most_y, most_x = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom = max(int(rows[0]) - padding, 0), min(int(rows[-1]) + 1 + padding, most_y)
+    left, right = max(int(columns[0]) - padding, 0), min(int(columns[-1]) + 1 + padding, most_x)
+    if (right - left) / (bottom - top) > width / height:
+        top, bottom = _widened(top, bottom, (right - left) * height / width, most_y)
+    else:
+        left, right = _widened(left, right, (bottom - top) * width / height, most_x)
+    return left, top, right, bottom
+
+
+def _widened(low: int, high: int, length: float, most: int) -> tuple[int, int]:
+    """An interval made as long as wanted on both sides, then moved inside 0 to `most`."""
+    more = int(length - (high - low))
+    low, high = low - more // 2, high + more - more // 2
+    low, high = low - max(high - most, 0), high - max(high - most, 0)
+    low, high = max(low, 0), high - min(low, 0)
+    return low, min(high, most)

@@ -1,0 +1,29 @@
+"""Image to image: the text route steers, the canvas is a noised picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.flows import starts
+from gateway.flows.text_route import text_guides
+from gateway.plan import Plan
+from gateway.reading import Reading
+from kandinsky.catalog.catalog import CatalogEntry, Flow
+from kandinsky.v1 import generation_pb2 as generation
+
+DEFAULT_STRENGTH = 0.3
+
+
+def image_to_image(
+    request: generation.ImageToImageRequest, models: Mapping[str, CatalogEntry]
+) -> Plan:
+    """The plan of a request; errors as of text to image."""
+    reading = Reading(request, Flow.IMAGE_TO_IMAGE, models)
+    pictures = reading.pictures("image", "images")
+    size = pictures[0].size if pictures else None
+    settings = reading.settle(prior_runs=reading.runs_prior, size=size)
+    guides = text_guides(reading, reading.prior_start(pictures))
+    strength = reading.strength("strength", settings.steps, DEFAULT_STRENGTH)
+    reading.match("images", len(pictures), len(guides))
+    canvases = [starts.image(one, strength, settings, reading.faults) for one in pictures]
+    return reading.plan(guides, canvases, "prompts")

@@ -1,0 +1,129 @@
+"""What a canvas can start as: noise, a picture, or a picture with a mask."""
+
+from __future__ import annotations
+
+from gateway.crops import Crop, box_of
+from gateway.faults import Faults
+from gateway.inputs import Picture, fitted, fitted_mask
+from gateway.plan import Start
+from gateway.settings import Settings
+from kandinsky.v1 import sampling_pb2, tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.images import Pixels
+
+
+def noise(settings: Settings, hint: tensor_pb2.Tensor | None = None, hint_field: str = "") -> Start:
+    """Pure noise, from the seed or from the request's latents."""
+    canvas = sampling_pb2.Canvas(
+        height=settings.height, width=settings.width, noise=sampling_pb2.NoiseCanvas()
+    )
+    fields = {"canvas.noise.latents": "latents", "conditioning.hint": hint_field}
+    return Start(canvas, fields, hint)
+
+
+def image(
+    picture: Picture,
+    strength: float | None,
+    settings: Settings,
+    faults: Faults,
+    hint: tensor_pb2.Tensor | None = None,
+    hint_field: str = "",
+) -> Start:
+    """A picture with noise added.
+
+    Args:
+        picture: pixels are brought to the canvas's size.
+        strength: share of the steps that is run.
+        settings: hold that size.
+        faults: takes what is wrong.
+        hint: [3, H, W] control hint.
+        hint_field: its path.
+    """
+    start = sampling_pb2.ImageCanvas(strength=strength)
+    _put(start, picture, settings, faults)
+    canvas = sampling_pb2.Canvas(height=settings.height, width=settings.width, image=start)
+    fields = {
+        "canvas.image.pixels": f"{picture.field}.pixels",
+        "canvas.image.latents": f"{picture.field}.latents",
+        "canvas.image.strength": "strength",
+        "canvas.image.noise": "latents",
+        "conditioning.hint": hint_field,
+    }
+    return Start(canvas, fields, hint)
+
+
+def _put(
+    start: sampling_pb2.ImageCanvas | sampling_pb2.MaskedImageCanvas,
+    picture: Picture,
+    settings: Settings,
+    faults: Faults,
+) -> None:
+    if picture.latents is not None:
+        start.latents.CopyFrom(picture.latents)
+    else:
+        pixels = fitted(picture, settings.height, settings.width, faults)
+        start.pixels.CopyFrom(tensors.encode(pixels))
+
+
+def masked_image(
+    picture: Picture,
+    mask: Pixels,
+    mask_field: str,
+    strength: float | None,
+    settings: Settings,
+    faults: Faults,
+) -> Start:
+    """A picture of which a part is made anew.
+
+    Args:
+        picture: pixels, and the mask with them, are brought to the canvas's size.
+        mask: uint8 [H, W] of the picture's size, or of the canvas's beside a latent.
+        mask_field: its path.
+        strength: share of the steps that is run; None for all.
+        settings: hold the canvas's size.
+        faults: takes what is wrong.
+    """
+    height, width = picture.size or (settings.height, settings.width)
+    if mask.shape != (height, width):
+        have, want = f"{mask.shape[1]}x{mask.shape[0]}", f"{width}x{height}"
+        faults.add(mask_field, f"is {have} pixels; the picture is {want}")
+    start = sampling_pb2.MaskedImageCanvas(
+        mask=tensors.encode(fitted_mask(mask, settings.height, settings.width)), strength=strength
+    )
+    _put(start, picture, settings, faults)
+    canvas = sampling_pb2.Canvas(height=settings.height, width=settings.width, masked_image=start)
+    fields = {
+        "canvas.masked_image.pixels": f"{picture.field}.pixels",
+        "canvas.masked_image.latents": f"{picture.field}.latents",
+        "canvas.masked_image.mask": mask_field,
+        "canvas.masked_image.strength": "strength",
+        "canvas.masked_image.noise": "latents",
+    }
+    return Start(canvas, fields)
+
+
+def cropped(
+    picture: Picture,
+    mask: Pixels,
+    mask_field: str,
+    padding: int,
+    strength: float | None,
+    settings: Settings,
+    faults: Faults,
+) -> Start | None:
+    """The part of a picture around a mask, made anew at the canvas's size and laid back.
+
+    Arguments as of `masked_image`; `padding` in pixels of the picture. None where something is
+    wrong, which goes to `faults`.
+    """
+    if picture.pixels is None or picture.pixels.dtype != "uint8":
+        faults.add("padding_mask_crop", "crops files and uint8 pixels alone")
+        return None
+    if mask.shape != picture.size:
+        have, (height, width) = f"{mask.shape[1]}x{mask.shape[0]}", picture.pixels.shape[:2]
+        faults.add(mask_field, f"is {have} pixels; the picture is {width}x{height}")
+        return None
+    left, top, right, bottom = box = box_of(mask, padding, settings.height, settings.width)
+    part = Picture(picture.field, picture.pixels[top:bottom, left:right])
+    start = masked_image(part, mask[top:bottom, left:right], mask_field, strength, settings, faults)
+    return Start(start.canvas, start.fields, crop=Crop(picture.pixels, mask, box))

@@ -1,0 +1,318 @@
+"""A request on its way to a plan: checked against its model's catalog entry before any stage is
+asked. What only a checkpoint can tell (token counts, embedding widths) is left to the stages.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.faults import Faults
+from gateway.inputs import Picture, read_picture, shown
+from gateway.plan import EMPTY_TEXT, Guide, ImagePlan, Plan, PriorStart, Start
+from gateway.settings import Settings, resolve_settings
+from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
+from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1 import tensor_pb2
+from kandinsky.wire.channels import MESSAGE_BYTES
+from kandinsky.wire.errors import KandinskyError, Reason
+from kandinsky.wire.images import MAX_PIXELS, Pixels
+
+_BYTES_A_VALUE: Mapping[int, int] = {
+    generation.OUTPUT_FORMAT_FLOAT_PIXELS: 4,
+    generation.OUTPUT_FORMAT_LATENTS: 4,
+}
+_NAME_CHARACTERS = 64
+
+
+def served(model: str, flow: Flow, models: Mapping[str, CatalogEntry]) -> CatalogEntry:
+    """The entry of a model that has a flow.
+
+    Raises:
+        KandinskyError: MODEL_NOT_FOUND or FLOW_UNSUPPORTED.
+    """
+    entry = models.get(model)
+    if entry is None:
+        name, names = model[:_NAME_CHARACTERS], ", ".join(sorted(models))
+        raise KandinskyError(
+            Reason.MODEL_NOT_FOUND,
+            f"no model {name!r} is served here; there is {names}",
+            metadata={"model": name, "served": names},
+        )
+    if flow not in entry.flows:
+        raise KandinskyError(
+            Reason.FLOW_UNSUPPORTED,
+            f"model {model} does not have the flow {flow.value}",
+            metadata={"flow": flow.value, "model": model},
+        )
+    return entry
+
+
+def check_answer_size(plan: Plan, twin: str) -> None:
+    """Refuses what would not fit into one message.
+
+    Args:
+        plan: the request.
+        twin: the streaming RPC that can serve it.
+
+    Raises:
+        KandinskyError: ANSWER_TOO_LARGE.
+    """
+    width = _BYTES_A_VALUE.get(plan.settings.output.format, 1)
+    estimate = len(plan.images) * plan.output_pixels * 3 * width
+    if estimate > MESSAGE_BYTES:
+        raise KandinskyError(
+            Reason.ANSWER_TOO_LARGE,
+            f"{len(plan.images)} images could take {estimate} bytes, and one message holds "
+            f"{MESSAGE_BYTES}; call {twin}, which streams them",
+            metadata={"rpc": twin},
+        )
+
+
+class Reading:
+    """What was read of a request so far, and what is wrong with it.
+
+    Args:
+        request: any flow's request message.
+        flow: the flow.
+        models: what is served, by name.
+
+    Raises:
+        KandinskyError: MODEL_NOT_FOUND or FLOW_UNSUPPORTED.
+    """
+
+    settings: Settings
+    """Set by `settle`."""
+
+    def __init__(self, request: Any, flow: Flow, models: Mapping[str, CatalogEntry]) -> None:
+        self.request = request
+        self.entry = served(request.model, flow, models)
+        self.faults = Faults()
+        self.texts: dict[str, str] = {}
+        """Every text of the request, by its path."""
+        self.shown: dict[str, Pixels] = {}
+        """Pictures for the image encoder, by their path."""
+        self._pixels_left = MAX_PIXELS
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model's text route has a prior."""
+        return Stage.PRIOR in self.entry.stages
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model's decoder is told the prompt itself."""
+        return self.entry.decoder_reads_text or not self.has_prior
+
+    @property
+    def runs_prior(self) -> bool:
+        """Whether a request of the text route runs the prior."""
+        return self.has_prior and not self.request.HasField("image_embeds")
+
+    def match(self, field: str, count: int, prompts: int) -> None:
+        """Notes a list that is neither one for all prompts nor one for each."""
+        if prompts and count not in (0, 1, prompts):
+            self.faults.add(field, f"there are {count} for {prompts} prompts; give 1 or {prompts}")
+
+    def settle(self, *, prior_runs: bool, size: tuple[int, int] | None = None) -> Settings:
+        """Reads the settings.
+
+        Args:
+            prior_runs: whether this request runs the prior.
+            size: height and width of the picture that it starts from, if it does.
+        """
+        self.settings = resolve_settings(
+            self.request.settings, self.entry, self.faults, has_prior=prior_runs, size=size
+        )
+        return self.settings
+
+    def text(self, field: str, text: str, *, required: bool = False) -> str | None:
+        """Notes a text; its key, None where it is blank."""
+        most = self.entry.limits.max_prompt_characters
+        if len(text) > most:
+            self.faults.add(field, f"has {len(text)} characters; the most is {most}")
+        if text.strip():
+            self.texts[field] = text
+            return field
+        if required:
+            self.faults.add(field, "is empty")
+        return None
+
+    def told(self) -> str | None:
+        """Key of the request's own `prompt`, which only a decoder that reads text is told."""
+        if self.reads_text:
+            return self.text("prompt", self.request.prompt) or EMPTY_TEXT
+        if self.request.prompt:
+            self.faults.add("prompt", "is not read by this model's decoder")
+        return None
+
+    def pictures(
+        self, one: str, many: str, *, low: float = -1.0, latents: bool = True
+    ) -> list[Picture]:
+        """The pictures of a field, or of its plural."""
+        several = getattr(self.request, many)
+        most = self.entry.limits.max_images
+        if not several:
+            return self.picture(getattr(self.request, one), one, low=low, latents=latents)
+        if self.request.HasField(one):
+            self.faults.add(many, f"stand in for {one}; give one of the two")
+        if len(several) > most:
+            self.faults.add(many, f"there are {len(several)}; the most is {most}")
+            return []
+        return [
+            picture
+            for i, image in enumerate(several)
+            for picture in self.picture(image, f"{many}[{i}]", low=low, latents=latents)
+        ]
+
+    def picture(
+        self, image: generation.InputImage, field: str, *, low: float = -1.0, latents: bool = True
+    ) -> list[Picture]:
+        """The picture of a field; none, and a note, if it is none."""
+        most = self._pixels_left
+        picture = read_picture(image, field, self.faults, most=most, low=low, latents=latents)
+        if picture is None:
+            return []
+        if picture.pixels is not None:
+            self._pixels_left -= picture.pixels.shape[0] * picture.pixels.shape[1]
+        return [picture]
+
+    def show(self, picture: Picture) -> str:
+        """Has the image encoder see a picture; its key."""
+        if picture.pixels is None:
+            self.faults.add(picture.field, "the image encoder sees no latents; send pixels")
+        else:
+            self.shown[picture.field] = shown(picture)
+        return picture.field
+
+    def strength(self, field: str, steps: int, default: float | None = None) -> float | None:
+        """A share of some steps, which must leave one; the default where it is absent."""
+        if not self.request.HasField(field):
+            value = default
+        else:
+            value = getattr(self.request, field)
+            self.faults.share(field, value)
+        if value is not None and 0 < value <= 1 and int(steps * value) < 1:
+            self.faults.add(field, f"{value:g} of {steps} steps leaves none; raise either")
+        return value
+
+    def prior_start(self, pictures: Sequence[Picture]) -> list[PriorStart]:
+        """What the prior starts from, by picture; none where it starts from noise."""
+        if not self.request.HasField("prior_strength"):
+            return []
+        if self.settings.prior is None:
+            self.faults.add("prior_strength", "no prior runs for this request")
+            return []
+        strength = self.strength("prior_strength", self.settings.prior.steps)
+        return [PriorStart(self.show(picture), strength or 0) for picture in pictures]
+
+    def rows(self, field: str, shape: Sequence[int | None]) -> list[tensor_pb2.Tensor]:
+        """The rows of an optional floating-point tensor; none where it is absent."""
+        if not self.request.HasField(field):
+            return []
+        return self.faults.floats(field, getattr(self.request, field), shape)
+
+    def one(self, field: str, rank: int) -> tensor_pb2.Tensor | None:
+        """An optional floating-point tensor of a rank."""
+        if not self.request.HasField(field):
+            return None
+        tensor: tensor_pb2.Tensor = getattr(self.request, field)
+        self.faults.floats(field, tensor, (None,) * rank)
+        return tensor
+
+    def plan(self, guides: Sequence[Guide], starts: Sequence[Start], units: str) -> Plan:
+        """One entry an image: every guide, `images_per_prompt` times.
+
+        Args:
+            guides: one a prompt, or whatever the flow has in place of prompts.
+            starts: one for all, or one a guide.
+            units: path of what there is one guide each of, for errors.
+
+        Raises:
+            KandinskyError: INVALID_FIELD with everything that was found wrong.
+        """
+        self._check_count(len(guides), units)
+        self.faults.raise_any()
+        each = self.settings.images_per_prompt
+        total = len(guides) * each
+        latents = self.rows("latents", (total, None, None, None))
+        prior_latents = self._prior_latents((total, None))
+        seed = self.seed(total)
+        self.faults.raise_any()
+        images = [
+            ImagePlan(
+                index=index,
+                seed=seed + index,
+                guide=guides[index // each],
+                start=starts[index // each % len(starts)],
+                latents=latents[index] if latents else None,
+                prior_latents=prior_latents[index] if prior_latents else None,
+            )
+            for index in range(total)
+        ]
+        return self.whole(images)
+
+    def whole(self, images: Sequence[ImagePlan]) -> Plan:
+        """The plan of some images, with the texts and pictures that they need."""
+        texts = _needed(images, self.texts, self.settings, zero=not self.shown)
+        return Plan(self.entry, self.settings, texts, self.shown, tuple(images))
+
+    def seed(self, images: int) -> int:
+        """The first image's seed; drawn where the request has none."""
+        message = self.request.settings
+        if not message.HasField("seed"):
+            return secrets.randbelow(2**63 - images)
+        self.faults.integer("settings.seed", message.seed, 0, 2**63 - 1 - images)
+        seed: int = message.seed
+        return seed
+
+    def _prior_latents(self, shape: Sequence[int | None]) -> list[tensor_pb2.Tensor]:
+        if "prior_latents" not in self.request.DESCRIPTOR.fields_by_name:
+            return []
+        if self.settings.prior is None and self.request.HasField("prior_latents"):
+            self.faults.add("prior_latents", "no prior runs for this request")
+            return []
+        return self.rows("prior_latents", shape)
+
+    def _check_count(self, count: int, units: str) -> None:
+        most, each = self.entry.limits.max_images, self.settings.images_per_prompt
+        if count > most:
+            self.faults.add(units, f"there are {count}; a request may ask for {most} images")
+        elif each < 1:
+            self.faults.add("settings.images_per_prompt", f"{each} is less than 1")
+        elif count * each > most:
+            self.faults.add(
+                "settings.images_per_prompt",
+                f"{each} for each of {count} {units} are {count * each} images; the most is {most}",
+            )
+
+
+def _needed(
+    images: Sequence[ImagePlan], texts: Mapping[str, str], settings: Settings, *, zero: bool
+) -> dict[str, str]:
+    """The texts that some images need, in the request's order, "" last.
+
+    Args:
+        images: what is planned.
+        texts: the request's, by path.
+        settings: tell which sides of guidance are there.
+        zero: whether the encoders' zero embedding can come with texts alone.
+    """
+    keys: set[str | None] = set()
+    for guide in (image.guide for image in images):
+        sources = [term.source for term in guide.terms]
+        if guide.turn is not None:
+            keys |= {guide.turn.source_text, guide.turn.target_text}
+        if settings.guided and guide.negative is not None:
+            sources.append(guide.negative)
+        runs = {source.text for source in sources if source.text is not None}
+        keys |= runs | {guide.text}
+        if runs and settings.prior_guided:
+            keys.add(guide.unwanted or EMPTY_TEXT)
+        if settings.guided and guide.text is not None:
+            keys.add(guide.negative_text or EMPTY_TEXT)
+        if settings.guided and guide.terms and guide.negative is None and zero and not runs:
+            keys.add(EMPTY_TEXT)
+    needed = {key: text for key, text in texts.items() if key in keys}
+    return {**needed, EMPTY_TEXT: ""} if EMPTY_TEXT in keys else needed

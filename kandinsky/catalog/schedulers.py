@@ -1,0 +1,15 @@
+"""The noise schedulers that a request may choose for the decoder, by name."""
+
+SCHEDULERS = (
+    "ddpm",
+    "ddim",
+    "dpm-solver++",
+    "euler",
+    "euler-ancestral",
+    "heun",
+    "lms",
+    "pndm",
+    "unipc",
+)
+WITH_ETA = ("ddim",)
+"""Those that have DDIM's eta."""
