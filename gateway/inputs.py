@@ -62,7 +62,8 @@ def read_picture(
             path = f"{field}.encoded"
             return Picture(field, images.decode(image.encoded, path, max_pixels=most))
         if kind == "pixels":
-            return Picture(field, _pixels(image.pixels, f"{field}.pixels", most, low, faults))
+            pixels = _pixels(image.pixels, f"{field}.pixels", most, low, faults)
+            return None if pixels is None else Picture(field, pixels)
         if kind == "latents" and latents:
             shape = (None, None, None)
             tensors.decode(image.latents, f"{field}.latents", dtypes=tensors.FLOATS, shape=shape)

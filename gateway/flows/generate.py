@@ -9,6 +9,7 @@ from contextlib import aclosing
 from gateway.flows.events import new_image, news_of
 from gateway.flows.merge import merge
 from gateway.flows.stage_requests import (
+    check_widths,
     decode_request,
     decoder_fields,
     prior_fields,
@@ -30,6 +31,7 @@ async def generate(
 ) -> AsyncGenerator[GenerateEvent, None]:
     """Events of all images as they come; closing it cancels every stage call."""
     encoded = await stages.encode(plan.texts, plan.pictures)
+    check_widths(plan, encoded)
     runs = _PriorRuns(stages)
     images = (_image(plan, image, encoded, runs, stages, pictures) for image in plan.images)
     async with aclosing(merge(images)) as events:

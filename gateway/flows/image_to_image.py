@@ -25,5 +25,6 @@ def image_to_image(
     guides = text_guides(reading, reading.prior_start(pictures))
     strength = reading.strength("strength", settings.steps, DEFAULT_STRENGTH)
     reading.match("images", len(pictures), len(guides))
+    reading.faults.raise_any()
     canvases = [starts.image(one, strength, settings, reading.faults) for one in pictures]
     return reading.plan(guides, canvases, "prompts")

@@ -16,6 +16,7 @@ from kandinsky.v1 import (
     sampling_pb2,
     tensor_pb2,
 )
+from kandinsky.wire.errors import invalid
 
 _PRIOR_FIELDS: Mapping[str, str] = {
     "latents": "prior_latents",
@@ -62,6 +63,22 @@ def decoder_fields(image: ImagePlan) -> dict[str, str]:
         fields[f"conditioning.{name}"] = guide.text or "prompts"
         fields[f"conditioning.negative_{name}"] = guide.negative_text or guide.text or "prompts"
     return fields
+
+
+def check_widths(plan: Plan, encoded: Encoded) -> None:
+    """Refuses embeddings of another width than the encoders', before anything is sampled.
+
+    Raises:
+        KandinskyError: INVALID_FIELD.
+    """
+    if encoded.zero_image_embed is None:
+        return
+    width = encoded.zero_image_embed.shape[0]
+    for guide in (image.guide for image in plan.images):
+        sources = [*(term.source for term in guide.terms), guide.negative]
+        for source in sources:
+            if source is not None and source.embed is not None and source.embed.shape[0] != width:
+                raise invalid(f"{source.field}.shape", f"its embeddings must be {width} wide")
 
 
 def prior_requests(
