@@ -117,6 +117,7 @@ CATALOG_ENTRY = """\
 name: {name}
 description: A tiny random Kandinsky 2.1.
 family: kandinsky-2-1
+decoder_reads_text: true
 dtype: {dtype}
 device: cpu
 stages:

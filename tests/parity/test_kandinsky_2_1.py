@@ -201,7 +201,7 @@ async def test_image_embeddings_alone_are_refused(chain: Chain, reference: Refer
             settings={"seed": SEED, "steps": STEPS, "height": 64, "width": 128},
         )
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.value.details().startswith("prompts: is required")
+    assert refusal.value.details().startswith("prompts: is empty")
 
 
 async def test_the_decoder_reads_the_text_too(
