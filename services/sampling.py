@@ -43,21 +43,16 @@ def steps(sampling: sampling_pb2.Sampling, at_least: int, at_most: int) -> int:
     return sampling.steps
 
 
-def last_steps(timesteps: torch.Tensor, image: Any, path: str) -> torch.Tensor:
-    """The share of `timesteps` that an image canvas's strength leaves.
+def strength(message: Any, path: str, default: float) -> float:
+    """The share of the steps that a message's `strength` says to run.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the strength is not above 0 and up to 1, or leaves no step.
+        KandinskyError: INVALID_FIELD if it is not above 0, up to 1.
     """
-    strength = image.strength if image.HasField("strength") else DEFAULT_STRENGTH
-    if not 0 < strength <= 1:  # false for NaN
+    value: float = message.strength if message.HasField("strength") else default
+    if not 0 < value <= 1:  # false for NaN
         raise invalid(f"{path}strength", "must be above 0, up to 1")
-    count = int(len(timesteps) * strength)
-    if not count:
-        raise invalid(
-            f"{path}strength", f"{strength:g} of {len(timesteps)} steps leaves none; raise either"
-        )
-    return timesteps[len(timesteps) - count :]
+    return value
 
 
 def tensor(
@@ -127,8 +122,8 @@ def job(
         generator_state: uint8 [5056] to go on from instead of the seed.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the seed is missing or out of range, or the state is not
-            one of a CPU generator.
+        KandinskyError: INVALID_FIELD if the seed is missing or out of range, the cadence of
+            progress is less than 1, or the state is not one of a CPU generator.
     """
     if not sampling.HasField("seed") or not 0 <= sampling.seed <= MAX_SEED:
         raise invalid("sampling.seed", f"is required, from 0 to {MAX_SEED}")
@@ -144,7 +139,10 @@ def job(
             generator.set_state(state)
         except RuntimeError as error:
             raise invalid("generator_state", "is no state of a CPU generator") from error
-    return Job(request_id(context), phases, generator, deadline(context))
+    every = sampling.progress_every if sampling.HasField("progress_every") else None
+    if every is not None and every < 1:
+        raise invalid("sampling.progress_every", f"{every} is less than 1")
+    return Job(request_id(context), phases, generator, deadline(context), progress_every=every)
 
 
 def refuse_resume(request: Any) -> None:

@@ -72,15 +72,15 @@ async def host_stages(model: str, catalog: Path) -> AsyncIterator[StageHost]:
     entry = settings.entry
     prior, decoder = Batcher(settings.engine, "prior"), Batcher(settings.engine, "decoder")
 
-    def family(registry: dict[str, str], stage: Stage) -> Any:
-        return families.load(registry, entry.family)(settings.loader(stage))
+    def family(registry: dict[str, str], stage: Stage, *more: Any) -> Any:
+        return families.load(registry, entry.family)(settings.loader(stage), *more)
 
     router = _Router(
         {
             entry.application(Stage.ENCODERS): EncoderService(family(ENCODERS, Stage.ENCODERS)),
             entry.application(Stage.PRIOR): PriorService(family(PRIORS, Stage.PRIOR), prior),
             entry.application(Stage.DECODER): DecoderService(
-                family(DECODERS, Stage.DECODER), decoder
+                family(DECODERS, Stage.DECODER, settings.inpaint_loader()), decoder
             ),
         }
     )

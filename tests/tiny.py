@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from diffusers import (
     DDPMScheduler,
+    KandinskyV22ControlnetPipeline,
+    KandinskyV22InpaintPipeline,
     KandinskyV22Pipeline,
     KandinskyV22PriorPipeline,
     PriorTransformer,
@@ -28,10 +30,17 @@ IMAGE_SIZE = 32
 
 
 def build(folder: Path, seed: int = 0) -> Path:
-    """Writes `folder`/prior and `folder`/decoder."""
+    """Writes `folder`/prior, and `folder`/decoder, decoder-inpaint and decoder-control."""
     torch.manual_seed(seed)
     prior_pipeline().save_pretrained(folder / "prior")
-    decoder_pipeline().save_pretrained(folder / "decoder")
+    decoder = decoder_pipeline()
+    decoder.save_pretrained(folder / "decoder")
+    others = {"scheduler": decoder.scheduler, "movq": decoder.movq}
+    inpaint = KandinskyV22InpaintPipeline(unet=unet(in_channels=9), **others)
+    inpaint.save_pretrained(folder / "decoder-inpaint")
+    hinted = unet(in_channels=8, addition_embed_type="image_hint")
+    control = KandinskyV22ControlnetPipeline(unet=hinted, **others)
+    control.save_pretrained(folder / "decoder-control")
     index = folder / "prior" / "model_index.json"
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
     return folder
@@ -90,22 +99,7 @@ def prior_pipeline() -> KandinskyV22PriorPipeline:
 def decoder_pipeline() -> KandinskyV22Pipeline:
     """UNet, MoVQ of factor 8 and the published DDPM scheduler."""
     return KandinskyV22Pipeline(
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=8,
-            addition_embed_type="image",
-            encoder_hid_dim=WIDTH,
-            encoder_hid_dim_type="image_proj",
-            down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-            block_out_channels=(32, 64),
-            layers_per_block=1,
-            cross_attention_dim=WIDTH,
-            attention_head_dim=4,
-            resnet_time_scale_shift="scale_shift",
-        ),
+        unet=unet(),
         scheduler=DDPMScheduler(beta_start=0.00085, beta_end=0.012, steps_offset=1),
         movq=VQModel(
             block_out_channels=(32, 32, 32, 64),
@@ -117,6 +111,26 @@ def decoder_pipeline() -> KandinskyV22Pipeline:
             vq_embed_dim=4,
             norm_type="spatial",
         ),
+    )
+
+
+def unet(in_channels: int = 4, addition_embed_type: str = "image") -> UNet2DConditionModel:
+    """Of two blocks, with embeddings `WIDTH` wide."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=8,
+        addition_embed_type=addition_embed_type,
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="image_proj",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift",
     )
 
 
@@ -137,8 +151,23 @@ device: cpu
 stages:
   encoders: {{checkpoint: {{folder: prior}}}}
   prior: {{checkpoint: {{folder: prior}}}}
-  decoder: {{checkpoint: {{folder: decoder}}}}
-flows: [text_to_image]
+  decoder: {{checkpoint: {{folder: decoder}}, inpaint_checkpoint: {{folder: decoder-inpaint}}}}
+flows: [text_to_image, mix, image_to_image, inpaint, outpaint, variation, text_guided_edit]
+defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
+limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
+"""
+
+CONTROL_ENTRY = """\
+name: {name}-control
+description: The same with a UNet that follows a hint.
+family: kandinsky-2-2
+dtype: {dtype}
+device: cpu
+stages:
+  encoders: {{model: {name}}}
+  prior: {{model: {name}}}
+  decoder: {{checkpoint: {{folder: decoder-control}}}}
+flows: [control]
 defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
 limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
 """
@@ -149,4 +178,7 @@ def write_catalog(
 ) -> Path:
     """Writes the catalog entry of the checkpoint in `folder`; returns the catalog folder."""
     (folder / f"{name}.yaml").write_text(entry.format(name=name, dtype=dtype))
+    if (folder / "decoder-control").exists():
+        control = CONTROL_ENTRY.format(name=name, dtype=dtype)
+        (folder / f"{name}-control.yaml").write_text(control)
     return folder

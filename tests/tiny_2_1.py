@@ -7,6 +7,7 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    KandinskyInpaintPipeline,
     KandinskyPipeline,
     KandinskyPriorPipeline,
     SchedulerMixin,
@@ -27,7 +28,9 @@ def build(
     scheduler: SchedulerMixin | None = None,
     tokenizer: XLMRobertaTokenizer | None = None,
 ) -> Path:
-    """Writes `folder`/prior and `folder`/decoder, the latter with a `ddpm_scheduler` beside.
+    """Writes `folder`/prior, `folder`/decoder and `folder`/decoder-inpaint.
+
+    The decoders have a `ddpm_scheduler` beside.
 
     Args:
         folder: where to.
@@ -42,7 +45,10 @@ def build(
     if scheduler is not None:
         decoder.register_modules(scheduler=scheduler)
     decoder.save_pretrained(folder / "decoder")
-    ddpm_scheduler().save_pretrained(folder / "decoder" / "ddpm_scheduler")
+    inpaint = KandinskyInpaintPipeline(**{**decoder.components, "unet": unet(in_channels=9)})
+    inpaint.save_pretrained(folder / "decoder-inpaint")
+    for name in ("decoder", "decoder-inpaint"):
+        ddpm_scheduler().save_pretrained(folder / name / "ddpm_scheduler")
     index = folder / "prior" / "model_index.json"
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
     return folder
@@ -66,23 +72,7 @@ def decoder_pipeline(tokenizer: XLMRobertaTokenizer) -> KandinskyPipeline:
             )
         ),
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=8,
-            addition_embed_type="text_image",
-            addition_embed_type_num_heads=2,
-            encoder_hid_dim=STATES_WIDTH,
-            encoder_hid_dim_type="text_image_proj",
-            down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-            block_out_channels=(32, 64),
-            layers_per_block=1,
-            cross_attention_dim=tiny.WIDTH,
-            attention_head_dim=4,
-            resnet_time_scale_shift="scale_shift",
-        ),
+        unet=unet(),
         scheduler=DDIMScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -91,6 +81,27 @@ def decoder_pipeline(tokenizer: XLMRobertaTokenizer) -> KandinskyPipeline:
             steps_offset=1,
         ),
         movq=tiny.decoder_pipeline().movq,
+    )
+
+
+def unet(in_channels: int = 4) -> UNet2DConditionModel:
+    """Of two blocks, following text states and both embeddings."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=8,
+        addition_embed_type="text_image",
+        addition_embed_type_num_heads=2,
+        encoder_hid_dim=STATES_WIDTH,
+        encoder_hid_dim_type="text_image_proj",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=tiny.WIDTH,
+        attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift",
     )
 
 
@@ -123,8 +134,8 @@ device: cpu
 stages:
   encoders: {{checkpoint: {{folder: prior}}, decoder_text_checkpoint: {{folder: decoder}}}}
   prior: {{checkpoint: {{folder: prior}}}}
-  decoder: {{checkpoint: {{folder: decoder}}}}
-flows: [text_to_image]
+  decoder: {{checkpoint: {{folder: decoder}}, inpaint_checkpoint: {{folder: decoder-inpaint}}}}
+flows: [text_to_image, mix, image_to_image, inpaint, outpaint, variation, text_guided_edit]
 defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
 limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
 """

@@ -13,7 +13,7 @@ from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 
-DEFAULT_AMOUNT = 0.5
+DEFAULT_AMOUNT = 0.375
 
 
 def text_guided_edit(

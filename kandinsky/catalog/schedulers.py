@@ -7,7 +7,6 @@ SCHEDULERS = (
     "euler",
     "euler-ancestral",
     "heun",
-    "lms",
     "pndm",
     "unipc",
 )

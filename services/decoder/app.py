@@ -22,7 +22,8 @@ class Decoder(DecoderService):
         torch.set_num_threads(settings.threads)
         family = families.load(FAMILIES, settings.entry.family)
         batcher = Batcher(settings.engine, f"{settings.model}-decoder")
-        super().__init__(family(settings.loader(Stage.DECODER)), batcher)
+        decoder = family(settings.loader(Stage.DECODER), settings.inpaint_loader())
+        super().__init__(decoder, batcher)
 
     def check_health(self) -> None:
         """Tells Serve to replace this replica when its engine has died."""

@@ -113,13 +113,33 @@ class MoVQ:
         picture = picture.permute(2, 0, 1)[None].to(like.device, like.dtype)
         return OnePass("encode", self._encode, height * width // factor**2, picture)
 
-    def canvas_encoding(self, canvas: Canvas, like: torch.Tensor) -> Phase:
-        """An image canvas's pixels to a latent.
+    def canvas_encoding(self, canvas: Canvas, kind: str, like: torch.Tensor) -> Phase:
+        """A canvas's pixels to a latent.
+
+        Args:
+            canvas: starts from a picture.
+            kind: how: `image` or `masked_image`.
+            like: has the network's device and dtype.
 
         Raises:
             KandinskyError: INVALID_FIELD if the picture is no pixels, or not of the canvas's size.
         """
+        pixels, path = getattr(canvas, kind).pixels, f"canvas.{kind}.pixels"
         size = [canvas.height, canvas.width, 3]
-        if list(canvas.image.pixels.shape) != size:
-            raise invalid("canvas.image.pixels", f"must have the canvas's shape {size}")
-        return self.encoding(canvas.image.pixels, "canvas.image.pixels", like)
+        if list(pixels.shape) != size:
+            raise invalid(path, f"must have the canvas's shape {size}")
+        return self.encoding(pixels, path, like)
+
+    def latent_shape(self, canvas: Canvas) -> tuple[int, int, int]:
+        """[C, h, w] of a canvas.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if a side is no positive multiple of `scale_factor`².
+        """
+        multiple = self.scale_factor**2
+        for name in ("height", "width"):
+            side = getattr(canvas, name)
+            if side < multiple or side % multiple:
+                raise invalid(f"canvas.{name}", f"{side} is no positive multiple of {multiple}")
+        factor = self.scale_factor
+        return self.latent_channels, canvas.height // factor, canvas.width // factor

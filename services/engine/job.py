@@ -73,6 +73,8 @@ class Job:
     """`time.monotonic()` after which nobody waits for the result."""
     emit: Callable[[Event | Exception], None] = lambda event: None
     """Takes events, and at the end a result or an error; called on the engine's thread."""
+    progress_every: int | None = None
+    """Steps between progress events; None for at most one every PROGRESS_INTERVAL."""
 
     abandoned: bool = False
     """Set, from any thread, when the caller has gone."""
@@ -163,7 +165,11 @@ class Job:
     def _report(self) -> None:
         now = time.monotonic()
         steps = len(self.phase.timesteps)
-        if now - self._reported < PROGRESS_INTERVAL and self.step < steps:
+        if self.progress_every is None:
+            due = now - self._reported >= PROGRESS_INTERVAL
+        else:
+            due = self.step % self.progress_every == 0
+        if not due and self.step < steps:
             return
         self._reported = now
         later = self.phases[self._index + 1 :]

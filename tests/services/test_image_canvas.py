@@ -96,7 +96,7 @@ BAD = [
     ("strength", 1.01, "canvas.image.strength"),
     ("strength", float("nan"), "canvas.image.strength"),
     ("pixels", latent(SIZE, 2 * SIZE, 3), "canvas.image.pixels"),
-    ("pixels", None, "canvas.image.latents"),
+    ("pixels", None, "canvas.image.pixels"),
     ("latents", latent(4, 1, 1), "canvas.image.latents.shape"),
     ("latents", latent(4, 8, 8, value=np.nan), "canvas.image.latents.data"),
 ]

@@ -1,28 +1,38 @@
-"""The decoder of Kandinsky 2.2: a UNet that follows an image embedding, and MoVQ."""
+"""The decoder of Kandinsky 2.2: a UNet that follows an image embedding, and MoVQ.
+
+The inpainting UNet is a second network beside it; the ControlNet checkpoint's UNet, which follows
+a hint as well, stands in the UNet's place.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel, VQModel
-from diffusers.utils.torch_utils import randn_tensor
 
 from kandinsky.v1 import decoder_pb2, sampling_pb2
+from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services import sampling
 from services.checkpoints import Loader
 from services.decoder import autoencoder
-from services.engine.phase import Phase, classifier_free_guidance
+from services.decoder.denoising import Denoise, Noising, Repaint
+from services.decoder.masks import kept_cells
+from services.decoder.schedulers import Walk, new_scheduler
+from services.engine.phase import Phase
 
 
 class DenoisingNetwork:
     """The UNet as an engine Network: [rows, C, h, w] to noise and variance [rows, 2C, h, w]."""
 
-    name = "unet"
-
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: UNet2DConditionModel, name: str = "unet") -> None:
         self.unet = unet
+        self.name = name
+
+    @property
+    def takes_hint(self) -> bool:
+        """Whether it follows a control hint."""
+        return self.unet.config.addition_embed_type == "image_hint"
 
     def __call__(
         self,
@@ -30,117 +40,60 @@ class DenoisingNetwork:
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
+        added = {"image_embeds": conditioning["image_embed"]}
+        if "hint" in conditioning:
+            added["hint"] = conditioning["hint"]
         return self.unet(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=None,
-            added_cond_kwargs={"image_embeds": conditioning["image_embed"]},
+            added_cond_kwargs=added,
             return_dict=False,
         )[0]
 
 
-@dataclass(eq=False)
-class Denoise(Phase):
-    """The decoder's denoising loop; ends with the latent [1, C, h, w]."""
-
-    network: DenoisingNetwork
-    scheduler: object
-    timesteps: torch.Tensor
-    guidance_scale: float
-    shape: tuple[int, int, int]
-    conditioning: Mapping[str, torch.Tensor]
-    given_latents: torch.Tensor | None
-    picture_latents: torch.Tensor | None = None
-    """[1, C, h, w] to add noise to, where no phase before has encoded a picture."""
-    name: str = "denoise"
-
-    @property
-    def rows(self) -> int:
-        return len(self.conditioning["image_embed"])
-
-    @property
-    def pixels(self) -> int:
-        return self.shape[1] * self.shape[2]
-
-    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-        latents = self.given_latents
-        if latents is None:
-            like = self.conditioning["image_embed"]
-            latents = randn_tensor(
-                (1, *self.shape), generator, device=like.device, dtype=like.dtype
-            )
-        picture = self.picture_latents if value is None else value
-        if picture is not None:
-            return self.scheduler.add_noise(picture, latents, self.timesteps[:1])
-        return latents * self.scheduler.init_noise_sigma
-
-    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return self.scheduler.scale_model_input(latent, self.timesteps[step])
-
-    def advance(
-        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        noise, variance = output.split(latent.shape[1], dim=1)
-        if self.rows == 2:
-            noise = classifier_free_guidance(noise, self.guidance_scale)
-            variance = variance[1:]  # of the conditional row, unguided
-        if self.scheduler.config.get("variance_type") in ("learned", "learned_range"):
-            noise = torch.cat([noise, variance], dim=1)
-        timestep = self.timesteps[step]
-        return self.scheduler.step(noise, timestep, latent, generator=generator).prev_sample
-
-
 class Kandinsky22Decoder:
-    """Makes the phases of Decode, EncodeLatents and DecodeLatents calls."""
+    """Makes the phases of Decode, EncodeLatents and DecodeLatents calls.
+
+    Args:
+        loader: of the decoder's checkpoint.
+        inpaint_loader: of the inpainting checkpoint, if the model has one. Its MoVQ is the same.
+    """
 
     network = DenoisingNetwork
+    repaint_blends = True
+    """Whether a repainting loop puts kept cells back after every step."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, inpaint_loader: Loader | None = None) -> None:
         self._network = self.network(loader.model(UNet2DConditionModel, "unet"))
         self._scheduler = loader.scheduler()
         self._movq = autoencoder.MoVQ(loader.model(VQModel, "movq"))
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
+        self._inpaint: DenoisingNetwork | None = None
+        if inpaint_loader is not None:
+            unet = inpaint_loader.model(UNet2DConditionModel, "unet")
+            self._inpaint = self.network(unet, "inpaint unet")
+            self._inpaint_scheduler = inpaint_loader.scheduler()
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
-        """The request as a denoising loop and, unless latents are asked for, a MoVQ pass.
+        """The request as a denoising loop, with MoVQ passes before and after where they are due.
 
         Raises:
-            KandinskyError: INVALID_FIELD for what the checkpoint cannot take;
-                FLOW_UNSUPPORTED for a canvas with a mask.
+            KandinskyError: INVALID_FIELD for what the checkpoint cannot take; FLOW_UNSUPPORTED
+                for a mask where there is no inpainting UNet.
         """
-        most = self._scheduler.config.num_train_timesteps
-        steps = sampling.steps(request.sampling, 1, most)
-        scale = sampling.guidance_scale(request.sampling)
-        scheduler = self._new_scheduler(request.sampling)
-        scheduler.set_timesteps(steps, device=self._like.device)
-        shape = self._latent_shape(request.canvas)
-        timesteps = scheduler.timesteps
-        before: list[Phase] = []
-        picture_latents = None
-        if request.canvas.WhichOneof("start") == "image":
-            image = request.canvas.image
-            timesteps = sampling.last_steps(timesteps, image, "canvas.image.")
-            if image.WhichOneof("source") == "pixels":
-                before = [self._movq.canvas_encoding(request.canvas, self._like)]
-            else:
-                picture_latents = sampling.tensor(
-                    image, "latents", "canvas.image.", shape, self._like
-                )
-        denoise = Denoise(
-            self._network,
-            scheduler,
-            timesteps,
-            scale,
-            shape,
-            sampling.conditioning(
-                request.conditioning, self._conditioning_shapes(), scale > 1, self._like
-            ),
-            self._given_latents(request.canvas, shape),
-            picture_latents,
-        )
-        if request.output == decoder_pb2.DECODE_OUTPUT_LATENTS:
-            return [*before, denoise]
-        return [*before, denoise, self._movq.decoding(shape)]
+        canvas = request.canvas
+        kind = canvas.WhichOneof("start")
+        if kind is None:
+            raise invalid("canvas", "is required: noise, image or masked_image")
+        sampling.steps(request.sampling, 1, self._scheduler.config.num_train_timesteps)
+        loop = self._repaint(request) if kind == "masked_image" else self._denoise(request, kind)
+        phases: list[Phase] = [loop]
+        if kind != "noise" and loop.picture is None:
+            phases = [self._movq.canvas_encoding(canvas, kind, self._like), loop]
+        if request.output != decoder_pb2.DECODE_OUTPUT_LATENTS:
+            phases.append(self._movq.decoding(loop.shape))
+        return phases
 
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]:
         """Pixels to latent as one MoVQ pass.
@@ -160,29 +113,92 @@ class Kandinsky22Decoder:
         latents = sampling.tensor(request, "latents", "", [channels, None, None], self._like)
         return [self._movq.decoding(tuple(latents.shape[1:]), latents)]
 
-    def _new_scheduler(self, request: sampling_pb2.Sampling) -> Any:
-        if request.scheduler:
-            raise invalid("sampling.scheduler", "only the checkpoint's own is there; leave it out")
-        return type(self._scheduler).from_config(self._scheduler.config)
+    def _denoise(self, request: decoder_pb2.DecodeRequest, kind: str) -> Denoise:
+        shape = self._movq.latent_shape(request.canvas)
+        start, path = getattr(request.canvas, kind), f"canvas.{kind}."
+        strength, noise = 1.0, "latents"
+        noising: Noising | None = None
+        if kind == "image":
+            strength, noise = sampling.strength(start, path, sampling.DEFAULT_STRENGTH), "noise"
+            noising = self._noising(strength)
+        return Denoise(
+            self._network,
+            self._walk(request.sampling, self._scheduler, strength, path),
+            sampling.guidance_scale(request.sampling),
+            shape,
+            self._conditioning(request, self._network),
+            given_noise=self._given(start, noise, path, shape),
+            picture=self._given_picture(start, path, shape) if kind == "image" else None,
+            noising=noising,
+        )
 
-    def _latent_shape(self, canvas: decoder_pb2.DecodeRequest) -> tuple[int, int, int]:
-        if canvas.WhichOneof("start") not in ("noise", "image"):
+    def _repaint(self, request: decoder_pb2.DecodeRequest) -> Repaint:
+        if self._inpaint is None:
             raise KandinskyError(
-                Reason.FLOW_UNSUPPORTED, "a canvas with a mask is not supported", metadata={}
+                Reason.FLOW_UNSUPPORTED,
+                "this model has no inpainting UNet",
+                metadata={"flow": "inpaint"},
             )
-        multiple = self._movq.scale_factor**2
-        for field in ("height", "width"):
-            side = getattr(canvas, field)
-            if side < multiple or side % multiple:
-                raise invalid(f"canvas.{field}", f"{side} is no positive multiple of {multiple}")
-        height, width = (side // self._movq.scale_factor for side in (canvas.height, canvas.width))
-        return self._network.unet.config.in_channels, height, width
+        canvas, path = request.canvas, "canvas.masked_image."
+        start, shape = canvas.masked_image, self._movq.latent_shape(canvas)
+        if not start.HasField("mask"):
+            raise invalid(f"{path}mask", "is required")
+        size = [canvas.height, canvas.width]
+        mask = tensors.to_torch(start.mask, f"{path}mask", dtypes=tensors.UINT8, shape=size)
+        strength = sampling.strength(start, path, 1.0)
+        return Repaint(
+            self._inpaint,
+            self._walk(request.sampling, self._inpaint_scheduler, strength, path),
+            sampling.guidance_scale(request.sampling),
+            shape,
+            self._conditioning(request, self._inpaint),
+            given_noise=self._given(start, "noise", path, shape),
+            picture=self._given_picture(start, path, shape),
+            kept=kept_cells(mask, *shape[1:], self._like),
+            from_noise=strength == 1,
+            blends=self.repaint_blends,
+        )
 
-    def _given_latents(self, canvas: object, shape: tuple[int, int, int]) -> torch.Tensor | None:
-        if not canvas.noise.HasField("latents"):
+    def _walk(self, request: sampling_pb2.Sampling, base: Any, strength: float, path: str) -> Walk:
+        scheduler = self._new_scheduler(base, request.scheduler)
+        return Walk(scheduler, request, strength, f"{path}strength", self._like.device)
+
+    def _new_scheduler(self, base: Any, name: str) -> Any:
+        return new_scheduler(base, name)
+
+    def _noising(self, strength: float) -> Noising | None:
+        """How image to image noises its picture; None as the scheduler does it."""
+        return None
+
+    def _given(
+        self, start: Any, field: str, path: str, shape: tuple[int, int, int]
+    ) -> torch.Tensor | None:
+        if not start.HasField(field):
             return None
-        return sampling.tensor(canvas.noise, "latents", "canvas.noise.", shape, self._like)
+        return sampling.tensor(start, field, path, shape, self._like)
 
-    def _conditioning_shapes(self) -> dict[str, list[int]]:
-        """What the UNet follows, by the field of Conditioning that holds it."""
-        return {"image_embed": [self._network.unet.config.encoder_hid_dim]}
+    def _given_picture(
+        self, start: Any, path: str, shape: tuple[int, int, int]
+    ) -> torch.Tensor | None:
+        """The picture's latent; None where its pixels are to be encoded."""
+        if start.HasField("pixels") == start.HasField("latents"):
+            raise invalid(f"{path}pixels", "or latents are required, one of the two")
+        return self._given(start, "latents", path, shape)
+
+    def _conditioning(
+        self, request: decoder_pb2.DecodeRequest, network: DenoisingNetwork
+    ) -> dict[str, torch.Tensor]:
+        guided = sampling.guidance_scale(request.sampling) > 1
+        shapes = self._conditioning_shapes(network.unet)
+        found = sampling.conditioning(request.conditioning, shapes, guided, self._like)
+        if not network.takes_hint:
+            if request.conditioning.HasField("hint"):
+                raise invalid("conditioning.hint", "this model takes no hint")
+            return found
+        size = [3, request.canvas.height, request.canvas.width]
+        hint = sampling.tensor(request.conditioning, "hint", "conditioning.", size, self._like)
+        return {**found, "hint": hint.expand(2 if guided else 1, *size)}
+
+    def _conditioning_shapes(self, unet: UNet2DConditionModel) -> dict[str, list[int]]:
+        """What a UNet follows, by the field of Conditioning that holds it."""
+        return {"image_embed": [unet.config.encoder_hid_dim]}

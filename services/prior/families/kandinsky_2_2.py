@@ -8,6 +8,7 @@ from diffusers import PriorTransformer
 from diffusers.utils.torch_utils import randn_tensor
 
 from kandinsky.v1 import prior_pb2
+from kandinsky.wire.errors import invalid
 from services import sampling
 from services.checkpoints import Loader
 from services.engine.phase import Phase, classifier_free_guidance
@@ -49,6 +50,8 @@ class SampleEmbedding(Phase):
     guidance_scale: float
     conditioning: Mapping[str, torch.Tensor]
     given_latents: torch.Tensor | None
+    start: torch.Tensor | None
+    """[1, D] embedding to noise and move toward the text; None for noise alone."""
     name: str = "prior"
     pixels: int = 1
 
@@ -62,6 +65,8 @@ class SampleEmbedding(Phase):
             like = self.conditioning["text_embed"]
             shape = (1, self.network.transformer.config.embedding_dim)
             latents = randn_tensor(shape, generator, device=like.device, dtype=like.dtype)
+        if self.start is not None:
+            return self.scheduler.add_noise(self.start, latents, self.timesteps[:1])
         return latents * self.scheduler.init_noise_sigma
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
@@ -100,12 +105,18 @@ class Kandinsky22Prior:
         most = self._scheduler.config.num_train_timesteps
         steps = sampling.steps(request.sampling, MIN_STEPS, most)
         scale = sampling.guidance_scale(request.sampling)
+        for field in ("scheduler", "eta"):
+            if getattr(request.sampling, field):
+                raise invalid(f"sampling.{field}", "is not open to choice in the prior")
         scheduler = type(self._scheduler).from_config(self._scheduler.config)
         scheduler.set_timesteps(steps, device=self._like.device)
         config = self._network.transformer.config
-        given = None
-        if request.HasField("latents"):
-            given = sampling.tensor(request, "latents", "", [config.embedding_dim], self._like)
+        given, start = (
+            sampling.tensor(request, field, "", [config.embedding_dim], self._like)
+            if request.HasField(field)
+            else None
+            for field in ("latents", "start_embed")
+        )
         shapes = {
             "text_embed": [config.embedding_dim],
             "text_states": [config.num_embeddings, config.embedding_dim],
@@ -115,9 +126,22 @@ class Kandinsky22Prior:
             SampleEmbedding(
                 self._network,
                 scheduler,
-                scheduler.timesteps,
+                scheduler.timesteps[steps - _taken(request, steps) :],
                 scale,
                 sampling.conditioning(request.conditioning, shapes, scale > 1, self._like),
                 given,
+                start,
             )
         ]
+
+
+def _taken(request: prior_pb2.SampleEmbeddingRequest, steps: int) -> int:
+    """How many of the steps are run: all from noise, a share of them from an embedding."""
+    if not request.HasField("start_embed"):
+        if request.HasField("strength"):
+            raise invalid("strength", "is read only beside start_embed")
+        return steps
+    strength = sampling.strength(request, "", sampling.DEFAULT_STRENGTH)
+    if not int(steps * strength):
+        raise invalid("strength", f"{strength:g} of {steps} steps leaves none; raise either")
+    return int(steps * strength)

@@ -1,0 +1,114 @@
+"""Noise schedulers by name, and one job's walk along its timesteps."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+
+from kandinsky.v1 import sampling_pb2
+from kandinsky.wire.errors import invalid
+
+CLASSES: Mapping[str, str] = {
+    "ddpm": "DDPMScheduler",
+    "ddim": "DDIMScheduler",
+    "dpm-solver++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+"""Classes of diffusers, by the names of `kandinsky.catalog.schedulers`."""
+READS_VARIANCE = ("DDPMScheduler", "UnCLIPScheduler")
+"""Classes that take the network's variance channels where their configuration says so."""
+
+
+def new_scheduler(base: Any, name: str) -> Any:
+    """A scheduler of a job's own: `base`'s like, or the named class with `base`'s configuration.
+
+    Args:
+        base: the checkpoint's.
+        name: one of CLASSES, or "".
+
+    Raises:
+        KandinskyError: INVALID_FIELD if there is no such name.
+    """
+    if name and name not in CLASSES:
+        raise invalid("sampling.scheduler", f"is none of {', '.join(CLASSES)}")
+    cls = getattr(diffusers, CLASSES[name]) if name else type(base)
+    config = dict(base.config)
+    if cls.__name__ not in READS_VARIANCE:
+        # A class that cannot read them would carry the key along as its own, or cut the output at
+        # three channels, which is right for pixels alone.
+        config.pop("variance_type", None)
+    return cls.from_config(config)
+
+
+class Walk:
+    """A job's own scheduler, and the timesteps that it takes.
+
+    Args:
+        scheduler: of this job alone; some keep state from step to step.
+        sampling: steps and eta.
+        strength: share of the steps that is taken, the last ones.
+        path: the strength's field, for errors.
+        device: where the timesteps are wanted.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if the strength leaves no step, or the scheduler has no eta.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        sampling: sampling_pb2.Sampling,
+        strength: float,
+        path: str,
+        device: torch.device,
+    ) -> None:
+        known = inspect.signature(scheduler.step).parameters
+        self.scheduler = scheduler
+        self._takes_generator = "generator" in known
+        self._options = {"eta": sampling.eta} if sampling.HasField("eta") else {}
+        if self._options and "eta" not in known:
+            raise invalid("sampling.eta", f"{type(scheduler).__name__} has none")
+        if self._options and not 0 <= sampling.eta <= 1:  # false for NaN
+            raise invalid("sampling.eta", "must be from 0 to 1")
+        scheduler.set_timesteps(sampling.steps, device=device)
+        taken = int(sampling.steps * strength)
+        if not taken:
+            description = f"{strength:g} of {sampling.steps} steps leaves none; raise either"
+            raise invalid(path, description)
+        first = (sampling.steps - taken) * getattr(scheduler, "order", 1)
+        self.timesteps: torch.Tensor = scheduler.timesteps[first:]
+        if hasattr(scheduler, "set_begin_index"):
+            # Without it, those with state look the timestep up, which some list twice.
+            scheduler.set_begin_index(first)
+
+    @property
+    def reads_variance(self) -> bool:
+        """Whether `advance` wants the network's variance channels after the noise."""
+        return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+
+    def pure(self, noise: torch.Tensor) -> torch.Tensor:
+        """The latent before the first step that is noise alone."""
+        return noise * self.scheduler.init_noise_sigma
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """A clean latent as it would be before a step: the first, or the one that comes next."""
+        return self.scheduler.add_noise(clean, noise, self.timesteps[step : step + 1])
+
+    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
+        """What the network sees of the latent."""
+        return self.scheduler.scale_model_input(latent, self.timesteps[step])
+
+    def advance(
+        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The latent after a step."""
+        options = dict(self._options)
+        if self._takes_generator:
+            options["generator"] = generator
+        return self.scheduler.step(output, self.timesteps[step], latent, **options).prev_sample
