@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.catalog import Stage, StageCheckpoints
 from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 from services import families
@@ -66,24 +66,26 @@ class _Router:
 
 
 @asynccontextmanager
-async def host_stages(model: str, catalog: Path) -> AsyncIterator[StageHost]:
-    """Loads a model's stages into this process and serves them on a free port."""
-    settings = StageSettings.parse({"model": model, "catalog": [str(catalog)]})
-    entry = settings.entry
-    prior, decoder = Batcher(settings.engine, "prior"), Batcher(settings.engine, "decoder")
+async def host_stages(model: str, catalog: Path, *sharing: str) -> AsyncIterator[StageHost]:
+    """Loads a model's stages into this process and serves them on a free port.
 
-    def family(registry: dict[str, str], stage: Stage, *more: Any) -> Any:
-        return families.load(registry, entry.family)(settings.loader(stage), *more)
-
-    router = _Router(
-        {
-            entry.application(Stage.ENCODERS): EncoderService(family(ENCODERS, Stage.ENCODERS)),
-            entry.application(Stage.PRIOR): PriorService(family(PRIORS, Stage.PRIOR), prior),
-            entry.application(Stage.DECODER): DecoderService(
-                family(DECODERS, Stage.DECODER, settings.inpaint_loader()), decoder
-            ),
-        }
-    )
+    Args:
+        model: runs every stage itself.
+        catalog: folder of its entry.
+        sharing: models that share its encoders and prior; the last one's decoder engine is the
+            host's.
+    """
+    applications: dict[str, Any] = {}
+    engines = {stage: [] for stage in Stage}
+    for name in (model, *sharing):
+        settings = StageSettings.parse({"model": name, "catalog": [str(catalog)]})
+        for stage, home in settings.entry.stages.items():
+            if isinstance(home, StageCheckpoints):
+                engine = Batcher(settings.engine, f"{name}-{stage}")
+                engines[stage].append(engine)
+                service = _service(settings, stage, engine)
+                applications[settings.entry.application(stage)] = service
+    router = _Router(applications)
     server = grpc.aio.server(options=OPTIONS)
     encoders_pb2_grpc.add_EncoderServiceServicer_to_server(router, server)
     prior_pb2_grpc.add_PriorServiceServicer_to_server(router, server)
@@ -91,8 +93,19 @@ async def host_stages(model: str, catalog: Path) -> AsyncIterator[StageHost]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
+        prior, decoder = engines[Stage.PRIOR][-1], engines[Stage.DECODER][-1]
         yield StageHost(f"127.0.0.1:{port}", prior, decoder)
     finally:
         await server.stop(grace=None)
-        prior.close()
-        decoder.close()
+        for engine in (engine for several in engines.values() for engine in several):
+            engine.close()
+
+
+def _service(settings: StageSettings, stage: Stage, engine: Batcher) -> Any:
+    loader, family = settings.loader(stage), settings.entry.family
+    if stage is Stage.ENCODERS:
+        return EncoderService(families.load(ENCODERS, family)(loader))
+    if stage is Stage.PRIOR:
+        return PriorService(families.load(PRIORS, family)(loader), engine)
+    decoder = families.load(DECODERS, family)(loader, settings.inpaint_loader())
+    return DecoderService(decoder, engine)

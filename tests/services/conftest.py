@@ -21,6 +21,7 @@ class StageStubs:
 
     channel: grpc.aio.Channel
     host: StageHost
+    model: str = "tiny"
 
     async def encoders(self, rpc: str, request: Any) -> Any:
         return await self._ask(encoders_pb2_grpc.EncoderServiceStub, Stage.ENCODERS, rpc, request)
@@ -30,17 +31,23 @@ class StageStubs:
 
     async def sample_embedding(self, request: Any, **metadata: str) -> list[Any]:
         stub = prior_pb2_grpc.PriorServiceStub(self.channel)
-        return await _events(stub.SampleEmbedding(request, metadata=_to(Stage.PRIOR, metadata)))
+        return await _events(
+            stub.SampleEmbedding(request, metadata=self._to(Stage.PRIOR, metadata))
+        )
 
     async def decode(self, request: Any, **metadata: str) -> list[Any]:
         stub = decoder_pb2_grpc.DecoderServiceStub(self.channel)
-        return await _events(stub.Decode(request, metadata=_to(Stage.DECODER, metadata)))
+        return await _events(stub.Decode(request, metadata=self._to(Stage.DECODER, metadata)))
 
     async def _ask(self, stub: Any, stage: Stage, rpc: str, request: Any) -> Any:
         try:
-            return await getattr(stub(self.channel), rpc)(request, metadata=_to(stage, {}))
+            return await getattr(stub(self.channel), rpc)(request, metadata=self._to(stage, {}))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+
+    def _to(self, stage: Stage, metadata: dict[str, str]) -> list[tuple[str, str]]:
+        others = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+        return [("application", f"{self.model}-{stage.value}"), *others]
 
 
 @pytest.fixture
@@ -52,14 +59,19 @@ async def stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
         yield StageStubs(channel, host)
 
 
+@pytest.fixture
+async def control_stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
+    """Those of the model whose decoder follows a hint."""
+    async with (
+        host_stages("tiny", tiny_checkpoint, "tiny-control") as host,
+        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
+    ):
+        yield StageStubs(channel, host, "tiny-control")
+
+
 def fields(error: KandinskyError) -> list[str]:
     """The paths that an error's violations name."""
     return [violation.field for violation in error.violations]
-
-
-def _to(stage: Stage, metadata: dict[str, str]) -> list[tuple[str, str]]:
-    others = [(key.replace("_", "-"), value) for key, value in metadata.items()]
-    return [("application", f"tiny-{stage.value}"), *others]
 
 
 async def _events(call: Any) -> list[Any]:

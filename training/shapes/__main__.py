@@ -11,18 +11,20 @@ import typer
 
 app = typer.Typer(add_completion=False)
 # Side by side in pairs: two one-threaded processes beat one with two threads.
-PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint",))
+PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint", "depth"))
 Work = Annotated[Path, typer.Option(help="Where stages keep what they made.")]
 Scale = Annotated[float, typer.Option(help="Share of the full number of steps.")]
+Device = Annotated[str, typer.Option(help="Torch device that computes.")]
 DEFAULT_WORK = Path("out/training/shapes")
 
 
 @app.command()
-def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0) -> None:
+def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0, device: Device = "cpu") -> None:
     """Trains one part; does nothing where it is done already."""
     import torch
 
     torch.set_num_threads(1)
+    torch.set_default_device(device)
     done = work / f"{name}.done"
     if done.exists():
         return
@@ -35,7 +37,9 @@ def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0) -> None:
     elif name == "unet":
         from training.shapes.unet import train_unet as run
     elif name == "inpaint":
-        from training.shapes.unet import train_inpaint as run
+        from training.shapes.inpaint import train_inpaint as run
+    elif name == "depth":
+        from training.shapes.depth import train_depth as run
     else:
         raise typer.BadParameter(name)
     began, cpu = time.time(), time.process_time()
@@ -46,7 +50,12 @@ def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0) -> None:
 
 
 @app.command()
-def train(work: Work = DEFAULT_WORK, out: Path = Path("checkpoints/shapes"), scale: Scale = 1.0):
+def train(
+    work: Work = DEFAULT_WORK,
+    out: Path = Path("checkpoints/shapes"),
+    scale: Scale = 1.0,
+    device: Device = "cpu",
+):
     """Every stage in turn, pairs side by side, then the checkpoint in `out`."""
     from training.shapes.data import prepare
     from training.shapes.layout import export
@@ -56,7 +65,7 @@ def train(work: Work = DEFAULT_WORK, out: Path = Path("checkpoints/shapes"), sca
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
     for pair in PAIRS:
         command = [sys.executable, "-m", "training.shapes", "stage"]
-        options = ["--work", str(work), "--scale", str(scale)]
+        options = ["--work", str(work), "--scale", str(scale), "--device", device]
         running = [subprocess.Popen([*command, n, *options], env=settings) for n in pair]
         failures = [process.wait() for process in running]
         if any(failures):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.shapes.drawing import draw
+from training.shapes.drawing import draw, layers
 from training.shapes.vocabulary import LANGUAGES, SIZES, Scene, caption, combinations, is_held_out
 
 COUNT = 20_000
@@ -58,6 +58,12 @@ def prepare(work: Path) -> None:
     np.save(work / "images.npy", np.stack([np.asarray(p) for p in pictures]))
     small = [p.resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC) for p in pictures]
     np.save(work / "small.npy", np.stack([np.asarray(p) for p in small]))
+
+
+def shape_masks() -> np.ndarray:
+    """uint8 [N, 128, 128]: where the shape is, for each picture of images.npy."""
+    rng = random.Random(1)
+    return np.stack([np.asarray(layers(scene, rng)[0]) for scene in training_scenes()])
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP, as CLIPImageProcessor's default

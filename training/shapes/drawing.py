@@ -61,10 +61,11 @@ def unnamed_colours(rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...
     return found[0], found[1]
 
 
-def draw(scene: Scene, rng: random.Random) -> Image.Image:
-    """A SIZE x SIZE RGB picture; `rng` places, turns, scales and tints it.
+def layers(scene: Scene, rng: random.Random):
+    """The shape as a mode-L mask [SIZE, SIZE], and the colours of shape and ground.
 
-    A scene without colours gets two that have no name, so that shapes are learnt apart from them.
+    `rng` places, turns, scales and tints it. A scene without colours gets two that have no name,
+    so that shapes are learnt apart from them.
     """
     canvas = SIZE * OVERSAMPLING
     low, high = (0.33, 0.40) if scene.size == "big" else (0.23, 0.30)
@@ -72,7 +73,6 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
     margin = radius + 0.03 * canvas
     centre = (rng.uniform(margin, canvas - margin), rng.uniform(margin, canvas - margin))
     mask = shape_mask(scene.shape, canvas, centre, radius, math.radians(rng.uniform(-10, 10)))
-    mask = mask.reduce(OVERSAMPLING)
 
     def tint(name: str) -> tuple[int, ...]:
         return tuple(min(255, max(0, v + rng.randint(-8, 8))) for v in PALETTE[name])
@@ -81,6 +81,17 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
         ink, ground = tint(scene.colour), tint(scene.background)
     else:
         ink, ground = unnamed_colours(rng)
+    return mask.reduce(OVERSAMPLING), ink, ground
+
+
+def draw(scene: Scene, rng: random.Random) -> Image.Image:
+    """A SIZE x SIZE RGB picture of what `layers` gives."""
+    mask, ink, ground = layers(scene, rng)
     picture = Image.new("RGB", (SIZE, SIZE), ground)
     picture.paste(Image.new("RGB", (SIZE, SIZE), ink), mask=mask)
     return picture
+
+
+def depth_map(mask: Image.Image, near: int = 255, far: int = 0) -> Image.Image:
+    """A control hint: the shape at level `near` before a ground at level `far`, both 0 to 255."""
+    return mask.point([round(far + (near - far) * level / 255) for level in range(256)])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    KandinskyV22ControlnetPipeline,
     KandinskyV22InpaintPipeline,
     KandinskyV22Pipeline,
     KandinskyV22PriorPipeline,
@@ -24,7 +25,7 @@ from training.shapes.data import CLIP_SIZE
 
 
 def export(work: Path, out: Path) -> None:
-    """`out`/prior, `out`/decoder and `out`/decoder-inpaint."""
+    """`out`/prior, `out`/decoder, `out`/decoder-inpaint and `out`/decoder-depth."""
     movq = VQModel.from_pretrained(work / "movq")
     KandinskyV22PriorPipeline(
         prior=PriorTransformer.from_pretrained(work / "prior"),
@@ -46,6 +47,11 @@ def export(work: Path, out: Path) -> None:
         scheduler=unet.make_scheduler(),
         movq=movq,
     ).to(dtype=torch.float16).save_pretrained(out / "decoder-inpaint")
+    KandinskyV22ControlnetPipeline(
+        unet=UNet2DConditionModel.from_pretrained(work / "depth"),
+        scheduler=unet.make_scheduler(),
+        movq=movq,
+    ).to(dtype=torch.float16).save_pretrained(out / "decoder-depth")
     # Without torchvision the PIL class would be named; the published index names this one.
     index = out / "prior" / "model_index.json"
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))

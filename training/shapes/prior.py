@@ -39,20 +39,23 @@ def make_prior() -> PriorTransformer:
 @torch.no_grad()
 def image_embeddings(work: Path) -> torch.Tensor:
     """[N, WIDTH] of the training pictures, from the frozen image encoder."""
-    encoder = CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder").eval()
+    encoder = image_encoder(work)
     small = np.load(work / "small.npy", mmap_mode="r")
-    parts = range(0, len(small), 256)
-    return torch.cat(
-        [encoder(pixel_values=clip_pixels(small[i : i + 256])).image_embeds for i in parts]
-    )
+    pixels = (clip_pixels(small[i : i + 256]) for i in range(0, len(small), 256))
+    return torch.cat([encoder(pixel_values=p.to(encoder.device)).image_embeds for p in pixels])
 
 
 @torch.no_grad()
 def zero_embedding(work: Path) -> torch.Tensor:
     """[1, WIDTH]: the image encoder's output for a zero tensor, the decoder's "nothing"."""
-    encoder = CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder").eval()
+    encoder = image_encoder(work)
     size = encoder.config.image_size
     return encoder(pixel_values=torch.zeros(1, 3, size, size)).image_embeds
+
+
+def image_encoder(work: Path) -> CLIPVisionModelWithProjection:
+    encoder = CLIPVisionModelWithProjection.from_pretrained(work / "image_encoder").eval()
+    return encoder.to(torch.get_default_device())
 
 
 def train_prior(work: Path, scale: float) -> None:

@@ -1,19 +1,17 @@
-"""The decoder's UNet, and the 9-channel one that fills holes."""
+"""The decoder's UNet."""
 
-import random
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
-from torch.nn import functional as F
 
 from training.shapes.clip import WIDTH
 from training.shapes.data import movq_pixels, training_scenes
 from training.shapes.loop import train
 from training.shapes.prior import DROPOUT, image_embeddings, zero_embedding
 
-STEPS, NAMED_STEPS, INPAINT_STEPS = 5250, 3600, 1500
+STEPS, NAMED_STEPS = 5250, 3600
 BATCH = 32
 CELLS = 16  # latent cells a side: 128 pixels, factor 8
 
@@ -25,13 +23,13 @@ def make_scheduler() -> DDPMScheduler:
     )
 
 
-def make_unet(in_channels: int) -> UNet2DConditionModel:
+def make_unet(in_channels: int = 4, embedding: str = "image") -> UNet2DConditionModel:
     torch.manual_seed(3)
     return UNet2DConditionModel(
         sample_size=CELLS,
         in_channels=in_channels,
         out_channels=8,
-        addition_embed_type="image",
+        addition_embed_type=embedding,
         encoder_hid_dim=WIDTH,
         encoder_hid_dim_type="image_proj",
         down_block_types=("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * 2,
@@ -50,17 +48,27 @@ def latents(work: Path) -> torch.Tensor:
     """[N, 4, 16, 16] of the training pictures, from the frozen autoencoder; kept once made."""
     kept = work / "latents.pt"
     if kept.exists():
-        return torch.load(kept, weights_only=True)
-    movq = VQModel.from_pretrained(work / "movq").eval()
+        return torch.load(kept, weights_only=True, map_location=torch.get_default_device())
+    movq = VQModel.from_pretrained(work / "movq").eval().to(torch.get_default_device())
     images = np.load(work / "images.npy", mmap_mode="r")
-    parts = range(0, len(images), 64)
-    made = torch.cat([movq.encode(movq_pixels(images[i : i + 64])).latents for i in parts])
+    pixels = (movq_pixels(images[i : i + 64]) for i in range(0, len(images), 64))
+    made = torch.cat([movq.encode(batch.to(movq.device)).latents for batch in pixels])
     torch.save(made, kept)
     return made
 
 
-def noise_loss(model, clean, embeddings, zero, extra=None) -> torch.Tensor:
-    """Mean square error of the predicted noise at a random timestep (Ho et al. 2020, eq. 14)."""
+def noise_loss(model, clean, embeddings, zero, extra=None, hint=None, weight=None):
+    """Mean square error of the predicted noise at a random timestep (Ho et al. 2020, eq. 14).
+
+    Args:
+        model: the UNet.
+        clean: latents [B, 4, 16, 16].
+        embeddings: image embeddings [B, WIDTH].
+        zero: what stands in for a dropped one, [1, WIDTH].
+        extra: further input channels [B, C, 16, 16].
+        hint: control hint [B, 3, 128, 128].
+        weight: of each cell, [B, 1, 16, 16].
+    """
     alphas = make_scheduler().alphas_cumprod
     rows = len(clean)
     t = torch.randint(0, len(alphas), (rows,))
@@ -69,9 +77,12 @@ def noise_loss(model, clean, embeddings, zero, extra=None) -> torch.Tensor:
     noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
     dropped = torch.rand(rows, 1) < DROPOUT
     condition = {"image_embeds": torch.where(dropped, zero, embeddings)}
+    if hint is not None:
+        condition["hint"] = hint
     inputs = noisy if extra is None else torch.cat([noisy, extra], 1)
     out = model(inputs, t, encoder_hidden_states=None, added_cond_kwargs=condition).sample
-    return F.mse_loss(out[:, :4], noise)
+    error = (out[:, :4] - noise).square()
+    return error.mean() if weight is None else (error * weight).mean() / weight.mean()
 
 
 def named_rows() -> torch.Tensor:
@@ -82,7 +93,7 @@ def named_rows() -> torch.Tensor:
 def train_unet(work: Path, scale: float) -> None:
     """All pictures first, then, in a second cycle, those with named colours."""
     clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
-    model = make_unet(4)
+    model = make_unet()
 
     def cycle(pool: torch.Tensor, steps: int, state: str) -> None:
         def loss_at(step: int) -> torch.Tensor:
@@ -96,38 +107,11 @@ def train_unet(work: Path, scale: float) -> None:
     model.save_pretrained(work / "unet")
 
 
-def keep_mask(rng: random.Random) -> torch.Tensor:
-    """[1, 16, 16], 1 = keep: a rectangle, a half or everything is the hole, grown by one cell."""
-    hole = torch.zeros(1, 1, CELLS, CELLS)
-    kind = rng.random()
-    if kind < 0.6:
-        (top, bottom), (left, right) = (sorted(rng.sample(range(CELLS + 1), 2)) for _ in range(2))
-        hole[:, :, top:bottom, left:right] = 1
-    elif kind < 0.85:
-        half = hole.transpose(2, 3) if rng.random() < 0.5 else hole
-        side = slice(0, CELLS // 2) if rng.random() < 0.5 else slice(CELLS // 2, CELLS)
-        half[:, :, side] = 1
-    else:
-        hole[:] = 1
-    return 1 - F.max_pool2d(hole, 3, stride=1, padding=1)[0]
-
-
-def train_inpaint(work: Path, scale: float) -> None:
-    clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
-    named = named_rows()
-    model = make_unet(9)
+def widened(work: Path, in_channels: int, embedding: str = "image") -> UNet2DConditionModel:
+    """The trained UNet with more input channels, which it leaves out of account at first."""
+    model = make_unet(in_channels, embedding)
     trained = UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
     first = torch.zeros_like(model.conv_in.weight)
     first[:, :4] = trained["conv_in.weight"]
-    model.load_state_dict({**trained, "conv_in.weight": first})
-
-    def loss_at(step: int) -> torch.Tensor:
-        rng = random.Random(step)
-        rows = named[torch.randint(0, len(named), (BATCH,))]
-        mask = torch.stack([keep_mask(rng) for _ in range(BATCH)])
-        extra = torch.cat([clean[rows] * mask, mask], 1)
-        return noise_loss(model, clean[rows], embeddings[rows], zero, extra)
-
-    steps = int(INPAINT_STEPS * scale)
-    train(loss_at, model.parameters(), steps, 4e-4, work / "inpaint.state", average=0.998)
-    model.save_pretrained(work / "inpaint")
+    model.load_state_dict({**model.state_dict(), **trained, "conv_in.weight": first})
+    return model

@@ -1,0 +1,85 @@
+"""A UNet that follows a hint: as the reference's ControlNet, from noise and from a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import KandinskyV22ControlnetImg2ImgPipeline, KandinskyV22ControlnetPipeline
+from PIL import Image
+
+from kandinsky.v1 import decoder_pb2, tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import KandinskyError
+from tests.services.asking import SIZE, decode_request, drawn, row
+from tests.services.conftest import StageStubs, fields
+
+HINT = torch.rand(3, SIZE, SIZE, generator=torch.manual_seed(1))
+
+
+def hinted(start: str, hint: tensor_pb2.Tensor | None = None) -> decoder_pb2.DecodeRequest:
+    request = decode_request(start)
+    request.conditioning.hint.CopyFrom(tensors.from_torch(HINT) if hint is None else hint)
+    return request
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+@pytest.mark.parametrize("start", ["noise", "image"])
+async def test_it_equals_the_reference(
+    control_stages: StageStubs, tiny_checkpoint: Path, start: str, guidance_scale: float
+) -> None:
+    request = hinted(start)
+    request.sampling.guidance_scale = guidance_scale
+    cls = KandinskyV22ControlnetPipeline
+    options = {}
+    if start == "image":
+        cls = KandinskyV22ControlnetImg2ImgPipeline
+        request.canvas.image.strength = options["strength"] = 0.6
+        options["image"] = Image.fromarray(tensors.decode(request.canvas.image.pixels, "pixels"))
+    pipeline = cls.from_pretrained(tiny_checkpoint / "decoder-control")
+    expected = pipeline(
+        image_embeds=row(request.conditioning.image_embed),
+        negative_image_embeds=row(request.conditioning.negative_image_embed),
+        hint=HINT[None],
+        height=SIZE,
+        width=SIZE,
+        num_inference_steps=request.sampling.steps,
+        guidance_scale=guidance_scale,
+        generator=torch.Generator().manual_seed(request.sampling.seed),
+        output_type="np",
+        **options,
+    ).images[0]
+    assert expected.std() > 0.01
+    difference = drawn(await control_stages.decode(request)) - (expected * 255).round().astype(int)
+    assert np.abs(difference).max() <= 1
+
+
+async def test_the_hint_counts(control_stages: StageStubs) -> None:
+    other = hinted("noise", tensors.from_torch(1 - HINT))
+    pictures = []
+    for request in (hinted("noise"), other):
+        request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
+        pictures.append(drawn(await control_stages.decode(request)))
+    assert np.abs(pictures[0] - pictures[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("hint", "path"),
+    [
+        (None, "conditioning.hint"),
+        (tensors.encode(np.zeros((3, SIZE, 32), np.float32)), "conditioning.hint.shape"),
+        (tensors.encode(np.full((3, SIZE, SIZE), np.nan, np.float32)), "conditioning.hint.data"),
+    ],
+)
+async def test_bad_hints_are_refused(control_stages: StageStubs, hint, path: str) -> None:
+    request = decode_request("noise") if hint is None else hinted("noise", hint)
+    with pytest.raises(KandinskyError) as error:
+        await control_stages.decode(request)
+    assert fields(error.value) == [path]
+    assert control_stages.host.decoder.counters.forwards == 0
+
+
+async def test_a_model_that_takes_no_hint_says_so(stages: StageStubs) -> None:
+    with pytest.raises(KandinskyError) as error:
+        await stages.decode(hinted("noise"))
+    assert fields(error.value) == ["conditioning.hint"]

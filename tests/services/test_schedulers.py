@@ -1,0 +1,209 @@
+"""Schedulers by name: as the pipelines where those are right, else as a plain loop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import diffusers
+import grpc
+import numpy as np
+import pytest
+import torch
+from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline
+from PIL import Image
+
+from kandinsky.catalog.schedulers import SCHEDULERS
+from kandinsky.v1 import decoder_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import KandinskyError
+from services.decoder.schedulers import CLASSES, Walk, new_scheduler
+from tests import tiny
+from tests.services.asking import SIZE, decode_request, drawn, row
+from tests.services.conftest import StageStubs, fields
+from tests.stagehost import host_stages
+
+AS_THE_PIPELINE = ("ddpm", "ddim", "dpm-solver++")
+
+
+def options(request: decoder_pb2.DecodeRequest) -> dict:
+    return {
+        "image_embeds": row(request.conditioning.image_embed),
+        "negative_image_embeds": row(request.conditioning.negative_image_embed),
+        "height": SIZE,
+        "width": SIZE,
+        "num_inference_steps": request.sampling.steps,
+        "generator": torch.Generator().manual_seed(request.sampling.seed),
+        "output_type": "np",
+    }
+
+
+def with_scheduler(cls, folder: Path, name: str):
+    pipeline = cls.from_pretrained(folder)
+    scheduler = getattr(diffusers, CLASSES[name])
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_the_contract_names_them_all() -> None:
+    assert set(CLASSES) == set(SCHEDULERS)
+
+
+@pytest.mark.parametrize("name", AS_THE_PIPELINE)
+async def test_noise_equals_the_pipeline(
+    stages: StageStubs, tiny_checkpoint: Path, name: str
+) -> None:
+    request = decode_request("noise")
+    request.sampling.scheduler = name
+    pipeline = with_scheduler(KandinskyV22Pipeline, tiny_checkpoint / "decoder", name)
+    expected = (pipeline(**options(request)).images[0] * 255).round().astype(int)
+    assert expected.std() > 3
+    assert np.abs(drawn(await stages.decode(request)) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", AS_THE_PIPELINE)
+async def test_a_mask_equals_the_pipeline(
+    stages: StageStubs, tiny_checkpoint: Path, name: str
+) -> None:
+    request = decode_request("masked_image")
+    request.sampling.scheduler = name
+    canvas = request.canvas.masked_image
+    pipeline = with_scheduler(
+        KandinskyV22InpaintPipeline, tiny_checkpoint / "decoder-inpaint", name
+    )
+    images = pipeline(
+        image=Image.fromarray(tensors.decode(canvas.pixels, "pixels")),
+        mask_image=Image.fromarray(tensors.decode(canvas.mask, "mask")),
+        **options(request),
+    ).images
+    expected = (images[0] * 255).round().astype(int)
+    assert np.abs(drawn(await stages.decode(request)) - expected).max() <= 1
+
+
+def plain_loop(folder: Path, request: decoder_pb2.DecodeRequest, strength: float) -> np.ndarray:
+    """The scheduler's own documented loop: scaled input, guidance, step; from noise or a latent."""
+    pipeline = KandinskyV22Pipeline.from_pretrained(folder)
+    scheduler = new_scheduler(pipeline.scheduler, request.sampling.scheduler)
+    steps, order = request.sampling.steps, getattr(scheduler, "order", 1)
+    scheduler.set_timesteps(steps)
+    first = (steps - int(steps * strength)) * order
+    generator = torch.Generator().manual_seed(request.sampling.seed)
+    latent = torch.randn(1, 4, SIZE // 8, SIZE // 8, generator=generator)
+    if strength == 1:
+        latent = latent * scheduler.init_noise_sigma
+    else:
+        clean = row(request.canvas.image.latents)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        latent = scheduler.add_noise(clean, latent, scheduler.timesteps[first : first + 1])
+    given = request.conditioning
+    embeds = torch.cat([row(given.negative_image_embed), row(given.image_embed)])
+    with torch.inference_mode():
+        for timestep in scheduler.timesteps[first:]:
+            output = pipeline.unet(
+                scheduler.scale_model_input(torch.cat([latent] * 2), timestep),
+                timestep,
+                encoder_hidden_states=None,
+                added_cond_kwargs={"image_embeds": embeds},
+            ).sample[:, :4]
+            without, with_ = output.chunk(2)
+            extra = (
+                {"generator": generator} if request.sampling.scheduler.startswith("euler") else {}
+            )
+            noise = without + 4.0 * (with_ - without)
+            latent = scheduler.step(noise, timestep, latent, **extra).prev_sample
+    return latent[0].numpy()
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - {"ddpm"}))
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+async def test_it_equals_a_plain_loop(
+    stages: StageStubs, tiny_checkpoint: Path, name: str, strength: float
+) -> None:
+    """The reference pipelines never scale the input, and pass a generator that not all steps take,
+    so that they draw noise or fail with Euler, Heun and others."""
+    request = decode_request("noise" if strength == 1 else "image", steps=6)
+    request.sampling.scheduler = name
+    request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
+    if strength < 1:
+        request.canvas.image.ClearField("pixels")
+        clean = np.random.default_rng(2).standard_normal((4, 8, 8)).astype(np.float32)
+        request.canvas.image.latents.CopyFrom(tensors.encode(clean))
+        request.canvas.image.strength = strength
+    expected = plain_loop(tiny_checkpoint / "decoder", request, strength)
+    actual = drawn(await stages.decode(request))
+    np.testing.assert_allclose(actual, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, name: str) -> None:
+    """Blending asks in mid loop for a clean latent as it would be before the step that comes."""
+    base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
+    request = decode_request("noise", steps=6).sampling
+    walk = Walk(new_scheduler(base, name), request, 1.0, "strength", torch.device("cpu"))
+    clean, noise = torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1)
+    betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
+    kept = torch.cumprod(1 - betas, 0)
+    latent = walk.pure(noise)
+    for step in range(len(walk.timesteps) - 1):
+        latent = walk.advance(torch.zeros_like(latent), latent, step, torch.Generator())
+        actual = walk.noised(clean, noise, step + 1)
+        timestep = walk.timesteps[step + 1]
+        signal = np.interp(float(timestep), np.arange(1000), kept)
+        if walk.scheduler.init_noise_sigma > 1:  # these keep the signal and let the noise grow
+            expected = clean + noise * ((1 - signal) / signal) ** 0.5
+        else:
+            expected = clean * signal**0.5 + noise * (1 - signal) ** 0.5
+        torch.testing.assert_close(actual.double(), expected.double(), rtol=2e-2, atol=2e-2)
+
+
+async def test_eta_is_for_schedulers_that_have_it(
+    stages: StageStubs, tiny_checkpoint: Path
+) -> None:
+    request = decode_request("noise")
+    request.sampling.scheduler = "ddim"
+    without = drawn(await stages.decode(request))
+    request.sampling.eta = 1.0
+    assert np.abs(drawn(await stages.decode(request)) - without).mean() > 1
+    for eta in (-0.1, 1.1, float("nan")):
+        request.sampling.eta = eta
+        with pytest.raises(KandinskyError) as error:
+            await stages.decode(request)
+        assert fields(error.value) == ["sampling.eta"]
+    request.sampling.eta, request.sampling.scheduler = 0.5, "euler"
+    with pytest.raises(KandinskyError) as error:
+        await stages.decode(request)
+    assert fields(error.value) == ["sampling.eta"]
+
+
+@pytest.fixture
+async def double_stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
+    """In float64: on random weights DDIM makes a float32 rounding grow to whole levels."""
+    tiny.write_catalog(tiny_checkpoint, "double", "float64")
+    async with (
+        host_stages("double", tiny_checkpoint) as host,
+        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
+    ):
+        yield StageStubs(channel, host, "double")
+
+
+async def test_jobs_with_different_schedulers_share_forwards(double_stages: StageStubs) -> None:
+    stages = double_stages
+    requests = [decode_request("noise", steps=steps) for steps in (40, 45, 50)]
+    for request, name in zip(requests, ("ddpm", "ddim", "unipc"), strict=True):
+        request.sampling.scheduler = name
+    alone = [drawn(await stages.decode(request)) for request in requests]
+    together = await asyncio.gather(*(stages.decode(request) for request in requests))
+    assert max(forward.rows for forward in stages.host.decoder.counters.trace) == 6
+    for events, expected in zip(together, alone, strict=True):
+        assert np.abs(drawn(events) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
+async def test_progress_comes_as_often_as_asked(stages: StageStubs, every, expected) -> None:
+    request = decode_request("noise")
+    request.sampling.progress_every = every
+    events = await stages.decode(request)
+    told = [e.progress.step for e in events if e.progress.phase == "denoise"]
+    assert told == expected
