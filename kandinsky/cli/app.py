@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kandinsky.catalog.catalog import Stage
-from kandinsky.cli import health, run_file
+from kandinsky.cli import flows, health, run_file
 from kandinsky.cli.address import AddressOption, resolve
 from kandinsky.cli.errors import fail, fail_with
-from kandinsky.cli.generate import text_to_image
 from kandinsky.cli.inspection import inspect
 from kandinsky.client import DEFAULT_MODEL, Client
 from kandinsky.v1 import generation_pb2
@@ -27,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("text-to-image")(text_to_image)
+flows.register(app)
 app.command()(inspect)
 
 Replicas = Annotated[int, typer.Option(min=1)]

@@ -1,65 +1,32 @@
-"""`kandinsky text-to-image`: pictures from prompts, into files."""
+"""What every command that makes pictures has in common: options, progress, files.
 
+A command is a function that makes a request of its own arguments; `flow` gives it the options
+that all of them share, and runs what it made.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
+from google.protobuf.message import Message
 
 from kandinsky.cli.address import AddressOption, resolve
-from kandinsky.cli.errors import console, fail, fail_with
+from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.outputs import OutputError, format_for, path_of
-from kandinsky.client import DEFAULT_MODEL, Client, Progress
+from kandinsky.cli.progress import StepBars
+from kandinsky.client import DEFAULT_MODEL, Client, Generated, Progress
 from kandinsky.wire.errors import KandinskyError
 
 FormatName = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="PNG, JPEG, WebP or npy file.")]
+Write = Callable[[Sequence[Generated], Path], Sequence[Path]]
 
 
-class StepBars:
-    """A bar an image: stage, step and time left."""
-
-    def __init__(self) -> None:
-        self._bars = Bars(
-            TextColumn("image {task.fields[image]}"),
-            TextColumn("{task.description:>8}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-        )
-        self._tasks: dict[int, TaskID] = {}
-
-    def __enter__(self) -> "StepBars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def show(self, news: Progress) -> None:
-        """Moves the image's bar."""
-        if news.index not in self._tasks:
-            self._tasks[news.index] = self._bars.add_task("", image=news.index, left="")
-        left = "" if news.remaining is None else f"{news.remaining:.1f} s left"
-        self._bars.update(
-            self._tasks[news.index],
-            description=news.phase,
-            completed=news.step,
-            total=news.steps,
-            left=left,
-        )
-
-
-def text_to_image(
-    prompts: Annotated[list[str], typer.Argument(help="What to draw; several make several.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="PNG, JPEG, WebP or npy file.")
-    ] = Path("out.png"),
+def _settings(
     model: Annotated[str, typer.Option(help="Name of a served model.")] = DEFAULT_MODEL,
-    negative_prompt: Annotated[
-        list[str] | None, typer.Option(help="One for all prompts, or one for each.")
-    ] = None,
     images_per_prompt: Annotated[int | None, typer.Option("--images-per-prompt", "-n")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
@@ -68,46 +35,100 @@ def text_to_image(
     prior_steps: Annotated[int | None, typer.Option(help="Denoising steps of the prior.")] = None,
     prior_guidance_scale: Annotated[float | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option(help="Image i uses seed + i.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Such as ddim or dpm-solver++.")] = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM's, 0 to 1.")] = None,
+    progress_every: Annotated[int | None, typer.Option(help="Steps between two news.")] = None,
+    output_quality: Annotated[
+        int | None, typer.Option("--quality", help="JPEG and WebP, 1 to 100.")
+    ] = None,
+) -> None:
+    """The options that go into the request."""
+
+
+def _running(
+    output: OutputOption = Path("out.png"),
     format: Annotated[
         FormatName | None, typer.Option(help="Default: by the output's suffix.")
     ] = None,
-    quality: Annotated[int | None, typer.Option(help="JPEG and WebP, 1 to 100.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole request.")] = None,
     request_id: Annotated[str | None, typer.Option(help="Stands in the server's logs.")] = None,
     address: AddressOption = None,
 ) -> None:
-    """Draw pictures from prompts. Several get -0, -1 and so on into their names."""
+    """The options that say how it is run."""
+
+
+def numbered(images: Sequence[Generated], output: Path) -> list[Path]:
+    """Writes a file an image."""
+    paths = [path_of(output, image.index, len(images)) for image in images]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    return paths
+
+
+def flow(
+    build: Callable[..., Message], write: Write = numbered, *, moves: bool = False
+) -> Callable[..., None]:
+    """The command that runs what `build` makes of its arguments and the shared options.
+
+    Args:
+        build: takes the command's own arguments, and the request's options by name.
+        write: puts the images into files; gives the path of each.
+        moves: whether a GIF or WebP is made of several images.
+    """
+    own = [p for p in _parameters(build) if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    settings, running = _parameters(_settings), _parameters(_running)
+
+    def command(**values: Any) -> None:
+        how = {parameter.name: values.pop(parameter.name) for parameter in running}
+        _run(lambda options: build(**values, **options), write, moves, **how)
+
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*own, *settings, *running)
+    ]
+    signature: Any = command
+    signature.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = build.__doc__
+    return command
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _run(
+    request_of: Callable[[dict[str, Any]], Message],
+    write: Write,
+    moves: bool,
+    *,
+    output: Path,
+    format: FormatName | None,
+    timeout: float | None,
+    request_id: str | None,
+    address: str | None,
+) -> None:
     try:
-        output_format = format_for(output, format)
+        options = {"output_format": format_for(output, format, moves=moves)}
     except OutputError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from error
-    with Client(resolve(address)) as client:
-        try:
-            with StepBars() as bars:
-                images = client.text_to_image(
-                    prompts,
-                    model=model,
-                    negative_prompts=negative_prompt,
-                    images_per_prompt=images_per_prompt,
-                    height=height,
-                    width=width,
-                    steps=steps,
-                    guidance_scale=guidance_scale,
-                    prior_steps=prior_steps,
-                    prior_guidance_scale=prior_guidance_scale,
-                    seed=seed,
-                    output_format=output_format,
-                    output_quality=quality,
-                    timeout=timeout,
-                    request_id=request_id,
-                    on_progress=bars.show,
-                )
-        except KandinskyError as error:
-            raise fail_with(error) from error
-    for image in images:
-        path = path_of(output, image.index, len(images))
-        try:
-            image.save(path)
-        except OSError as error:
-            raise fail(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        request = request_of(options)
+        with Client(resolve(address)) as client, StepBars() as bars:
+            stream = client.stream(request, timeout=timeout, request_id=request_id)
+            images: list[Generated] = []
+            with closing(stream):
+                for event in stream:
+                    if isinstance(event, Generated):
+                        images.append(event)
+                    elif isinstance(event, Progress):
+                        bars.show(event)
+    except KandinskyError as error:
+        raise fail_with(error) from error
+    images.sort(key=lambda image: image.index)
+    try:
+        paths = write(images, output)
+    except OSError as error:
+        raise fail(f"{error.filename or output} cannot be written: {error.strerror}") from error
+    for image, path in zip(images, paths, strict=False):
         typer.echo(f"{path} seed {image.seed} ({image.elapsed:.1f} s)")

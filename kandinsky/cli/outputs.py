@@ -1,12 +1,12 @@
 """Which files the pictures of a request go to."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from kandinsky.client import OutputFormat
+from kandinsky.client.animation import SUFFIXES
 
-FORMATS: Mapping[str, OutputFormat] = {
+FORMATS: dict[str, OutputFormat] = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
@@ -20,15 +20,21 @@ class OutputError(ValueError):
     """An output path that cannot be used; the message is one sentence."""
 
 
-def format_for(output: Path, wanted: str | None) -> OutputFormat:
+def format_for(output: Path, wanted: str | None, *, moves: bool = False) -> OutputFormat:
     """The format to ask the server for.
+
+    Args:
+        output: the file; its suffix counts.
+        wanted: the format that was asked for, if one was.
+        moves: whether a GIF or WebP is made of several images, which come lossless.
 
     Raises:
         OutputError: the suffix is unknown, does not fit `wanted`, or the folder is missing.
     """
-    by_suffix = FORMATS.get(output.suffix.lower())
+    known = FORMATS | dict.fromkeys(SUFFIXES, "png") if moves else FORMATS
+    by_suffix = known.get(output.suffix.lower())
     if by_suffix is None:
-        raise OutputError(f"{output} must end in one of {', '.join(FORMATS)}")
+        raise OutputError(f"{output} must end in one of {', '.join(known)}")
     if not output.parent.is_dir():
         raise OutputError(f"folder {output.parent} does not exist")
     if wanted is None:

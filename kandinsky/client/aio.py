@@ -1,6 +1,6 @@
 """The client for asyncio."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -8,11 +8,13 @@ from typing import Any, Unpack
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
+from kandinsky.client import options as given
 from kandinsky.client import requests
 from kandinsky.client.connection import DEFAULT_ADDRESS, Server
-from kandinsky.client.events import Event, Gathering, Generated, Progress, read
-from kandinsky.client.requests import TextToImageOptions
+from kandinsky.client.events import Event, Gathering, Generated, OnProgress, read
+from kandinsky.client.options import Condition, Mask, Picture
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 
@@ -43,32 +45,147 @@ class AsyncClient:
         self,
         prompts: str | Sequence[str] = (),
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
         request_id: str | None = None,
-        **options: Unpack[TextToImageOptions],
+        **options: Unpack[given.TextToImageOptions],
     ) -> list[Generated]:
-        """Pictures from prompts, in order of their index; see `Client.text_to_image`."""
-        gathering = Gathering(on_progress)
-        stream = self.stream_text_to_image(
-            prompts, timeout=timeout, request_id=request_id, **options
-        )
-        async with aclosing(stream):
-            async for event in stream:
-                gathering.add(event)
-        return gathering.images
+        """Pictures from prompts, in order of their index. See `Client.text_to_image`."""
+        request = requests.text_to_image(prompts, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
 
-    def stream_text_to_image(
+    async def mix(
         self,
+        conditions: Sequence[Condition],
+        weights: Sequence[float],
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.MixOptions],
+    ) -> list[Generated]:
+        """Pictures from a weighted blend of texts, pictures and embeddings. See `Client.mix`."""
+        request = requests.mix(conditions, weights, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def interpolate_frames(
+        self,
+        first: Condition,
+        last: Condition,
+        frames: int,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.InterpolateFramesOptions],
+    ) -> list[Generated]:
+        """Pictures along the way from one condition to another, all of one seed.
+
+        See `Client.interpolate_frames`.
+        """
+        request = requests.interpolate_frames(first, last, frames, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def image_to_image(
+        self,
+        image: Picture | Sequence[Picture],
         prompts: str | Sequence[str] = (),
         *,
-        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
         request_id: str | None = None,
-        **options: Unpack[TextToImageOptions],
+        **options: Unpack[given.ImageToImageOptions],
+    ) -> list[Generated]:
+        """Pictures that start from a picture. See `Client.image_to_image`."""
+        request = requests.image_to_image(image, prompts, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def inpaint(
+        self,
+        image: Picture | Sequence[Picture],
+        mask: Mask | Sequence[Mask],
+        prompts: str | Sequence[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.InpaintOptions],
+    ) -> list[Generated]:
+        """A picture with its masked part made anew. See `Client.inpaint`."""
+        request = requests.inpaint(image, mask, prompts, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def outpaint(
+        self,
+        image: Picture | Sequence[Picture],
+        prompts: str | Sequence[str] = (),
+        *,
+        top: int = 0,
+        bottom: int = 0,
+        left: int = 0,
+        right: int = 0,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.OutpaintOptions],
+    ) -> list[Generated]:
+        """A picture continued past its edges. See `Client.outpaint`."""
+        request = requests.outpaint(
+            image, prompts, top=top, bottom=bottom, left=left, right=right, **options
+        )
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def variation(
+        self,
+        image: Picture | Sequence[Picture],
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.VariationOptions],
+    ) -> list[Generated]:
+        """Pictures like a picture, or like each of several. See `Client.variation`."""
+        request = requests.variation(image, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def control(
+        self,
+        hint: Picture | Sequence[Picture],
+        prompts: str | Sequence[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.ControlOptions],
+    ) -> list[Generated]:
+        """Pictures that keep to a control hint, such as a depth map. See `Client.control`."""
+        request = requests.control(hint, prompts, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    async def text_guided_edit(
+        self,
+        image: Picture,
+        source_prompt: str,
+        target_prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None = None,
+        **options: Unpack[given.TextGuidedEditOptions],
+    ) -> list[Generated]:
+        """A picture changed as two texts differ. See `Client.text_guided_edit`."""
+        request = requests.text_guided_edit(image, source_prompt, target_prompt, **options)
+        return await self._gathered(request, on_progress, timeout, request_id)
+
+    def stream(
+        self, request: Message, *, timeout: float | None = None, request_id: str | None = None
     ) -> AsyncGenerator[Event, None]:
-        """The same as events, each image as soon as it is done; closing it cancels the rest."""
-        request = requests.text_to_image(prompts, **options)
-        return self._events(self._stub.TextToImage, request, timeout, request_id)
+        """A request's events, each image as soon as it is done; closing it cancels the rest.
+
+        See `Client.stream`.
+        """
+        method = getattr(self._stub, requests.RPCS[type(request)])
+        return self._events(method, request, timeout, request_id)
 
     async def list_models(
         self,
@@ -98,6 +215,20 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _gathered(
+        self,
+        request: Message,
+        on_progress: OnProgress | None,
+        timeout: float | None,  # noqa: ASYNC109 - the server is told it too
+        request_id: str | None,
+    ) -> list[Generated]:
+        gathering = Gathering(on_progress)
+        stream = self.stream(request, timeout=timeout, request_id=request_id)
+        async with aclosing(stream):
+            async for event in stream:
+                gathering.add(event)
+        return gathering.images
 
     def _events(
         self, method: Any, request: Any, timeout: float | None, request_id: str | None

@@ -13,11 +13,13 @@ import numpy as np
 from google.protobuf import duration_pb2
 from PIL import Image
 
-from kandinsky.client.requests import FORMATS
 from kandinsky.v1 import generation_pb2, sampling_pb2
 from kandinsky.wire import tensors
 
-_FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
+_FORMAT_NAMES = {
+    number: name.removeprefix("OUTPUT_FORMAT_").lower()
+    for name, number in generation_pb2.OutputFormat.items()
+}
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ class Generated:
 
 
 Event = Queued | Progress | Preview | Generated
+OnProgress = Callable[[Progress], None]
 
 
 class Gathering:
     """The images of a stream of events, its progress told on the way."""
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, on_progress: OnProgress | None) -> None:
         self._on_progress = on_progress
         self._images: list[Generated] = []
 

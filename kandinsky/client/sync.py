@@ -1,17 +1,19 @@
 """The client for programs that wait."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
 
 import grpc
+from google.protobuf.message import Message
 
+from kandinsky.client import options as given
 from kandinsky.client import requests
 from kandinsky.client.connection import DEFAULT_ADDRESS, Server
-from kandinsky.client.events import Event, Gathering, Generated, Progress, read
-from kandinsky.client.requests import TextToImageOptions
+from kandinsky.client.events import Event, Gathering, Generated, OnProgress, read
+from kandinsky.client.options import Condition, Mask, Picture
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 
@@ -47,10 +49,10 @@ class Client:
         self,
         prompts: str | Sequence[str] = (),
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
-        **options: Unpack[TextToImageOptions],
+        **options: Unpack[given.TextToImageOptions],
     ) -> list[Generated]:
         """Pictures from prompts, in order of their index.
 
@@ -61,26 +63,195 @@ class Client:
             request_id: printable ASCII; stands in the server's logs.
             options: see `TextToImageOptions`.
         """
-        gathering = Gathering(on_progress)
-        stream = self.stream_text_to_image(
-            prompts, timeout=timeout, request_id=request_id, **options
-        )
-        with closing(stream):
-            for event in stream:
-                gathering.add(event)
-        return gathering.images
+        request = requests.text_to_image(prompts, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
 
-    def stream_text_to_image(
+    def mix(
         self,
-        prompts: str | Sequence[str] = (),
+        conditions: Sequence[Condition],
+        weights: Sequence[float],
         *,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
-        **options: Unpack[TextToImageOptions],
+        **options: Unpack[given.MixOptions],
+    ) -> list[Generated]:
+        """Pictures from a weighted blend of texts, pictures and embeddings.
+
+        Args:
+            conditions: what to blend.
+            weights: one a condition.
+            options: see `MixOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.mix(conditions, weights, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def interpolate_frames(
+        self,
+        first: Condition,
+        last: Condition,
+        frames: int,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.InterpolateFramesOptions],
+    ) -> list[Generated]:
+        """Pictures along the way from one condition to another, all of one seed.
+
+        Args:
+            first: what the first picture shows.
+            last: what the last picture shows.
+            frames: how many, both ends included.
+            options: see `InterpolateFramesOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.interpolate_frames(first, last, frames, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def image_to_image(
+        self,
+        image: Picture | Sequence[Picture],
+        prompts: str | Sequence[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.ImageToImageOptions],
+    ) -> list[Generated]:
+        """Pictures that start from a picture.
+
+        Args:
+            image: one, or one a prompt.
+            prompts: what it becomes.
+            options: see `ImageToImageOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.image_to_image(image, prompts, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def inpaint(
+        self,
+        image: Picture | Sequence[Picture],
+        mask: Mask | Sequence[Mask],
+        prompts: str | Sequence[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.InpaintOptions],
+    ) -> list[Generated]:
+        """A picture with its masked part made anew.
+
+        Args:
+            image: one, or one a prompt.
+            mask: white is repainted; one, or one a prompt.
+            prompts: for what is new.
+            options: see `InpaintOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.inpaint(image, mask, prompts, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def outpaint(
+        self,
+        image: Picture | Sequence[Picture],
+        prompts: str | Sequence[str] = (),
+        *,
+        top: int = 0,
+        bottom: int = 0,
+        left: int = 0,
+        right: int = 0,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.OutpaintOptions],
+    ) -> list[Generated]:
+        """A picture continued past its edges.
+
+        Args:
+            image: one, or one a prompt.
+            prompts: for what is new.
+            top: pixels to add above.
+            bottom: pixels to add below.
+            left: pixels to add on the left.
+            right: pixels to add on the right.
+            options: see `OutpaintOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.outpaint(
+            image, prompts, top=top, bottom=bottom, left=left, right=right, **options
+        )
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def variation(
+        self,
+        image: Picture | Sequence[Picture],
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.VariationOptions],
+    ) -> list[Generated]:
+        """Pictures like a picture, or like each of several.
+
+        Args:
+            image: one or several.
+            options: see `VariationOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.variation(image, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def control(
+        self,
+        hint: Picture | Sequence[Picture],
+        prompts: str | Sequence[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.ControlOptions],
+    ) -> list[Generated]:
+        """Pictures that keep to a control hint, such as a depth map.
+
+        Args:
+            hint: near is white; one, or one a prompt.
+            prompts: what to draw.
+            options: see `ControlOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.control(hint, prompts, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def text_guided_edit(
+        self,
+        image: Picture,
+        source_prompt: str,
+        target_prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[given.TextGuidedEditOptions],
+    ) -> list[Generated]:
+        """A picture changed as two texts differ.
+
+        Args:
+            image: what to change.
+            source_prompt: what it shows.
+            target_prompt: what it shall show.
+            options: see `TextGuidedEditOptions`; the rest as of `text_to_image`.
+        """
+        request = requests.text_guided_edit(image, source_prompt, target_prompt, **options)
+        return self._gathered(request, on_progress, timeout, request_id)
+
+    def stream(
+        self, request: Message, *, timeout: float | None = None, request_id: str | None = None
     ) -> Generator[Event, None, None]:
-        """The same as events, each image as soon as it is done; closing it cancels the rest."""
-        request = requests.text_to_image(prompts, **options)
-        return self._events(self._stub.TextToImage, request, timeout, request_id)
+        """A request's events, each image as soon as it is done; closing it cancels the rest.
+
+        Args:
+            request: of any flow, as the functions of `kandinsky.client.requests` make it.
+            timeout: seconds, in place of the client's own.
+            request_id: printable ASCII; stands in the server's logs.
+        """
+        method = getattr(self._stub, requests.RPCS[type(request)])
+        return self._events(method, request, timeout, request_id)
 
     def list_models(self, *, timeout: float | None = None) -> list[generation_pb2.Model]:
         """The models served here, their flows, defaults and limits."""
@@ -106,6 +277,20 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _gathered(
+        self,
+        request: Message,
+        on_progress: OnProgress | None,
+        timeout: float | None,
+        request_id: str | None,
+    ) -> list[Generated]:
+        gathering = Gathering(on_progress)
+        stream = self.stream(request, timeout=timeout, request_id=request_id)
+        with closing(stream):
+            for event in stream:
+                gathering.add(event)
+        return gathering.images
 
     def _events(
         self, method: Any, request: Any, timeout: float | None, request_id: str | None

@@ -8,7 +8,7 @@ import pytest
 
 from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog, Stage
-from kandinsky.client import Client
+from kandinsky.client import Client, requests
 from kandinsky.v1 import (
     decoder_pb2,
     decoder_pb2_grpc,
@@ -118,7 +118,7 @@ def test_a_deadline_ends_the_work(client: Client) -> None:
 
 
 def test_a_cancelled_request_frees_its_rows(client: Client) -> None:
-    stream = client.stream_text_to_image([PROMPT] * 4, model="shapes", steps=250, seed=1)
+    stream = client.stream(requests.text_to_image([PROMPT] * 4, steps=250, seed=1))
     for event in stream:
         if getattr(event, "phase", "") == "denoise":
             break

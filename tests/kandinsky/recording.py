@@ -18,7 +18,7 @@ RED = np.full((4, 6, 3), (255, 0, 0), dtype=np.uint8)
 
 
 class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
-    """Answers every text to image with `events`, or with `error` where one is set."""
+    """Answers every flow with `events`, or with `error` where one is set."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -36,8 +36,8 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         ]
         self.address = ""
 
-    def TextToImage(
-        self, request: generation_pb2.TextToImageRequest, context: grpc.ServicerContext
+    def answer(
+        self, request: Any, context: grpc.ServicerContext
     ) -> Iterator[generation_pb2.GenerateEvent]:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
@@ -45,6 +45,9 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         yield from self.events
         if self.error is not None:
             context.abort_with_status(rpc_status.to_status(to_status(self.error)))
+
+    TextToImage = Mix = InterpolateFrames = ImageToImage = Inpaint = answer
+    Outpaint = Variation = Control = TextGuidedEdit = answer
 
     def ListModels(
         self, request: generation_pb2.ListModelsRequest, context: grpc.ServicerContext

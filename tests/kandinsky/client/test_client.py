@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kandinsky import AsyncClient, Client, Generated, KandinskyError, Progress, Queued, Reason
+from kandinsky.client import requests
 from kandinsky.v1 import generation_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import carries_reason, invalid
@@ -168,7 +169,7 @@ def test_an_unknown_option_is_a_type_error(draw: Draw) -> None:
 def test_a_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
     gateway.events = [recording.queued(0, 3), recording.picture(0, seed=1)]
     with Client(gateway.address) as client:
-        events = list(client.stream_text_to_image("a"))
+        events = list(client.stream(requests.text_to_image("a")))
     assert events[0] == Queued(0, position=3)
     assert isinstance(events[1], Generated)
 
@@ -176,7 +177,7 @@ def test_a_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
 async def test_an_async_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
     gateway.events = [recording.queued(0, 3), recording.picture(0, seed=1)]
     async with AsyncClient(gateway.address) as client:
-        events = [event async for event in client.stream_text_to_image("a")]
+        events = [event async for event in client.stream(requests.text_to_image("a"))]
         assert [model.name for model in await client.list_models()] == ["shapes"]
     assert events[0] == Queued(0, position=3)
     assert isinstance(events[1], Generated)
