@@ -25,12 +25,17 @@ class Chain:
 
     async def images(self, **request) -> list[generation_pb2.GeneratedImage]:
         """What TextToImageUnary answers; pixels come as tensors."""
+        return await self.ask("TextToImage", **request)
+
+    async def ask(self, flow: str, **request) -> list[generation_pb2.GeneratedImage]:
+        """What the unary twin of a flow answers; pixels come as tensors."""
         settings = {"output_format": generation_pb2.OUTPUT_FORMAT_PIXELS}
         settings.update(request.pop("settings", {}))
-        message = generation_pb2.TextToImageRequest(
-            model="tiny", settings=generation_pb2.GenerationSettings(**settings), **request
+        message = getattr(generation_pb2, f"{flow}Request")(
+            settings=generation_pb2.GenerationSettings(**settings),
+            **{"model": "tiny", **request},
         )
-        return list((await self.stub.TextToImageUnary(message)).images)
+        return list((await getattr(self.stub, f"{flow}Unary")(message)).images)
 
 
 def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:
@@ -39,10 +44,14 @@ def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:
 
 
 @asynccontextmanager
-async def running_chain(folder: Path, model: str = "tiny") -> AsyncIterator[Chain]:
-    async with host_stages(model, folder) as stages:
+async def running_chain(folder: Path, *sharing: str) -> AsyncIterator[Chain]:
+    """The model `tiny`, and models that share its encoders and prior."""
+    async with host_stages("tiny", folder, *sharing) as stages:
         config = GatewayConfig(
-            listen="127.0.0.1:0", stages=stages.address, models=(model,), catalog=(folder,)
+            listen="127.0.0.1:0",
+            stages=stages.address,
+            models=("tiny", *sharing),
+            catalog=(folder,),
         )
         gateway = Gateway(config)
         port = await gateway.start()
