@@ -219,8 +219,6 @@ class Catalog:
             for path in sorted(folder.glob("*.yaml")):
                 entry = read_entry(path)
                 entries[entry.name] = entry
-        for entry in entries.values():
-            _check_shared_stages(entry, entries)
         return cls(entries.values())
 
     @property
@@ -235,10 +233,12 @@ class Catalog:
         """The entry of a model.
 
         Raises:
-            CatalogError: no model has that name.
+            CatalogError: no model has that name, or it shares a stage that no model runs.
         """
         if name not in self._entries:
             raise CatalogError(f"no model {name!r} in the catalog; it has {', '.join(self.names)}")
+        # Not before it is asked for: an entry may replace one that others share with.
+        _check_shared_stages(self._entries[name], self._entries)
         return self._entries[name]
 
 

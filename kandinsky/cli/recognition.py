@@ -76,7 +76,10 @@ KINDS: Mapping[str, Kind] = {
         *("kandinsky-2-2", "decoder: inpaint_checkpoint", _DECODER_PARTS),
         {**_2_2, "in_channels": 9},
     ),
-    "KandinskyV22ControlnetPipeline": Kind("depth-controlled decoder of Kandinsky 2.2", unet=_HINT),
+    "KandinskyV22ControlnetPipeline": Kind(
+        "depth-controlled decoder of Kandinsky 2.2",
+        *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_HINT, "in_channels": 8}),
+    ),
     "KandinskyPriorPipeline": Kind(
         "prior of Kandinsky 2.1", "kandinsky-2-1", "encoders and prior: checkpoint", _PRIOR_PARTS
     ),

@@ -72,7 +72,7 @@ def test_built_in_entries_load():
         assert name in catalog
         assert entry.name == name
         assert entry.description.endswith(".")
-        assert Flow.TEXT_TO_IMAGE in entry.flows
+        assert {Flow.TEXT_TO_IMAGE, Flow.CONTROL} & set(entry.flows)
 
 
 def test_built_in_checkpoints_are_pinned_or_in_the_repository():
@@ -290,7 +290,7 @@ def test_a_shared_stage_that_nobody_runs_is_refused(tmp_path, stage, owner):
     third["stages"]["encoders"] = {"model": "toy"}
     for entry in (an_entry(), second, third):
         written(tmp_path, entry, f"{entry['name']}.yaml")
-    complaint(lambda: Catalog.load([tmp_path]), "second", stage, repr(owner))
+    complaint(lambda: Catalog.load([tmp_path])["second"], "second", stage, repr(owner))
 
 
 @seeded
