@@ -13,7 +13,7 @@ SCALE = 2
 """How much larger the pictures are shown."""
 MARGIN, GAP, PADDING = 72, 44, 16
 """Pixels: around the sheet, between pictures, between a picture and its caption."""
-CAPTION, NOTE, HEADING = 19, 15, 44
+CAPTION, NOTE, ROW, HEADING = 19, 15, 27, 44
 """Font sizes."""
 LINE = 1.35
 """Height of a line over its font size."""
@@ -29,6 +29,14 @@ class Captioned:
     """Fainter lines under the caption."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """Pictures that stand beside each other, under a title of their own."""
+
+    title: str
+    cells: tuple[Captioned, ...]
+
+
 def draw_one(captioned: Captioned) -> Image.Image:
     """The picture, enlarged, over its caption."""
     width = captioned.picture.width * SCALE
@@ -39,24 +47,18 @@ def draw_one(captioned: Captioned) -> Image.Image:
     return sheet
 
 
-def draw_sheet(
-    pictures: Sequence[Captioned], title: str, subtitle: str, columns: int = 5
-) -> Image.Image:
-    """A titled grid of pictures, in reading order.
+def draw_sheet(rows: Sequence[Row], title: str, subtitle: str) -> Image.Image:
+    """A titled sheet of rows.
 
     Args:
-        pictures: one at least; all of one size.
+        rows: one at least; an empty title takes no room.
         title: in large letters.
         subtitle: wrapped to the sheet's width.
-        columns: pictures in a row.
     """
-    cell = pictures[0].picture.width * SCALE
-    rows = [pictures[at : at + columns] for at in range(0, len(pictures), columns)]
-    inner = columns * cell + (columns - 1) * GAP
+    inner = max(_row_width(row) for row in rows)
     about = _wrap(subtitle, _font(CAPTION), inner)
     top = MARGIN + round(HEADING * LINE) + round(len(about) * CAPTION * LINE) + GAP
-    heights = [max(_cell_height(captioned) for captioned in row) for row in rows]
-    height = top + sum(heights) + (len(rows) - 1) * GAP + MARGIN
+    height = top + sum(_row_height(row) for row in rows) + (len(rows) - 1) * GAP + MARGIN
     sheet = Image.new("RGB", (inner + 2 * MARGIN, height), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, INK, _font(HEADING), anchor="lt")
@@ -64,11 +66,26 @@ def draw_sheet(
         y = MARGIN + round(HEADING * LINE) + round(number * CAPTION * LINE)
         pen.text((MARGIN, y), line, FAINT, _font(CAPTION), anchor="lt")
     y = top
-    for row, row_height in zip(rows, heights, strict=True):
-        for column, captioned in enumerate(row):
-            _place(sheet, captioned, MARGIN + column * (cell + GAP), y)
-        y += row_height + GAP
+    for row in rows:
+        pen.text((MARGIN, y), row.title, INK, _font(ROW), anchor="lt")
+        x = MARGIN
+        for cell in row.cells:
+            _place(sheet, cell, x, y + _title_height(row))
+            x += cell.picture.width * SCALE + GAP
+        y += _row_height(row) + GAP
     return sheet
+
+
+def _row_width(row: Row) -> int:
+    return sum(cell.picture.width * SCALE + GAP for cell in row.cells) - GAP
+
+
+def _row_height(row: Row) -> int:
+    return _title_height(row) + max(_cell_height(cell) for cell in row.cells)
+
+
+def _title_height(row: Row) -> int:
+    return round(ROW * LINE) + PADDING if row.title else 0
 
 
 def _place(sheet: Image.Image, captioned: Captioned, x: int, y: int) -> None:

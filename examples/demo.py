@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from contact_sheet import Captioned, draw_one, draw_sheet
+from contact_sheet import Captioned, Row, draw_one, draw_sheet
+from flows import DEPTH_MODEL, rows
 from prompts import PROMPTS, Prompt
 
 from kandinsky import Client, Generated, KandinskyError
@@ -22,6 +23,7 @@ MODEL = "shapes"
 RULE = "Prompt k is drawn with seed k, and image j of a prompt with seed k + j; nothing is picked."
 UNSEEN = "A dot marks what training never showed: that colour and shape on that background."
 REQUEST_SECONDS = 600
+COLUMNS = 5
 
 
 def main(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out")) -> None:
@@ -40,16 +42,18 @@ def main(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
 
 def _demo(out: Path) -> None:
     started = time.monotonic()
-    print(f"starting: kandinsky up --model {MODEL}", flush=True)
-    with serving(MODEL) as address:
+    print(f"starting: kandinsky up --model {MODEL} --model {DEPTH_MODEL}", flush=True)
+    with serving(MODEL, ["--model", DEPTH_MODEL]) as address:
         print(f"healthy at {address} after {time.monotonic() - started:.0f} s", flush=True)
         print(RULE, flush=True)
         asked = time.monotonic()
         with Client(address, timeout=REQUEST_SECONDS) as client:
             drawn = list(_draw(client))
+            flows = list(rows(client, out))
         seconds = time.monotonic() - asked
-    print(f"{len(drawn)} pictures in {seconds:.1f} s; everything has ended", flush=True)
-    _write(out, drawn)
+    count = len(drawn) + sum(len(row.cells) for row in flows)
+    print(f"{count} pictures in {seconds:.1f} s; everything has ended", flush=True)
+    _write(out, drawn, flows)
 
 
 def _draw(client: Client) -> Iterator[tuple[Prompt, Generated]]:
@@ -70,13 +74,21 @@ def _draw(client: Client) -> Iterator[tuple[Prompt, Generated]]:
             yield prompt, image
 
 
-def _write(out: Path, drawn: list[tuple[Prompt, Generated]]) -> None:
+def _write(out: Path, drawn: list[tuple[Prompt, Generated]], flows: list[Row]) -> None:
     captioned = [_caption(prompt, image) for prompt, image in drawn]
     for number, (prompt, _) in enumerate(drawn):
         path = out / f"{number:02}-{prompt.meaning.replace(' ', '-')}.png"
         draw_one(captioned[number]).save(path)
         print(f"{path}: {prompt.text}")
-    sheet = draw_sheet(captioned, "What the shapes model draws", f"{RULE} {UNSEEN}")
+    for row in flows:
+        path = out / f"{row.title.lower().replace(' ', '-')}.png"
+        draw_sheet([row], "", "").save(path)
+        print(f"{path}: {row.title}")
+    grid = [
+        Row("" if at else "Text to image", tuple(captioned[at : at + COLUMNS]))
+        for at in range(0, len(captioned), COLUMNS)
+    ]
+    sheet = draw_sheet([*grid, *flows], "What the shapes model draws", f"{RULE} {UNSEEN}")
     sheet.save(out / "contact-sheet.png")
     print(out / "contact-sheet.png")
 

@@ -94,6 +94,7 @@ def _serve(stack: ExitStack, options: Options, plan: preflight.Plan, own: run_fi
         cluster.start()
     except local.StageFailed as error:
         raise StartError(str(error)) from error
+    _say(f"the stages take calls at {cluster.stages_address}")
     gateway = stack.enter_context(_gateway(own, cluster.stages_address, options.catalog))
     for model in own.models:
         if not health.wait_until_serving(own.address, model, lambda: gateway.poll() is None):

@@ -1,5 +1,5 @@
-"""One Ray cluster for the session: the three stages of `shapes` behind Serve's proxy, a gateway
-process of its own, and a client."""
+"""One Ray cluster for the session: the stages of `shapes` and of `shapes-depth` behind Serve's
+proxy, a gateway process of its own, and a client."""
 
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from kandinsky.catalog.catalog import Catalog
 from kandinsky.client import Client
 
 START_SECONDS = 120
+MODELS = ("shapes", "shapes-depth")
 
 
 @dataclass
@@ -29,17 +30,19 @@ class System:
 def system() -> Iterator[System]:
     from services.local import LocalCluster, free_port
 
-    with LocalCluster([Catalog.load()["shapes"]]) as cluster:
+    with LocalCluster([Catalog.load()[name] for name in MODELS]) as cluster:
         address = f"127.0.0.1:{free_port()}"
         gateway = subprocess.Popen(
             [
                 *(sys.executable, "-m", "gateway", "--die-with-parent"),
-                *("--listen", address, "--stages", cluster.stages_address, "--model", "shapes"),
+                *("--listen", address, "--stages", cluster.stages_address),
+                *(word for name in MODELS for word in ("--model", name)),
             ],
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until_serving(address, "shapes")
+            for name in MODELS:
+                wait_until_serving(address, name)
             yield System(address, cluster.stages_address)
         finally:
             gateway.terminate()

@@ -77,9 +77,16 @@ def test_the_font_can_write_every_caption(prompts, contact_sheet) -> None:
     assert not {letter for line in captions for letter in line if ord(letter) not in known}
 
 
+def test_the_font_can_write_every_flow(contact_sheet) -> None:
+    known = TTFont(contact_sheet.FONT).getBestCmap()
+    written = (EXAMPLES / "flows.py").read_text(encoding="utf-8")
+    assert not {letter for letter in written if letter != "\n" and ord(letter) not in known}
+
+
 def test_a_sheet_holds_every_picture_unclipped(contact_sheet) -> None:
     red = Image.new("RGB", (32, 32), "red")
     captioned = [contact_sheet.Captioned(red, "一个红色圆形 ein Kreis", ("seed 1",))] * 7
-    sheet = contact_sheet.draw_sheet(captioned, "Title", "A subtitle", columns=3)
+    rows = [contact_sheet.Row(title, tuple(captioned)) for title in ("", "Inpaint")]
+    sheet = contact_sheet.draw_sheet(rows, "Title", "A subtitle")
     shown = sum(count for count, colour in sheet.getcolors(1 << 24) if colour == (255, 0, 0))
-    assert shown == 7 * (32 * contact_sheet.SCALE) ** 2
+    assert shown == 14 * (32 * contact_sheet.SCALE) ** 2
