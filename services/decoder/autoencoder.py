@@ -100,7 +100,8 @@ class MoVQ:
             like: has the network's device and dtype.
 
         Raises:
-            KandinskyError: INVALID_FIELD if a side is no multiple of `scale_factor`.
+            KandinskyError: INVALID_FIELD if a side is no multiple of `scale_factor`, or a value
+                is out of range.
         """
         allowed = tensors.UINT8 | tensors.FLOATS
         picture = tensors.to_torch(pixels, path, dtypes=allowed, shape=[None, None, 3])
@@ -110,6 +111,8 @@ class MoVQ:
             raise invalid(path, f"{width}x{height} pixels are no positive multiples of {factor}")
         if picture.dtype == torch.uint8:
             picture = picture.to(torch.float32) / 127.5 - 1
+        elif picture.abs().max() > 1:
+            raise invalid(path, "floating-point pixels are from -1 to 1")
         picture = picture.permute(2, 0, 1)[None].to(like.device, like.dtype)
         return OnePass("encode", self._encode, height * width // factor**2, picture)
 

@@ -43,6 +43,9 @@ def new_scheduler(base: Any, name: str) -> Any:
         # A class that cannot read them would carry the key along as its own, or cut the output at
         # three channels, which is right for pixels alone.
         config.pop("variance_type", None)
+    if cls is diffusers.PNDMScheduler:
+        # Its Runge-Kutta steps cannot begin amid the walk, and are no denoising steps of their own.
+        config["skip_prk_steps"] = True
     return cls.from_config(config)
 
 
@@ -57,7 +60,8 @@ class Walk:
         device: where the timesteps are wanted.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the strength leaves no step, or the scheduler has no eta.
+        KandinskyError: INVALID_FIELD if the strength leaves no step, the scheduler has no eta, or
+            the steps are more than it can divide its noise levels into.
     """
 
     def __init__(
@@ -76,16 +80,17 @@ class Walk:
             raise invalid("sampling.eta", f"{type(scheduler).__name__} has none")
         if self._options and not 0 <= sampling.eta <= 1:  # false for NaN
             raise invalid("sampling.eta", "must be from 0 to 1")
-        scheduler.set_timesteps(sampling.steps, device=device)
         taken = int(sampling.steps * strength)
         if not taken:
             description = f"{strength:g} of {sampling.steps} steps leaves none; raise either"
             raise invalid(path, description)
-        first = (sampling.steps - taken) * getattr(scheduler, "order", 1)
-        self.timesteps: torch.Tensor = scheduler.timesteps[first:]
-        if hasattr(scheduler, "set_begin_index"):
-            # Without it, those with state look the timestep up, which some list twice.
-            scheduler.set_begin_index(first)
+        scheduler.set_timesteps(sampling.steps)  # to look at: on the device that would wait for it
+        distinct = scheduler.timesteps.unique()  # sorted
+        if len(distinct) < sampling.steps or distinct[-1] >= scheduler.config.num_train_timesteps:
+            raise invalid("sampling.steps", f"{sampling.steps} are too many for this scheduler")
+        scheduler.set_timesteps(sampling.steps, device=device)
+        self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
+        """One for each pass of the network; Heun has two to a step."""
 
     @property
     def reads_variance(self) -> bool:
@@ -112,3 +117,16 @@ class Walk:
         if self._takes_generator:
             options["generator"] = generator
         return self.scheduler.step(output, self.timesteps[step], latent, **options).prev_sample
+
+
+def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:
+    """The timesteps of the last steps, with the scheduler's place set to the first of them."""
+    if isinstance(scheduler, diffusers.PNDMScheduler) and taken < steps:
+        # Its second pass repeats the first step from its end; the table does so at 0 alone.
+        tail = scheduler.timesteps[steps + 1 - taken :]
+        return torch.cat([tail[:2], tail[1:]])
+    first = (steps - taken) * getattr(scheduler, "order", 1)
+    if hasattr(scheduler, "set_begin_index"):
+        # Without it, those with state look the timestep up, which some list twice.
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]
