@@ -14,6 +14,8 @@ from PIL import Image
 from kandinsky.client import Client
 from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc
 from kandinsky.wire import tensors
+from kandinsky.wire.channels import OPTIONS
+from tests.endtoend.conftest import System
 from training.shapes.classifier import classify
 from training.shapes.drawing import depth_map, draw, layers
 from training.shapes.vocabulary import PALETTE, Scene, combinations
@@ -45,7 +47,8 @@ class Case:
 
 
 def said(scene: Scene) -> str:
-    return f"a {scene.colour} {scene.shape} on a {scene.background} background"
+    size = f"{scene.size} " if scene.size else ""
+    return f"a {size}{scene.colour} {scene.shape} on a {scene.background} background"
 
 
 def case(seed: int) -> Case:
@@ -133,12 +136,20 @@ def test_a_variation_keeps_colour_and_shape(client: Client) -> None:
 
 
 def test_image_to_image_keeps_the_layout_at_low_strength(client: Client) -> None:
-    def kept(c: Case) -> float:
-        [image] = client.image_to_image(c.picture, said(c.scene), strength=0.1, seed=c.seed)
-        return overlap(ink(image.image, c.scene), c.shape)
+    """Overlap of the object before and after, where the prompt leaves it what it is."""
 
-    overlaps = at_once(kept, CASES)
-    assert np.mean(overlaps) > 0.75, overlaps
+    def kept(strength: float) -> float:
+        def one(c: Case) -> float:
+            [image] = client.image_to_image(
+                c.picture, said(c.scene), strength=strength, guidance_scale=2, seed=c.seed
+            )
+            return overlap(ink(image.image, c.scene), c.shape)
+
+        return float(np.mean(at_once(one, CASES)))
+
+    low, high = kept(0.1), kept(1.0)
+    assert low > 0.65, low
+    assert low > high + 0.15, (low, high)
 
 
 def test_image_to_image_follows_the_prompt_at_high_strength(client: Client) -> None:
@@ -161,22 +172,27 @@ def test_inpaint_fills_the_hole_with_what_was_asked(inpainted: list[Image.Image]
 
 
 def test_inpaint_leaves_the_rest_as_the_autoencoder_gives_it(
-    system: Any, inpainted: list[Image.Image]
+    client: Client, system: System
 ) -> None:
-    differences = []
-    with grpc.insecure_channel(system.stages) as channel:
+    hole = Image.new("L", (128, 128))
+    hole.paste(255, (24, 24, 72, 72))
+
+    def difference(c: Case) -> float:
+        [image] = client.inpaint(c.picture, hole, said(c.other), seed=c.seed)
+        pixels = tensors.encode(np.asarray(c.picture))
+        latents = stub.EncodeLatents(
+            decoder_pb2.EncodeLatentsRequest(pixels=pixels), metadata=metadata
+        ).latents
+        back = stub.DecodeLatents(
+            decoder_pb2.DecodeLatentsRequest(latents=latents), metadata=metadata
+        ).pixels
+        moved = np.asarray(image.image, int) - tensors.decode(back, "pixels")
+        return float(np.abs(moved)[away_from(hole)].mean())
+
+    metadata = [("application", "shapes-decoder")]
+    with grpc.insecure_channel(system.stages, options=OPTIONS) as channel:
         stub = decoder_pb2_grpc.DecoderServiceStub(channel)
-        metadata = [("application", "shapes-decoder")]
-        for c, image in zip(CASES, inpainted, strict=True):
-            pixels = tensors.encode(np.asarray(c.picture))
-            latents = stub.EncodeLatents(
-                decoder_pb2.EncodeLatentsRequest(pixels=pixels), metadata=metadata
-            ).latents
-            back = stub.DecodeLatents(
-                decoder_pb2.DecodeLatentsRequest(latents=latents), metadata=metadata
-            ).pixels
-            difference = np.asarray(image, int) - tensors.decode(back, "pixels")
-            differences.append(np.abs(difference)[away_from(c.hole)].mean())
+        differences = at_once(difference, CASES)
     assert np.mean(differences) <= 2, differences
 
 
@@ -232,4 +248,9 @@ def test_control_draws_where_the_depth_map_says(client: Client) -> None:
     pictures = at_once(drawn, CASES)
     assert_shows(pictures, [c.scene for c in CASES])
     overlaps = [overlap(ink(p, c.scene), c.shape) for p, c in zip(pictures, CASES, strict=True)]
-    assert np.mean(overlaps) > 0.75, overlaps
+    assert np.mean(overlaps) > 0.6, overlaps
+    shifted = [
+        overlap(ink(p, c.scene), np.roll(c.shape, 40, axis=(0, 1)))
+        for p, c in zip(pictures, CASES, strict=True)
+    ]
+    assert np.mean(overlaps) > np.mean(shifted) + 0.25, shifted

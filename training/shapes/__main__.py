@@ -11,7 +11,7 @@ import typer
 
 app = typer.Typer(add_completion=False)
 # Side by side in pairs: two one-threaded processes beat one with two threads.
-PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint", "depth"))
+PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint", "depth"), ("locality",))
 Work = Annotated[Path, typer.Option(help="Where stages keep what they made.")]
 Scale = Annotated[float, typer.Option(help="Share of the full number of steps.")]
 Device = Annotated[str, typer.Option(help="Torch device that computes.")]
@@ -40,6 +40,8 @@ def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0, device: Devi
         from training.shapes.inpaint import train_inpaint as run
     elif name == "depth":
         from training.shapes.depth import train_depth as run
+    elif name == "locality":
+        from training.shapes.locality import train_locality as run
     else:
         raise typer.BadParameter(name)
     began, cpu = time.time(), time.process_time()

@@ -47,6 +47,12 @@ def kept(cells: np.ndarray) -> np.ndarray:
     return (~grown).astype(np.float32)[None]
 
 
+def holes() -> torch.Tensor:
+    """float32 [MASKS, 1, 16, 16], 1 in a hole."""
+    rng = random.Random(6)
+    return torch.tensor(np.stack([hole(rng) for _ in range(MASKS)])).float()[:, None]
+
+
 def train_inpaint(work: Path, scale: float) -> None:
     clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
     rng = random.Random(6)
