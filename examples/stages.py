@@ -1,4 +1,4 @@
-"""The stages by themselves: encode once, keep the embeddings, mix them, decode as often as you like.
+"""The stages by themselves: encode once, keep the embeddings, mix them, decode the mixes.
 
 python examples/stages.py HOST:PORT, where the stages take calls; `kandinsky up` prints it.
 """
