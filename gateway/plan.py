@@ -5,7 +5,7 @@ Every flow is two choices: what steers the image (`Guide`) and what its canvas s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,3 +130,33 @@ class Plan:
         if crop is not None:
             return int(np.prod(crop.picture.shape[:2]))
         return self.settings.height * self.settings.width
+
+
+def needed_texts(
+    images: Sequence[ImagePlan], texts: Mapping[str, str], settings: Settings, *, zero: bool
+) -> dict[str, str]:
+    """The texts that some images need, in the request's order, "" last.
+
+    Args:
+        images: what is planned.
+        texts: the request's, by path.
+        settings: tell which sides of guidance are there.
+        zero: whether the encoders' zero embedding can come with texts alone.
+    """
+    keys: set[str | None] = set()
+    for guide in (image.guide for image in images):
+        sources = [term.source for term in guide.terms]
+        if guide.turn is not None:
+            keys |= {guide.turn.source_text, guide.turn.target_text}
+        if settings.guided and guide.negative is not None:
+            sources.append(guide.negative)
+        runs = {source.text for source in sources if source.text is not None}
+        keys |= runs | {guide.text}
+        if runs and settings.prior_guided:
+            keys.add(guide.unwanted or EMPTY_TEXT)
+        if settings.guided and guide.text is not None:
+            keys.add(guide.negative_text or EMPTY_TEXT)
+        if settings.guided and guide.terms and guide.negative is None and zero and not runs:
+            keys.add(EMPTY_TEXT)
+    needed = {key: text for key, text in texts.items() if key in keys}
+    return {**needed, EMPTY_TEXT: ""} if EMPTY_TEXT in keys else needed

@@ -8,66 +8,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.bounds import served
 from gateway.faults import Faults
 from gateway.inputs import Picture, read_picture, shown
-from gateway.plan import EMPTY_TEXT, Guide, ImagePlan, Plan, PriorStart, Start
+from gateway.plan import EMPTY_TEXT, Guide, ImagePlan, Plan, PriorStart, Start, needed_texts
 from gateway.settings import Settings, resolve_settings
 from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import tensor_pb2
-from kandinsky.wire.channels import MESSAGE_BYTES
-from kandinsky.wire.errors import KandinskyError, Reason
 from kandinsky.wire.images import MAX_PIXELS, Pixels
-
-_BYTES_A_VALUE: Mapping[int, int] = {
-    generation.OUTPUT_FORMAT_FLOAT_PIXELS: 4,
-    generation.OUTPUT_FORMAT_LATENTS: 4,
-}
-_NAME_CHARACTERS = 64
-
-
-def served(model: str, flow: Flow, models: Mapping[str, CatalogEntry]) -> CatalogEntry:
-    """The entry of a model that has a flow.
-
-    Raises:
-        KandinskyError: MODEL_NOT_FOUND or FLOW_UNSUPPORTED.
-    """
-    entry = models.get(model)
-    if entry is None:
-        name, names = model[:_NAME_CHARACTERS], ", ".join(sorted(models))
-        raise KandinskyError(
-            Reason.MODEL_NOT_FOUND,
-            f"no model {name!r} is served here; there is {names}",
-            metadata={"model": name, "served": names},
-        )
-    if flow not in entry.flows:
-        raise KandinskyError(
-            Reason.FLOW_UNSUPPORTED,
-            f"model {model} does not have the flow {flow.value}",
-            metadata={"flow": flow.value, "model": model},
-        )
-    return entry
-
-
-def check_answer_size(plan: Plan, twin: str) -> None:
-    """Refuses what would not fit into one message.
-
-    Args:
-        plan: the request.
-        twin: the streaming RPC that can serve it.
-
-    Raises:
-        KandinskyError: ANSWER_TOO_LARGE.
-    """
-    width = _BYTES_A_VALUE.get(plan.settings.output.format, 1)
-    estimate = len(plan.images) * plan.output_pixels * 3 * width
-    if estimate > MESSAGE_BYTES:
-        raise KandinskyError(
-            Reason.ANSWER_TOO_LARGE,
-            f"{len(plan.images)} images could take {estimate} bytes, and one message holds "
-            f"{MESSAGE_BYTES}; call {twin}, which streams them",
-            metadata={"rpc": twin},
-        )
 
 
 class Reading:
@@ -255,7 +204,7 @@ class Reading:
 
     def whole(self, images: Sequence[ImagePlan]) -> Plan:
         """The plan of some images, with the texts and pictures that they need."""
-        texts = _needed(images, self.texts, self.settings, zero=not self.shown)
+        texts = needed_texts(images, self.texts, self.settings, zero=not self.shown)
         return Plan(self.entry, self.settings, texts, self.shown, tuple(images))
 
     def seed(self, images: int) -> int:
@@ -286,33 +235,3 @@ class Reading:
                 "settings.images_per_prompt",
                 f"{each} for each of {count} {units} are {count * each} images; the most is {most}",
             )
-
-
-def _needed(
-    images: Sequence[ImagePlan], texts: Mapping[str, str], settings: Settings, *, zero: bool
-) -> dict[str, str]:
-    """The texts that some images need, in the request's order, "" last.
-
-    Args:
-        images: what is planned.
-        texts: the request's, by path.
-        settings: tell which sides of guidance are there.
-        zero: whether the encoders' zero embedding can come with texts alone.
-    """
-    keys: set[str | None] = set()
-    for guide in (image.guide for image in images):
-        sources = [term.source for term in guide.terms]
-        if guide.turn is not None:
-            keys |= {guide.turn.source_text, guide.turn.target_text}
-        if settings.guided and guide.negative is not None:
-            sources.append(guide.negative)
-        runs = {source.text for source in sources if source.text is not None}
-        keys |= runs | {guide.text}
-        if runs and settings.prior_guided:
-            keys.add(guide.unwanted or EMPTY_TEXT)
-        if settings.guided and guide.text is not None:
-            keys.add(guide.negative_text or EMPTY_TEXT)
-        if settings.guided and guide.terms and guide.negative is None and zero and not runs:
-            keys.add(EMPTY_TEXT)
-    needed = {key: text for key, text in texts.items() if key in keys}
-    return {**needed, EMPTY_TEXT: ""} if EMPTY_TEXT in keys else needed

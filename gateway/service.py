@@ -11,6 +11,7 @@ from typing import Any
 import grpc.aio
 
 from gateway.admission import Admission, Call
+from gateway.bounds import check_answer_size
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -22,7 +23,6 @@ from gateway.flows.text_to_image import text_to_image
 from gateway.flows.variation import variation
 from gateway.pictures import Pictures
 from gateway.plan import Plan
-from gateway.reading import check_answer_size
 from gateway.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
