@@ -51,12 +51,12 @@ def said(scene: Scene) -> str:
     return f"a {size}{scene.colour} {scene.shape} on a {scene.background} background"
 
 
-def case(seed: int) -> Case:
+def case(seed: int, size: str = "big") -> Case:
     rng = random.Random(seed)
     colour, shape, background = rng.choice(combinations())
-    scene = Scene(shape, colour, background, "big")
+    scene = Scene(shape, colour, background, size)
     others = [
-        Scene(s, c, b, "big")
+        Scene(s, c, b, size)
         for c, s, b in combinations()
         if b == background and c != colour and s != shape
     ]
@@ -174,11 +174,15 @@ def test_inpaint_fills_the_hole_with_what_was_asked(inpainted: list[Image.Image]
 def test_inpaint_leaves_the_rest_as_the_autoencoder_gives_it(
     client: Client, system: System
 ) -> None:
-    hole = Image.new("L", (128, 128))
-    hole.paste(255, (24, 24, 72, 72))
+    """On average over holes about the object and holes in the ground beside it.
 
-    def difference(c: Case) -> float:
-        [image] = client.inpaint(c.picture, hole, said(c.other), seed=c.seed)
+    The autoencoder's norms run over the whole picture: what fills a hole moves the rest a little.
+    """
+    beside = Image.new("L", (128, 128))
+    beside.paste(255, (4, 4, 44, 44))
+
+    def difference(c: Case, hole: Image.Image, scene: Scene) -> float:
+        [image] = client.inpaint(c.picture, hole, said(scene), seed=c.seed)
         pixels = tensors.encode(np.asarray(c.picture))
         latents = stub.EncodeLatents(
             decoder_pb2.EncodeLatentsRequest(pixels=pixels), metadata=metadata
@@ -190,10 +194,12 @@ def test_inpaint_leaves_the_rest_as_the_autoencoder_gives_it(
         return float(np.abs(moved)[away_from(hole)].mean())
 
     metadata = [("application", "shapes-decoder")]
+    small = [case(seed, size="") for seed in range(COUNT)]
     with grpc.insecure_channel(system.stages, options=OPTIONS) as channel:
         stub = decoder_pb2_grpc.DecoderServiceStub(channel)
-        differences = at_once(difference, CASES)
-    assert np.mean(differences) <= 2, differences
+        replaced = at_once(lambda c: difference(c, c.hole, c.other), small)
+        filled = at_once(lambda c: difference(c, beside, c.scene), small)
+    assert np.mean([replaced, filled]) <= 2, (replaced, filled)
 
 
 def away_from(hole: Image.Image) -> np.ndarray:
