@@ -100,7 +100,11 @@ def _place(sheet: Image.Image, captioned: Captioned, x: int, y: int) -> None:
 
 
 def _lines(captioned: Captioned, width: int) -> list[tuple[str, int, str]]:
-    caption = [(line, CAPTION, INK) for line in _wrap(captioned.caption, _font(CAPTION), width)]
+    caption = [
+        (line, CAPTION, INK)
+        for line in _wrap(captioned.caption, _font(CAPTION), width)
+        if captioned.caption
+    ]
     notes = [
         (line, NOTE, FAINT) for note in captioned.notes for line in _wrap(note, _font(NOTE), width)
     ]

@@ -37,11 +37,11 @@ def rows(client: Client, out: Path) -> Iterator[Row]:
 
 def _mix(client: Client, star: Image.Image) -> Row:
     text = "a red circle on a white background"
-    shown = [_input(star, "a picture"), _input(_blank(), text)]
-    for weight in (0.35, 0.65):
+    shown = [_input(star, f"mixed with: {text}")]
+    for weight in (0.35, 0.5, 0.65):
         weights = [1 - weight, weight]
         [image] = client.mix([star, text], weights, model=MODEL, seed=SEED)
-        shown.append(_output(image, f"{weights[0]:.2f} of the picture, {weight} of the text"))
+        shown.append(_output(image, f"{weights[0]:g} of the picture, {weight:g} of the text"))
     [image] = client.mix(
         [star, text], [0.5, 0.5], model=MODEL, seed=SEED, interpolation="spherical"
     )
@@ -121,10 +121,6 @@ def _text_guided_edit(client: Client, star: Image.Image) -> Row:
             )
             shown.append(_output(image, f"to {target}, {amount:g} of the way"))
     return Row("Text-guided edit", tuple(shown))
-
-
-def _blank() -> Image.Image:
-    return Image.new("RGB", (SIZE, SIZE), "#eceae4")
 
 
 def _input(picture: Image.Image, caption: str) -> Captioned:
