@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 from grpc_status import rpc_status
 
-from kandinsky.wire.errors import KandinskyError, Reason, to_status
+from kandinsky.wire.errors import KandinskyError, Reason, invalid, to_status
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
 TIME_REMAINING = "x-time-remaining-ms"
+TENANT = "x-tenant"
+PRIORITY = "x-priority"
 
 
 class Context(Protocol):
@@ -78,6 +80,24 @@ def streaming(event: Callable[[], Any]) -> Callable[[Streaming], Streaming]:
 def request_id(context: Context) -> str:
     """The caller's request id, "" if it sent none."""
     return _metadata(context).get(REQUEST_ID, "")
+
+
+def tenant(context: Context) -> str:
+    """On whose behalf the call is made; "" if it does not say."""
+    return _metadata(context).get(TENANT, "")
+
+
+def priority(context: Context) -> int:
+    """How urgent the call is among its tenant's; 0 if it does not say.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if that is no integer.
+    """
+    given = _metadata(context).get(PRIORITY, "0")
+    try:
+        return int(given)
+    except ValueError as error:
+        raise invalid(PRIORITY, "is an integer in metadata") from error
 
 
 def deadline(context: Context) -> float:

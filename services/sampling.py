@@ -5,13 +5,15 @@ from typing import Any
 
 import torch
 
-from kandinsky.v1 import conditioning_pb2, sampling_pb2, tensor_pb2
+from kandinsky.v1 import conditioning_pb2, sampling_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from kandinsky.wire.errors import invalid
 from services.engine import job as jobs
+from services.engine.checkpoint import Checkpoint
 from services.engine.job import Job
 from services.engine.phase import Phase
-from services.rpc import Context, deadline, request_id
+from services.resuming import checkpoint_message, read_checkpoint
+from services.rpc import Context, deadline, priority, request_id, tenant
 
 DEFAULT_GUIDANCE_SCALE = 4.0
 MAX_GUIDANCE_SCALE = 100.0
@@ -107,30 +109,26 @@ def conditioning(
     }
 
 
-def job(
-    phases: Sequence[Phase],
-    sampling: sampling_pb2.Sampling,
-    context: Context,
-    generator_state: tensor_pb2.Tensor | None = None,
-) -> Job:
-    """The engine's job for a sampling call: its own generator, its caller's deadline.
+def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:
+    """The engine's job for a sampling call: its own generator, its caller's deadline and tenant.
 
     Args:
         phases: what the job passes.
-        sampling: holds the seed.
-        context: holds the request id and the time that remains.
-        generator_state: uint8 [5056] to go on from instead of the seed.
+        request: a SampleEmbeddingRequest or a DecodeRequest.
+        context: holds the request id, the time that remains, tenant and priority.
 
     Raises:
         KandinskyError: INVALID_FIELD if the seed is missing or out of range, the cadence of
-            progress is less than 1, or the state is not one of a CPU generator.
+            progress or previews is less than 1, the state is not one of a CPU generator, or the
+            checkpoint is none of such a request.
     """
+    sampling = request.sampling
     if not sampling.HasField("seed") or not 0 <= sampling.seed <= MAX_SEED:
         raise invalid("sampling.seed", f"is required, from 0 to {MAX_SEED}")
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    if generator_state is not None:
+    if _has(request, "generator_state"):
         state = tensors.to_torch(
-            generator_state,
+            request.generator_state,
             "generator_state",
             dtypes=tensors.UINT8,
             shape=tuple(generator.get_state().shape),
@@ -142,19 +140,42 @@ def job(
     every = sampling.progress_every if sampling.HasField("progress_every") else None
     if every is not None and every < 1:
         raise invalid("sampling.progress_every", f"{every} is less than 1")
-    return Job(request_id(context), phases, generator, deadline(context), progress_every=every)
+    preview_every = getattr(request, "preview_every", 0)
+    if preview_every < 0:
+        raise invalid("preview_every", f"{preview_every} is less than 1")
+    resumes = request.HasField("resume_from")
+    return Job(
+        request_id(context),
+        phases,
+        generator,
+        deadline(context),
+        tenant(context),
+        priority(context),
+        progress_every=every,
+        preview_every=preview_every,
+        resume_from=read_checkpoint(request.resume_from, phases) if resumes else None,
+    )
 
 
-def refuse_resume(request: Any) -> None:
-    """Resuming from a checkpoint is part of the contract, but no stage does it yet."""
-    if request.HasField("resume_from"):
-        raise KandinskyError(Reason.FLOW_UNSUPPORTED, "resume_from is not supported yet")
+def _has(request: Any, field: str) -> bool:
+    return field in request.DESCRIPTOR.fields_by_name and bool(request.HasField(field))
 
 
-def event_fields(event: jobs.Queued | jobs.Progress) -> dict[str, Any]:
+def event_fields(
+    event: jobs.Queued | jobs.Progress | jobs.Preview | Checkpoint,
+) -> dict[str, Any]:
     """The keyword argument of the stage's event message for an engine event under way."""
+    if isinstance(event, Checkpoint):
+        return {"checkpoint": checkpoint_message(event)}
     if isinstance(event, jobs.Queued):
-        return {"queued": sampling_pb2.Queued(position=event.position)}
+        queued = sampling_pb2.Queued(position=event.position)
+        if event.wait is not None:
+            queued.wait.FromNanoseconds(round(event.wait * 1e9))
+        return {"queued": queued}
+    if isinstance(event, jobs.Preview):
+        preview = sampling_pb2.Preview(pixels=tensors.from_torch(event.pixels), step=event.step)
+        preview.cost.FromNanoseconds(round(event.seconds * 1e9))
+        return {"preview": preview}
     progress = sampling_pb2.Progress(phase=event.phase, step=event.step, steps=event.steps)
     progress.remaining.FromNanoseconds(round(event.remaining * 1e9))
     return {"progress": progress}

@@ -56,6 +56,9 @@ class _Router:
     async def DecodeLatents(self, request: Any, context: Any) -> Any:
         return await self._application(context).DecodeLatents(request, context)
 
+    async def GetEngineStats(self, request: Any, context: Any) -> Any:
+        return await self._application(context).GetEngineStats(request, context)
+
     async def SampleEmbedding(self, request: Any, context: Any) -> AsyncIterator[Any]:
         async for event in self._application(context).SampleEmbedding(request, context):
             yield event
@@ -66,7 +69,9 @@ class _Router:
 
 
 @asynccontextmanager
-async def host_stages(model: str, catalog: Path, *sharing: str) -> AsyncIterator[StageHost]:
+async def host_stages(
+    model: str, catalog: Path, *sharing: str, engine: dict[str, int] | None = None
+) -> AsyncIterator[StageHost]:
     """Loads a model's stages into this process and serves them on a free port.
 
     Args:
@@ -74,16 +79,19 @@ async def host_stages(model: str, catalog: Path, *sharing: str) -> AsyncIterator
         catalog: folder of its entry.
         sharing: models that share its encoders and prior; the last one's decoder engine is the
             host's.
+        engine: limits of the engines.
     """
     applications: dict[str, Any] = {}
     engines = {stage: [] for stage in Stage}
     for name in (model, *sharing):
-        settings = StageSettings.parse({"model": name, "catalog": [str(catalog)]})
+        settings = StageSettings.parse(
+            {"model": name, "catalog": [str(catalog)], "engine": engine or {}}
+        )
         for stage, home in settings.entry.stages.items():
             if isinstance(home, StageCheckpoints):
-                engine = Batcher(settings.engine, f"{name}-{stage}")
-                engines[stage].append(engine)
-                service = _service(settings, stage, engine)
+                batcher = Batcher(settings.engine, f"{name}-{stage}")
+                engines[stage].append(batcher)
+                service = _service(settings, stage, batcher)
                 applications[settings.entry.application(stage)] = service
     router = _Router(applications)
     server = grpc.aio.server(options=OPTIONS)
@@ -97,15 +105,15 @@ async def host_stages(model: str, catalog: Path, *sharing: str) -> AsyncIterator
         yield StageHost(f"127.0.0.1:{port}", prior, decoder)
     finally:
         await server.stop(grace=None)
-        for engine in (engine for several in engines.values() for engine in several):
-            engine.close()
+        for batcher in (batcher for several in engines.values() for batcher in several):
+            batcher.close()
 
 
-def _service(settings: StageSettings, stage: Stage, engine: Batcher) -> Any:
+def _service(settings: StageSettings, stage: Stage, batcher: Batcher) -> Any:
     loader, family = settings.loader(stage), settings.entry.family
     if stage is Stage.ENCODERS:
         return EncoderService(families.load(ENCODERS, family)(loader))
     if stage is Stage.PRIOR:
-        return PriorService(families.load(PRIORS, family)(loader), engine)
+        return PriorService(families.load(PRIORS, family)(loader), batcher)
     decoder = families.load(DECODERS, family)(loader, settings.inpaint_loader())
-    return DecoderService(decoder, engine)
+    return DecoderService(decoder, batcher)

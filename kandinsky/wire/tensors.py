@@ -46,6 +46,8 @@ FLOATS = frozenset(
 """The floating-point dtypes of the wire, for `decode(dtypes=FLOATS)`."""
 UINT8 = frozenset({np.dtype("u1")})
 """For `decode(dtypes=UINT8)`."""
+INT64 = frozenset({np.dtype("<i8")})
+"""For `decode(dtypes=INT64)`."""
 BOOL = frozenset({np.dtype("?")})
 """For `decode(dtypes=BOOL)`."""
 

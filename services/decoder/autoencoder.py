@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from diffusers import VQModel
 
-from kandinsky.v1 import tensor_pb2
+from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.v1.sampling_pb2 import Canvas
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.engine.phase import Phase
+from services.decoder.previews import LinearPreview, Previewing, as_bytes
+from services.engine.phase import Phase, Stateless
 
 
 class DecodeNetwork:
@@ -49,7 +51,7 @@ class EncodeNetwork:
 
 
 @dataclass(eq=False)
-class OnePass(Phase):
+class OnePass(Stateless, Phase):
     """A single forward: the given value, or what the phase before ended with, goes through."""
 
     name: str
@@ -81,6 +83,7 @@ class MoVQ:
         self.latent_channels: int = movq.config.latent_channels
         self.scale_factor: int = 2 ** (len(movq.config.block_out_channels) - 1)
         """Pixels of the picture along one side of a latent pixel."""
+        self._linear_preview: LinearPreview | None = None
 
     def decoding(self, shape: tuple[int, ...], latents: torch.Tensor | None = None) -> Phase:
         """Latent to picture [1, 3, H, W] from 0 to 1.
@@ -90,6 +93,10 @@ class MoVQ:
             latents: [1, C, h, w]; None for what the phase before ends with.
         """
         return OnePass("decode", self._decode, shape[1] * shape[2], latents)
+
+    def previewing(self, mode: sampling_pb2.PreviewMode) -> Previewing:
+        """Makes previews of latents: by the linear map, or by decoding."""
+        return self._decoded if mode == sampling_pb2.PREVIEW_MODE_DECODE else self._mapped
 
     def encoding(self, pixels: tensor_pb2.Tensor, path: str, like: torch.Tensor) -> Phase:
         """Picture to latent [1, C, h, w].
@@ -132,6 +139,16 @@ class MoVQ:
         if list(pixels.shape) != size:
             raise invalid(path, f"must have the canvas's shape {size}")
         return self.encoding(pixels, path, like)
+
+    def _mapped(self, latent: torch.Tensor) -> torch.Tensor:
+        if self._linear_preview is None:  # fitted when it is first wanted
+            encode = partial(self._encode, timesteps=torch.zeros(1), conditioning={})
+            self._linear_preview = LinearPreview(encode, self.scale_factor, latent)
+        return self._linear_preview(latent)
+
+    def _decoded(self, latent: torch.Tensor) -> torch.Tensor:
+        picture = self._decode(latent, timesteps=torch.zeros(1), conditioning={})
+        return as_bytes(picture[0].permute(1, 2, 0))
 
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int]:
         """[C, h, w] of a canvas.

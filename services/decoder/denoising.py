@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from services.decoder.previews import Previewing
 from services.decoder.schedulers import Walk
 from services.engine.phase import Network, Phase, classifier_free_guidance
 
@@ -32,6 +33,8 @@ class Denoise(Phase):
     """[1, C, h, w]."""
     noising: Noising | None = None
     """How a picture is noised; None as the scheduler does it."""
+    previewing: Previewing | None = None
+    """Makes pixels of a foreseen latent; None where no previews are wanted."""
     name: str = "denoise"
 
     @property
@@ -59,13 +62,32 @@ class Denoise(Phase):
     def advance(
         self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
     ) -> torch.Tensor:
+        noise, variance = self._guided(output, latent)
+        if self.walk.reads_variance:
+            noise = torch.cat([noise, variance], dim=1)
+        return self.walk.advance(noise, latent, step, generator)
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        return self.walk.state()
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.walk.restore(state)
+
+    def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
+        if self.previewing is None:
+            return None
+        noise, _ = self._guided(output, latent)
+        return self.previewing(self.walk.clean(noise, latent, step))
+
+    def _guided(
+        self, output: torch.Tensor, latent: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's prediction and its variance, of the latent's channels each."""
         noise, variance = output.split(latent.shape[1], dim=1)
         if self.rows == 2:
             noise = classifier_free_guidance(noise, self.guidance_scale)
             variance = variance[1:]  # of the conditional row, unguided
-        if self.walk.reads_variance:
-            noise = torch.cat([noise, variance], dim=1)
-        return self.walk.advance(noise, latent, step, generator)
+        return noise, variance
 
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         if self.given_noise is not None:

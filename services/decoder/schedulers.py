@@ -9,6 +9,7 @@ import torch
 
 from kandinsky.v1 import sampling_pb2
 from kandinsky.wire.errors import invalid
+from services.decoder import scheduler_state
 
 CLASSES: Mapping[str, str] = {
     "ddpm": "DDPMScheduler",
@@ -23,6 +24,8 @@ CLASSES: Mapping[str, str] = {
 """Classes of diffusers, by the names of `kandinsky.catalog.schedulers`."""
 READS_VARIANCE = ("DDPMScheduler", "UnCLIPScheduler")
 """Classes that take the network's variance channels where their configuration says so."""
+BY_SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")
+"""Classes whose latent is the clean one plus noise times sigma; the others keep its variance."""
 
 
 def new_scheduler(base: Any, name: str) -> Any:
@@ -91,6 +94,7 @@ class Walk:
         scheduler.set_timesteps(sampling.steps, device=device)
         self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
         """One for each pass of the network; Heun has two to a step."""
+        self._before = scheduler_state.attributes(scheduler)
 
     @property
     def reads_variance(self) -> bool:
@@ -117,6 +121,40 @@ class Walk:
         if self._takes_generator:
             options["generator"] = generator
         return self.scheduler.step(output, self.timesteps[step], latent, **options).prev_sample
+
+    def clean(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
+        """The clean latent that the network foresees, arXiv 2010.02502 eq. 9 for noise.
+
+        Args:
+            output: the guided prediction, without variance.
+            latent: before the step.
+            step: index into `timesteps`; `inputs` was called with it.
+        """
+        kind = self.scheduler.config.get("prediction_type", "epsilon")
+        if kind == "sample":
+            return output
+        if type(self.scheduler).__name__ in BY_SIGMA:
+            sigma = self.scheduler.sigmas[self.scheduler.step_index].to(latent)
+            kept, noise = (1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5
+            latent = latent * kept
+        else:
+            cumulated = self.scheduler.alphas_cumprod[self.timesteps[step].long()].to(latent)
+            kept, noise = cumulated**0.5, (1 - cumulated) ** 0.5
+        if kind == "v_prediction":
+            return kept * latent - noise * output
+        return (latent - noise * output) / kept
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What the scheduler keeps from step to step."""
+        return scheduler_state.state(self.scheduler, self._before)
+
+    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Takes over what `state` gave of another walk for the same request.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if that is no state of this scheduler.
+        """
+        scheduler_state.restore(self.scheduler, saved, self.timesteps)
 
 
 def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:

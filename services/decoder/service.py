@@ -6,19 +6,21 @@ from typing import Protocol
 
 import torch
 
-from kandinsky.v1 import decoder_pb2, tensor_pb2
+from kandinsky.v1 import decoder_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 from services import sampling
 from services.engine.batcher import Batcher
 from services.engine.job import Event, Finished, Job
 from services.engine.phase import Phase
-from services.rpc import Context, deadline, request_id, streaming, unary
+from services.engine_stats import engine_stats
+from services.rpc import Context, deadline, priority, request_id, streaming, tenant, unary
 
 
 class DecoderFamily(Protocol):
     """What a model family gives the decoder stage. Each raises KandinskyError on bad input."""
 
+    def trial(self, height: int, width: int) -> Phase: ...
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]: ...
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]: ...
     def decode_latents(self, request: decoder_pb2.DecodeLatentsRequest) -> list[Phase]: ...
@@ -36,12 +38,16 @@ class DecoderService:
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
         """Samples one picture."""
-        sampling.refuse_resume(request)
-        phases = self._family.phases(request)
-        state = request.generator_state if request.HasField("generator_state") else None
-        job = sampling.job(phases, request.sampling, grpc_context, state)
+        job = sampling.job(self._family.phases(request), request, grpc_context)
         async for event in self._batcher.run(job):
             yield await _to_message(event, request.output)
+
+    @unary(sampling_pb2.EngineStats)
+    async def GetEngineStats(
+        self, request: sampling_pb2.GetEngineStatsRequest, grpc_context: Context
+    ) -> sampling_pb2.EngineStats:
+        """What the engine has been doing."""
+        return engine_stats(self._batcher)
 
     @unary(decoder_pb2.EncodeLatentsResponse)
     async def EncodeLatents(
@@ -64,7 +70,14 @@ class DecoderService:
         )
 
     async def _pass(self, phases: list[Phase], context: Context) -> torch.Tensor:
-        job = Job(request_id(context), phases, torch.Generator("cpu"), deadline(context))
+        job = Job(
+            request_id(context),
+            phases,
+            torch.Generator("cpu"),
+            deadline(context),
+            tenant(context),
+            priority(context),
+        )
         async for event in self._batcher.run(job):
             if isinstance(event, Finished):
                 return event.value
@@ -78,7 +91,7 @@ async def _to_message(event: Event, output: decoder_pb2.DecodeOutput) -> decoder
             stats=sampling.stats_message(event.stats),
         )
         return decoder_pb2.DecodeEvent(image=image)
-    return decoder_pb2.DecodeEvent(**sampling.event_fields(event))
+    return decoder_pb2.DecodeEvent(**await asyncio.to_thread(sampling.event_fields, event))
 
 
 def _to_tensor(value: torch.Tensor, output: decoder_pb2.DecodeOutput) -> tensor_pb2.Tensor:

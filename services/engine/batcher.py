@@ -4,42 +4,62 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import torch
 
-from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.counters import Counters, Forward
+from kandinsky.wire.errors import KandinskyError
+from services.engine import refusals
+from services.engine.counters import Counters, Forward, Leave
 from services.engine.job import Event, Finished, GroupKey, Job, Queued
 from services.engine.limits import EngineLimits
+from services.engine.line import Line
+from services.engine.news import News
+from services.engine.pace import Pace
 from services.engine.phase import Phase
+from services.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
+
+POSITIONS_EVERY = 0.5
+"""Seconds between two looks at who waits where."""
 
 
 class Batcher:
     """Runs jobs on one thread, which alone touches the device.
 
-    At every turn, jobs that can share a forward make up a group, and the group that has waited
-    longest takes one step.
+    Jobs that can share a forward make up a group. At every turn, one group takes one step. Tenants
+    are let in by turns (`Line`), and groups share the device by cost (`Turns`).
     """
 
-    def __init__(self, limits: EngineLimits, name: str = "engine") -> None:
+    def __init__(
+        self, limits: EngineLimits, name: str = "engine", pace: Pace | None = None
+    ) -> None:
         self.limits = limits
         self.counters = Counters()
-        self._waiting: deque[Job] = deque()
+        self.pace = pace or Pace()
+        self._line = Line()
         self._running: list[Job] = []
-        self._last_turn: dict[GroupKey, int] = {}
-        self._stacked_phases: list[Phase] = []
-        self._stacked: dict[str, torch.Tensor] = {}
-        self._last_finish = time.monotonic()
-        self._seconds_a_job = 1.0
+        self._turns = Turns()
+        self._news = News(self.pace, self.counters, limits.checkpoint_every)
+        self._stacked: dict[GroupKey, tuple[list[Phase], dict[str, torch.Tensor]]] = {}
+        self._positions_told = 0.0
+        self._draining = False
         self._closing = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Jobs in the running batch."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait to be let in."""
+        return len(self._line)
 
     def check(self) -> None:
         """Raises RuntimeError if the engine's thread has died."""
@@ -52,9 +72,10 @@ class Batcher:
         Leaving the iteration early drops the job within one step.
 
         Raises:
-            KandinskyError: OVERLOADED at once when the queue is full; DEADLINE_EXCEEDED when
-                the job's deadline passes; DRAINING when the engine closes; INTERNAL when the
-                model fails.
+            KandinskyError: at once, OVERLOADED when the queue is full and DEADLINE_EXCEEDED or
+                OVERLOADED when the deadline cannot be kept; DEADLINE_EXCEEDED when it passes;
+                DRAINING, after a checkpoint, when the engine shuts down; INTERNAL when the model
+                fails.
         """
         events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         job.emit = partial(_post, asyncio.get_running_loop(), events)
@@ -68,76 +89,131 @@ class Batcher:
                 if isinstance(event, Finished):
                     return
         finally:
-            job.abandoned = True
+            if not job.ended:
+                job.abandon()
+
+    def drain(self) -> None:
+        """Sends every job away after the step under way, with a checkpoint; takes no more."""
+        with self._wake:
+            self._draining = True
+            self._wake.notify()
 
     def close(self) -> None:
-        """Stops after the step under way; every job that is left fails with DRAINING."""
+        """Drains, and ends the thread."""
         with self._wake:
-            self._closing = True
+            self._draining = self._closing = True
             self._wake.notify()
         self._thread.join()
 
     def _submit(self, job: Job) -> None:
         with self._wake:
-            if self._closing:
-                raise _draining()
-            waiting = len(self._waiting)
-            if waiting >= self.limits.max_queue:
+            if self._draining:
+                raise refusals.draining()
+            try:
+                refusals.check_deadline(job, self._line, self.pace)
+                if len(self._line) >= self.limits.max_queue:
+                    self._make_room(job)
+            except KandinskyError:
                 self.counters.refused += 1
-                raise KandinskyError(
-                    Reason.OVERLOADED,
-                    f"{waiting} jobs wait already",
-                    retry_after=max(0.1, waiting * self._seconds_a_job),
-                )
-            self._waiting.append(job)
-            job.emit(Queued(waiting))
+                raise
+            self._line.push(job)
+            job.emit(self._place(job))
             self._wake.notify()
+
+    def _make_room(self, job: Job) -> None:
+        """A full queue turns away the tenant that fills it: the newcomer, or its last one."""
+        refusal = refusals.overloaded(self._line, self.pace)
+        longest = self._line.longest()
+        if longest == job.tenant:
+            raise refusal
+        self.counters.refused += 1
+        self._line.pop_last(longest).end(refusal)
+
+    def _place(self, job: Job) -> Queued:
+        ahead = sum(other.cost for other in self._line.ahead(job))
+        return Queued(self._line.position(job), self.pace.seconds(ahead))
 
     def _loop(self) -> None:
         with torch.inference_mode():
             while not self._closing:
                 with self._wake:
                     self._wake.wait_for(
-                        lambda: self._closing or bool(self._waiting) or bool(self._running)
+                        lambda: self._draining or bool(self._line) or bool(self._running)
                     )
+                    if self._draining:
+                        self._send_away()
+                        self._wake.wait_for(lambda: self._closing or not self._draining)
+                        continue
                     admitted = self._admit()
+                    self._tell_positions()
                 for job in admitted:
                     self._attempt(job, job.begin)
                 self._running = [job for job in self._running if self._is_wanted(job)]
                 if self._running:
                     self._step(self._next_group())
-        for job in (*self._running, *self._waiting):
+        self._send_away()
+
+    def _send_away(self) -> None:
+        for job in (*self._running, *self._line.take()):
             if not job.ended:
-                job.end(_draining())
+                self.counters.drained += 1
+                self._news.checkpoint(job)
+                job.end(refusals.draining())
+        self._running = []
 
     def _admit(self) -> list[Job]:
-        """Moves jobs from the queue into the running batch while they fit, first come first."""
-        self._waiting = deque(job for job in self._waiting if self._is_wanted(job))
+        """Moves jobs from the line into the running batch while they fit.
+
+        The head of the line is not overtaken by a smaller job: it would never find room.
+        """
+        self._line.remove_if_not(self._is_wanted)
         admitted = []
-        while self._waiting and (not self._running or self._fits(self._waiting[0])):
-            job = self._waiting.popleft()
+        while self._line:
+            job = self._line.head()
+            if self._running and not self._fits(job):
+                break
+            self._line.pop()
+            if refusals.is_hopeless(job, self.pace):
+                self.counters.expired += 1
+                job.end(refusals.deadline_exceeded("the deadline cannot be kept any more"))
+                continue
             self._running.append(job)
             admitted.append(job)
         self.counters.admitted += len(admitted)
+        self.counters.resumed += sum(job.resume_from is not None for job in admitted)
         return admitted
 
     def _fits(self, job: Job) -> bool:
         jobs = (*self._running, job)
         return (
-            sum(other.rows for other in jobs) <= self.limits.max_batch_rows
-            and sum(other.pixels for other in jobs) <= self.limits.max_batch_pixels
+            sum(other.rows for other in jobs) <= self.limits.rows
+            and sum(other.pixels for other in jobs) <= self.limits.pixels
         )
+
+    def _tell_positions(self) -> None:
+        now = time.monotonic()
+        if not self._line or now - self._positions_told < POSITIONS_EVERY:
+            return
+        self._positions_told = now
+        for job in self._line:
+            job.emit(self._place(job))
 
     def _is_wanted(self, job: Job) -> bool:
         """Whether to go on with a job; one past its deadline is told so."""
         if job.ended:
             return False
+        now = time.monotonic()
         if job.abandoned:
             self.counters.abandoned += 1
+            steps = job.stats.forwards - job.steps_at_abandon
+            self.counters.leaves.append(Leave(job.id, steps, now - job.abandoned_at))
             return False
-        if time.monotonic() >= job.deadline:
+        if now >= job.deadline:
             self.counters.expired += 1
-            job.end(KandinskyError(Reason.DEADLINE_EXCEEDED, "the deadline passed at work"))
+            # It was looked at before the step that has just ended: at most that one came after.
+            steps = min(job.stats.forwards, 1)
+            self.counters.leaves.append(Leave(job.id, steps, now - job.deadline))
+            job.end(refusals.deadline_exceeded("the deadline passed at work"))
             return False
         return True
 
@@ -145,49 +221,56 @@ class Batcher:
         groups: dict[GroupKey, list[Job]] = {}
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
-        key = min(groups, key=lambda key: self._last_turn.get(key, -1))
-        self._last_turn = {other: self._last_turn.get(other, -1) for other in groups}
-        self._last_turn[key] = self.counters.forwards
-        return groups[key]
+        self._stacked = {key: kept for key, kept in self._stacked.items() if key in groups}
+        return groups[self._turns.next(groups)]
 
     def _step(self, jobs: list[Job]) -> None:
         """One forward for all the jobs of a group, and one scheduler step for each."""
-        network = jobs[0].phase.network
+        begun = time.perf_counter()
+        phase, group = jobs[0].phase, jobs[0].group
         counts = [job.phase.rows for job in jobs]
         rows = sum(counts)
         pairs = list(zip(jobs, counts, strict=True))
         try:
-            output = network(
+            output = phase.network(
                 torch.cat([_repeat(job.inputs(), count) for job, count in pairs]),
                 torch.stack([job.timestep for job, count in pairs for _ in range(count)]),
                 self._conditioning(jobs),
             )
         except Exception:
-            logger.exception("a forward of %s with %d rows failed", network.name, rows)
+            logger.exception("a forward of %s with %d rows failed", phase.network.name, rows)
             for job in jobs:
                 self._fail(job)
             return
         done = tuple((job.id, job.step) for job in jobs)
-        self.counters.note_forward(Forward(network.name, rows, done))
+        self.counters.note_forward(Forward(phase.network.name, rows, done))
         for job, own in zip(jobs, output.split(counts), strict=True):
-            job.note_forward(rows, shared=len(jobs) > 1)
-            self._attempt(job, partial(job.advance, own))
-            if job.ended:
-                self._note_finish()
+            job.stats.note_forward(rows, shared=len(jobs) > 1)
+            self._attempt(job, partial(self._advance, job, own))
+        self._turns.note(group, rows * phase.pixels, len(jobs))
+        self.pace.note(phase, rows, time.perf_counter() - begun)
+
+    def _advance(self, job: Job, output: torch.Tensor) -> None:
+        preview = self._news.preview(job, output)
+        job.advance(output)
+        self._news.tell(job, preview)
+        if job.step == len(job.phase.timesteps):
+            job.go_on()
+            self.counters.finished += job.ended
 
     def _conditioning(self, jobs: list[Job]) -> dict[str, torch.Tensor]:
         """The jobs' conditioning stacked row under row; kept while the same jobs go on."""
         phases = [job.phase for job in jobs]
-        unchanged = len(phases) == len(self._stacked_phases) and all(
-            phase is before for phase, before in zip(phases, self._stacked_phases, strict=True)
-        )
-        if not unchanged:
-            names = phases[0].conditioning
-            self._stacked = {
-                name: torch.cat([phase.conditioning[name] for phase in phases]) for name in names
+        before, stacked = self._stacked.get(jobs[0].group, ([], {}))
+        if len(phases) != len(before) or any(
+            a is not b for a, b in zip(phases, before, strict=True)
+        ):
+            stacked = {
+                name: torch.cat([phase.conditioning[name] for phase in phases])
+                for name in phases[0].conditioning
             }
-            self._stacked_phases = phases
-        return self._stacked
+            self._stacked[jobs[0].group] = phases, stacked
+        return stacked
 
     def _attempt(self, job: Job, action: Callable[[], None]) -> None:
         try:
@@ -201,13 +284,7 @@ class Batcher:
 
     def _fail(self, job: Job) -> None:
         self.counters.failed += 1
-        job.end(KandinskyError(Reason.INTERNAL, "the model failed on this request"))
-
-    def _note_finish(self) -> None:
-        now = time.monotonic()
-        self.counters.finished += 1
-        self._seconds_a_job += 0.1 * (now - self._last_finish - self._seconds_a_job)
-        self._last_finish = now
+        job.end(refusals.internal())
 
 
 def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:
@@ -221,7 +298,3 @@ def _post(
 ) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(events.put_nowait, event)
-
-
-def _draining() -> KandinskyError:
-    return KandinskyError(Reason.DRAINING, "this replica is shutting down", retry_after=1.0)

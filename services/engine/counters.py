@@ -1,4 +1,4 @@
-"""What the engine has done, for metrics and for tests that must see rows share a forward."""
+"""What the engine has done, for operators and for tests that must see rows share a forward."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,6 +17,17 @@ class Forward:
     """Id of each job that had rows in it, with the steps it had done before."""
 
 
+@dataclass(frozen=True)
+class Leave:
+    """How a job left that nobody waited for any more."""
+
+    job: str
+    steps: int
+    """Steps that it took after the engine had learnt so."""
+    seconds: float
+    """From then to its leaving."""
+
+
 @dataclass
 class Counters:
     """Totals since the engine started, and its latest forwards."""
@@ -27,14 +38,21 @@ class Counters:
     """Forwards with rows of two jobs or more."""
     admitted: int = 0
     """Jobs that entered the running batch."""
+    resumed: int = 0
+    """Those of them that went on from a checkpoint."""
     finished: int = 0
     abandoned: int = 0
     """Jobs dropped because their caller had gone."""
     expired: int = 0
     """Jobs dropped because their deadline had passed."""
     refused: int = 0
-    """Jobs that found the queue full."""
+    """Jobs that found the queue full, or whose deadline could not be kept."""
     failed: int = 0
+    drained: int = 0
+    """Jobs sent away because the engine shut down."""
+    checkpoints: int = 0
+    leaves: deque[Leave] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
+    """The latest of those abandoned or expired."""
     trace: deque[Forward] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
 
     def note_forward(self, forward: Forward) -> None:

@@ -8,17 +8,19 @@ from typing import Any
 
 import torch
 
+from kandinsky.wire.errors import invalid
+from services.engine.checkpoint import Checkpoint
 from services.engine.phase import Phase
-
-PROGRESS_INTERVAL = 0.1
-"""Seconds between two progress events of a job, at least."""
 
 
 @dataclass(frozen=True)
 class Queued:
-    """The job waits; `position` jobs are in front of it."""
+    """The job waits."""
 
     position: int
+    """Jobs that are let in before it."""
+    wait: float | None = None
+    """Estimated seconds until it is let in; None before anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,19 @@ class Progress:
     step: int
     steps: int
     remaining: float
-    """Estimated seconds to the job's end, from its own steps so far."""
+    """Estimated seconds to the job's end, from measured step times."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The picture as it can be foreseen."""
+
+    step: int
+    """Steps done."""
+    pixels: torch.Tensor
+    """uint8 [h, w, 3]."""
+    seconds: float
+    """What making it cost."""
 
 
 @dataclass
@@ -49,6 +63,16 @@ class Stats:
     peak_rows: int = 0
     """Most rows in a forward that the job took part in."""
 
+    def note_forward(self, rows: int, shared: bool) -> None:
+        """Counts a forward that the job takes part in."""
+        if shared:
+            self.shared_forwards += 1
+            self.last_shared_forward = self.forwards
+            if self.first_shared_forward < 0:
+                self.first_shared_forward = self.forwards
+        self.forwards += 1
+        self.peak_rows = max(self.peak_rows, rows)
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -58,7 +82,7 @@ class Finished:
     stats: Stats
 
 
-Event = Queued | Progress | Finished
+Event = Queued | Progress | Preview | Checkpoint | Finished
 GroupKey = tuple[Any, ...]
 
 
@@ -71,13 +95,19 @@ class Job:
     generator: torch.Generator
     deadline: float = math.inf
     """`time.monotonic()` after which nobody waits for the result."""
+    tenant: str = ""
+    """On whose behalf; tenants are let in by turns."""
+    priority: int = 0
+    """Higher goes before lower among a tenant's own."""
+    progress_every: int | None = None
+    """Steps between progress events; None for at most ten a second."""
+    preview_every: int = 0
+    """Steps between previews; 0 for none."""
+    resume_from: Checkpoint | None = None
+    """Where to go on; None begins at the start."""
     emit: Callable[[Event | Exception], None] = lambda event: None
     """Takes events, and at the end a result or an error; called on the engine's thread."""
-    progress_every: int | None = None
-    """Steps between progress events; None for at most one every PROGRESS_INTERVAL."""
 
-    abandoned: bool = False
-    """Set, from any thread, when the caller has gone."""
     ended: bool = False
     """Whether the caller has been given a result or an error."""
     step: int = 0
@@ -85,11 +115,27 @@ class Job:
     group: GroupKey = ()
     """Jobs with equal keys can share a forward: same network, same shapes and dtypes."""
     stats: Stats = field(default_factory=Stats)
+    arrived: float = field(default_factory=time.monotonic)
+    admitted: float = 0.0
+    reported: float = 0.0
+    """`time.monotonic()` of the latest progress event."""
+    abandoned_at: float = math.inf
+    """`time.monotonic()` when the caller went away; set from any thread."""
+    steps_at_abandon: int = 0
+    """Steps taken by then."""
+    rows: int = field(init=False)
+    """Rows that the job has in a forward, at most."""
+    pixels: int = field(init=False)
+    """Latent pixels that the job has in a forward, at most."""
+    cost: int = field(init=False)
+    """Rows times latent pixels times steps, of all phases."""
     _index: int = 0
     _latent: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    _arrived: float = field(default_factory=time.monotonic)
-    _admitted: float = 0.0
-    _reported: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.rows = max(phase.rows for phase in self.phases)
+        self.pixels = max(phase.rows * phase.pixels for phase in self.phases)
+        self.cost = sum(p.rows * p.pixels * len(p.timesteps) for p in self.phases)
 
     @property
     def phase(self) -> Phase:
@@ -97,43 +143,58 @@ class Job:
         return self.phases[self._index]
 
     @property
-    def rows(self) -> int:
-        """Rows that the job has in a forward, at most."""
-        return max(phase.rows for phase in self.phases)
-
-    @property
-    def pixels(self) -> int:
-        """Latent pixels that the job has in a forward, at most."""
-        return max(phase.rows * phase.pixels for phase in self.phases)
+    def phases_left(self) -> Sequence[Phase]:
+        """The phase at work and those after it."""
+        return self.phases[self._index :]
 
     @property
     def timestep(self) -> torch.Tensor:
         """The scalar timestep of the next step."""
         return self.phase.timesteps[self.step]
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the caller has gone."""
+        return self.abandoned_at < math.inf
+
+    def abandon(self) -> None:
+        """Tells, from any thread, that the caller has gone."""
+        self.steps_at_abandon = self.stats.forwards
+        self.abandoned_at = time.monotonic()
+
     def begin(self) -> None:
-        """Enters the first phase."""
-        self._admitted = time.monotonic()
-        self.stats.queued = self._admitted - self._arrived
+        """Enters the first phase.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if the checkpoint to resume from is none of this job.
+        """
+        self.admitted = time.monotonic()
+        self.stats.queued = self.admitted - self.arrived
         self._enter(None)
 
     def inputs(self) -> torch.Tensor:
         """What the network sees next: [1, ...]."""
         return self.phase.inputs(self._latent, self.step)
 
+    def preview(self, output: torch.Tensor) -> torch.Tensor | None:
+        """What `advance` with this output is about to lead to; None where none is due."""
+        if not self.preview_every or (self.step + 1) % self.preview_every:
+            return None
+        return self.phase.preview(output, self._latent, self.step)
+
     def advance(self, output: torch.Tensor) -> None:
         """Takes one step with the network's output [rows, ...] for this job."""
-        phase = self.phase
-        self._latent = phase.advance(output, self._latent, self.step, self.generator)
+        self._latent = self.phase.advance(output, self._latent, self.step, self.generator)
         self.step += 1
-        self._report()
-        if self.step < len(phase.timesteps):
-            return
+
+    def go_on(self) -> None:
+        """After a phase's last step: enters the next one, or ends with the result."""
         self._index += 1
         if self._index < len(self.phases):
             self._enter(self._latent)
         else:
-            self.stats.running = time.monotonic() - self._admitted
+            self._index -= 1
+            self.stats.running = time.monotonic() - self.admitted
             self.end(Finished(self._latent, self.stats))
 
     def end(self, outcome: "Finished | Exception") -> None:
@@ -141,20 +202,18 @@ class Job:
         self.ended = True
         self.emit(outcome)
 
-    def note_forward(self, rows: int, shared: bool) -> None:
-        """Counts a forward that the job takes part in."""
-        stats = self.stats
-        if shared:
-            stats.shared_forwards += 1
-            stats.last_shared_forward = stats.forwards
-            if stats.first_shared_forward < 0:
-                stats.first_shared_forward = stats.forwards
-        stats.forwards += 1
-        stats.peak_rows = max(stats.peak_rows, rows)
+    def checkpoint(self) -> Checkpoint | None:
+        """The state between two steps; None where beginning again loses nothing."""
+        if not self.step:
+            return None
+        state = dict(self.phase.state())
+        return Checkpoint(self._index, self.step, self._latent, self.generator.get_state(), state)
 
     def _enter(self, value: torch.Tensor | None) -> None:
         self.step = 0
         self._latent = self.phase.begin(value, self.generator)
+        if self.resume_from is not None and self.resume_from.phase == self._index:
+            self._restore(self.resume_from)
         inputs = self.inputs()
         conditioning = tuple(
             (name, tensor.shape[1:], tensor.dtype)
@@ -162,17 +221,18 @@ class Job:
         )
         self.group = (id(self.phase.network), inputs.shape[1:], inputs.dtype, conditioning)
 
-    def _report(self) -> None:
-        now = time.monotonic()
+    def _restore(self, checkpoint: Checkpoint) -> None:
         steps = len(self.phase.timesteps)
-        if self.progress_every is None:
-            due = now - self._reported >= PROGRESS_INTERVAL
-        else:
-            due = self.step % self.progress_every == 0
-        if not due and self.step < steps:
-            return
-        self._reported = now
-        later = self.phases[self._index + 1 :]
-        left = steps - self.step + sum(len(phase.timesteps) for phase in later)
-        seconds_a_step = (now - self._admitted) / self.stats.forwards
-        self.emit(Progress(self.phase.name, self.step, steps, left * seconds_a_step))
+        if not 0 < checkpoint.step < steps:
+            raise invalid("resume_from.step", f"must be from 1 to {steps - 1}")
+        if checkpoint.latent.shape != self._latent.shape:
+            shape = list(self._latent.shape[1:])
+            raise invalid("resume_from.latents.shape", f"must be {shape} here")
+        try:
+            self.generator.set_state(checkpoint.generator_state)
+        except RuntimeError as error:
+            path = "resume_from.generator_state"
+            raise invalid(path, "is no state of a CPU generator") from error
+        self.phase.restore(checkpoint.state)
+        self.step = checkpoint.step
+        self._latent = checkpoint.latent.to(self._latent)

@@ -2,15 +2,41 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+UNMEASURED_ROWS = 32
+UNMEASURED_PIXELS = 32 * 128 * 128
+"""32 rows of a 1024-pixel picture."""
+MOST_STEPS_BETWEEN_CHECKPOINTS = 10
+
 
 class EngineLimits(BaseModel):
     """Bounds of one replica's engine, set by the Serve configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_batch_rows: int = Field(default=32, ge=2)
-    """Rows of all running jobs; a guided image has two."""
-    max_batch_pixels: int = Field(default=32 * 128 * 128, ge=1)
-    """Latent pixels of all running rows; 32 rows of a 1024-pixel picture by default."""
+    max_batch_rows: int | None = Field(default=None, ge=2)
+    """Rows of all running jobs; a guided image has two. None: measured at start-up."""
+    max_batch_pixels: int | None = Field(default=None, ge=1)
+    """Latent pixels of all running rows. None: measured at start-up."""
     max_queue: int = Field(default=256, ge=1)
     """Jobs that may wait; one more is refused."""
+    checkpoint_every: int = Field(default=10, ge=1, le=MOST_STEPS_BETWEEN_CHECKPOINTS)
+    """Steps of a job between two checkpoints: what is done again at most when a replica is lost."""
+
+    @property
+    def rows(self) -> int:
+        """Most rows of all running jobs."""
+        return self.max_batch_rows or UNMEASURED_ROWS
+
+    @property
+    def pixels(self) -> int:
+        """Most latent pixels of all running rows."""
+        return self.max_batch_pixels or UNMEASURED_PIXELS
+
+    def measured(self, rows: int, pixels: int) -> "EngineLimits":
+        """The same, with what the configuration left open as a trial measured it."""
+        return self.model_copy(
+            update={
+                "max_batch_rows": self.max_batch_rows or max(rows, 2),
+                "max_batch_pixels": self.max_batch_pixels or max(pixels, 1),
+            }
+        )

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import torch
 
+from kandinsky.wire.errors import invalid
+
 
 class Network(Protocol):
     """One network. Jobs whose phases hold the same Network object may share its forward."""
@@ -74,6 +76,42 @@ class Phase(Protocol):
             generator: the job's own, on the CPU.
         """
         ...
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """What the phase keeps from step to step beside latent and generator; often nothing."""
+        ...
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over what `state` gave in another engine; called after `begin`.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if that is no state of this phase.
+        """
+        ...
+
+    def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
+        """The picture as it can be foreseen at a step, uint8 [h, w, 3]; None where it cannot.
+
+        Arguments as those of `advance`, before which it is called.
+        """
+        ...
+
+
+class Stateless:
+    """What a phase answers that keeps nothing from step to step and foresees nothing."""
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Refuses anything."""
+        if state:
+            raise invalid("resume_from.scheduler_state", "this sampler keeps none")
+
+    def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
+        """None."""
+        return None
 
 
 def classifier_free_guidance(output: torch.Tensor, scale: float) -> torch.Tensor:

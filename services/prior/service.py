@@ -3,18 +3,20 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from kandinsky.v1 import prior_pb2
+from kandinsky.v1 import prior_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from services import sampling
 from services.engine.batcher import Batcher
 from services.engine.job import Finished
 from services.engine.phase import Phase
-from services.rpc import Context, streaming
+from services.engine_stats import engine_stats
+from services.rpc import Context, streaming, unary
 
 
 class PriorFamily(Protocol):
     """What a model family gives the prior stage. Raises KandinskyError on bad input."""
 
+    def trial(self) -> Phase: ...
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]: ...
 
 
@@ -30,9 +32,7 @@ class PriorService:
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
     ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
         """Samples one image embedding."""
-        sampling.refuse_resume(request)
-        phases = self._family.phases(request)
-        job = sampling.job(phases, request.sampling, grpc_context)
+        job = sampling.job(self._family.phases(request), request, grpc_context)
         async for event in self._batcher.run(job):
             if not isinstance(event, Finished):
                 yield prior_pb2.SampleEmbeddingEvent(**sampling.event_fields(event))
@@ -42,3 +42,10 @@ class PriorService:
                 stats=sampling.stats_message(event.stats),
             )
             yield prior_pb2.SampleEmbeddingEvent(embedding=embedding)
+
+    @unary(sampling_pb2.EngineStats)
+    async def GetEngineStats(
+        self, request: sampling_pb2.GetEngineStatsRequest, grpc_context: Context
+    ) -> sampling_pb2.EngineStats:
+        """What the engine has been doing."""
+        return engine_stats(self._batcher)

@@ -36,8 +36,19 @@ class StageStubs:
         )
 
     async def decode(self, request: Any, **metadata: str) -> list[Any]:
+        return [event async for event in self.decoding(request, **metadata)]
+
+    async def decoding(self, request: Any, **metadata: str) -> AsyncIterator[Any]:
+        """The events as they come."""
         stub = decoder_pb2_grpc.DecoderServiceStub(self.channel)
-        return await _events(stub.Decode(request, metadata=self._to(Stage.DECODER, metadata)))
+        call = stub.Decode(request, metadata=self._to(Stage.DECODER, metadata))
+        try:
+            async for event in call:
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
 
     async def _ask(self, stub: Any, stage: Stage, rpc: str, request: Any) -> Any:
         try:

@@ -99,14 +99,6 @@ async def test_sample_embedding_refuses(stages: StageStubs, path: str, value, fi
     assert (await stages.sample_embedding(prior_request()))[-1].HasField("embedding")
 
 
-async def test_resuming_is_not_built_yet(stages: StageStubs) -> None:
-    request = decode_request()
-    request.resume_from.step = 1
-    with pytest.raises(KandinskyError) as error:
-        await stages.decode(request)
-    assert error.value.reason is Reason.FLOW_UNSUPPORTED
-
-
 async def test_a_deadline_that_has_passed_ends_a_job(stages: StageStubs) -> None:
     with pytest.raises(KandinskyError) as error:
         await stages.decode(decode_request(), x_time_remaining_ms="0")

@@ -95,6 +95,25 @@ class Kandinsky22Decoder:
             phases.append(self._movq.decoding(loop.shape))
         return phases
 
+    def trial(self, height: int, width: int) -> Phase:
+        """A guided loop like any other, on nothing, to measure the device with.
+
+        Args:
+            height: pixels.
+            width: pixels.
+        """
+        shapes = self._conditioning_shapes(self._network.unet)
+        if self._network.takes_hint:
+            shapes["hint"] = [3, height, width]
+        steps = sampling_pb2.Sampling(steps=1)
+        return Denoise(
+            self._network,
+            self._walk(steps, self._scheduler, 1.0, ""),
+            1.0,
+            self._movq.latent_shape(sampling_pb2.Canvas(height=height, width=width)),
+            {name: torch.zeros(2, *shape).to(self._like) for name, shape in shapes.items()},
+        )
+
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]:
         """Pixels to latent as one MoVQ pass.
 
@@ -130,6 +149,7 @@ class Kandinsky22Decoder:
             given_noise=self._given(start, noise, path, shape),
             picture=self._given_picture(start, path, shape) if kind == "image" else None,
             noising=noising,
+            previewing=self._movq.previewing(request.preview_mode),
         )
 
     def _repaint(self, request: decoder_pb2.DecodeRequest) -> Repaint:
@@ -157,6 +177,7 @@ class Kandinsky22Decoder:
             kept=kept_cells(mask, *shape[1:], self._like),
             from_noise=strength == 1,
             blends=self.repaint_blends,
+            previewing=self._movq.previewing(request.preview_mode),
         )
 
     def _walk(self, request: sampling_pb2.Sampling, base: Any, strength: float, path: str) -> Walk:

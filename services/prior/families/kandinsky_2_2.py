@@ -11,7 +11,7 @@ from kandinsky.v1 import prior_pb2
 from kandinsky.wire.errors import invalid
 from services import sampling
 from services.checkpoints import Loader
-from services.engine.phase import Phase, classifier_free_guidance
+from services.engine.phase import Phase, Stateless, classifier_free_guidance
 
 MIN_STEPS = 2
 """UnCLIPScheduler.set_timesteps divides by steps - 1."""
@@ -41,7 +41,7 @@ class PriorNetwork:
 
 
 @dataclass(eq=False)
-class SampleEmbedding(Phase):
+class SampleEmbedding(Stateless, Phase):
     """The prior's denoising loop; ends with the image embedding [1, D]."""
 
     network: PriorNetwork
@@ -96,6 +96,18 @@ class Kandinsky22Prior:
         self._scheduler = loader.scheduler()
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
 
+    def trial(self) -> Phase:
+        """A guided run like any other, on nothing, to measure the device with."""
+        scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        scheduler.set_timesteps(MIN_STEPS, device=self._like.device)
+        zeros = {
+            name: torch.zeros(2, *shape).to(self._like) for name, shape in self._shapes().items()
+        }
+        zeros["text_mask"] = torch.ones_like(zeros["text_mask"], dtype=torch.bool)
+        return SampleEmbedding(
+            self._network, scheduler, scheduler.timesteps, 1.0, zeros, None, None
+        )
+
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]:
         """The request as one denoising loop.
 
@@ -117,22 +129,26 @@ class Kandinsky22Prior:
             else None
             for field in ("latents", "start_embed")
         )
-        shapes = {
-            "text_embed": [config.embedding_dim],
-            "text_states": [config.num_embeddings, config.embedding_dim],
-            "text_mask": [config.num_embeddings],
-        }
         return [
             SampleEmbedding(
                 self._network,
                 scheduler,
                 scheduler.timesteps[steps - _taken(request, steps) :],
                 scale,
-                sampling.conditioning(request.conditioning, shapes, scale > 1, self._like),
+                sampling.conditioning(request.conditioning, self._shapes(), scale > 1, self._like),
                 given,
                 start,
             )
         ]
+
+    def _shapes(self) -> dict[str, list[int]]:
+        """What the network follows, by the field of Conditioning that holds it."""
+        config = self._network.transformer.config
+        return {
+            "text_embed": [config.embedding_dim],
+            "text_states": [config.num_embeddings, config.embedding_dim],
+            "text_mask": [config.num_embeddings],
+        }
 
 
 def _taken(request: prior_pb2.SampleEmbeddingRequest, steps: int) -> int:

@@ -15,6 +15,7 @@ from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.batcher import Batcher
 from services.engine.job import Event, Finished, Job, Progress, Queued
 from services.engine.limits import EngineLimits
+from services.engine.phase import Stateless
 
 
 class ToyNetwork:
@@ -36,7 +37,7 @@ class ToyNetwork:
 
 
 @dataclass(eq=False)
-class ToyPhase:
+class ToyPhase(Stateless):
     network: ToyNetwork
     steps: int
     rows: int = 1
@@ -213,16 +214,35 @@ async def test_a_full_queue_refuses_at_once_with_a_time_to_come_back():
     assert refusal.value.retry_after > 0
 
 
-async def test_a_deadline_ends_a_running_and_a_waiting_job():
+async def test_a_deadline_ends_a_running_and_a_waiting_job_within_one_step():
     network = ToyNetwork()
     async with engine(max_batch_rows=2) as batcher:
-        past = time.monotonic() - 1
-        for job in (toy_job(network, 5, deadline=past), toy_job(network, 5, deadline=past)):
+        network.open.clear()
+        jobs = [toy_job(network, 10**6, rows=2, deadline=time.monotonic() + 0.3) for _ in range(2)]
+        tasks = [await submitted(batcher, job) for job in jobs]
+        network.open.set()
+        for task in tasks:
             with pytest.raises(KandinskyError) as error:
-                await result(batcher, job)
+                await task
             assert error.value.reason is Reason.DEADLINE_EXCEEDED
-        assert batcher.counters.forwards == 0
-        assert batcher.counters.expired == 2
+        await result(batcher, toy_job(network, 2))
+    counters = batcher.counters
+    assert counters.expired == 2
+    assert all(leave.steps <= 1 for leave in counters.leaves)
+    assert not jobs[1].stats.forwards
+
+
+async def test_a_deadline_that_cannot_be_kept_is_refused_before_any_step():
+    network = ToyNetwork()
+    async with engine() as batcher:
+        batcher.pace.note(ToyPhase(network, 1), rows=1, seconds=1.0)
+        with pytest.raises(KandinskyError) as error:
+            await result(batcher, toy_job(network, 100, deadline=time.monotonic() + 50))
+        assert error.value.reason is Reason.DEADLINE_EXCEEDED
+        with pytest.raises(KandinskyError) as error:
+            await result(batcher, toy_job(network, 5, deadline=time.monotonic() - 1))
+        assert error.value.reason is Reason.DEADLINE_EXCEEDED
+        assert (batcher.counters.refused, batcher.counters.forwards) == (2, 0)
 
 
 async def test_a_failing_forward_fails_its_jobs_and_the_engine_goes_on(caplog):

@@ -1,0 +1,74 @@
+"""What the engine answers instead of work."""
+
+import math
+import time
+
+from kandinsky.wire.errors import KandinskyError, Reason
+from services.engine.job import Job
+from services.engine.line import Line
+from services.engine.pace import Pace
+
+LEAST_RETRY = 0.1
+"""Seconds."""
+UNMEASURED_RETRY = 1.0
+"""Seconds, before anything was measured."""
+DOUBT = 0.7
+"""Share of the estimated wait that counts against a deadline: others may leave early."""
+
+
+def check_deadline(job: Job, line: Line, pace: Pace) -> None:
+    """Refuses a job that cannot be done in time, rather than computing it in vain.
+
+    Raises:
+        KandinskyError: DEADLINE_EXCEEDED if there is no time even for the job alone; OVERLOADED,
+            with a time to come back, if it is what waits before it that takes the time.
+    """
+    if job.deadline == math.inf:
+        return
+    left = job.deadline - time.monotonic()
+    alone = _least(job, pace)
+    if alone > left:
+        raise deadline_exceeded(f"this takes {alone:.2f} s at the least, and {left:.2f} s are left")
+    wait = pace.seconds(sum(other.cost for other in line.ahead(job))) or 0.0
+    if DOUBT * wait + alone > left:
+        raise KandinskyError(
+            Reason.OVERLOADED,
+            f"about {wait:.1f} s of work wait before this, and {left:.1f} s are left",
+            retry_after=max(LEAST_RETRY, wait),
+        )
+
+
+def is_hopeless(job: Job, pace: Pace) -> bool:
+    """Whether a job could not be done in time if it began now."""
+    return job.deadline < math.inf and time.monotonic() + _least(job, pace) > job.deadline
+
+
+def overloaded(line: Line, pace: Pace) -> KandinskyError:
+    """The error for a full queue; by `retry_after`, half of it is done at the measured rate."""
+    seconds = pace.seconds(line.cost / 2)
+    return KandinskyError(
+        Reason.OVERLOADED,
+        f"{len(line)} jobs wait already",
+        retry_after=UNMEASURED_RETRY if seconds is None else max(LEAST_RETRY, seconds),
+    )
+
+
+def deadline_exceeded(message: str) -> KandinskyError:
+    """The error for a job whose deadline has passed, or is bound to."""
+    return KandinskyError(Reason.DEADLINE_EXCEEDED, message)
+
+
+def draining() -> KandinskyError:
+    """The error for jobs of an engine that shuts down; another replica takes them at once."""
+    return KandinskyError(Reason.DRAINING, "this replica is shutting down", retry_after=LEAST_RETRY)
+
+
+def internal() -> KandinskyError:
+    """The error for a job whose model failed; the log has the reason."""
+    return KandinskyError(Reason.INTERNAL, "the model failed on this request")
+
+
+def _least(job: Job, pace: Pace) -> float:
+    if job.resume_from is None:
+        return pace.least(job.phases_left)
+    return pace.least(job.phases[job.resume_from.phase :], job.resume_from.step)

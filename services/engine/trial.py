@@ -1,0 +1,73 @@
+"""What a batch may hold on this device, found out by trying before the first request."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import torch
+
+from services.engine.limits import EngineLimits
+from services.engine.pace import Pace
+from services.engine.phase import Phase
+
+logger = logging.getLogger(__name__)
+
+MOST_ROWS = 128
+ROUNDS = 3
+LONGEST_FORWARD = 1.0
+"""Seconds: a step that takes longer would make cancels and newcomers wait too long."""
+WORTH = 0.05
+"""Share by which a row must become cheaper for a larger batch to be worth its longer steps."""
+
+
+def limits_for(limits: EngineLimits, phase: Phase, pace: Pace) -> EngineLimits:
+    """The limits with what was left open measured: the least batch that is nearly the fastest.
+
+    Args:
+        limits: as configured.
+        phase: such as requests of the usual size have; its rows are tried in growing numbers.
+        pace: takes in what was measured.
+    """
+    if limits.max_batch_rows is not None and limits.max_batch_pixels is not None:
+        return limits
+    seconds = dict(_seconds_by_rows(phase, pace))
+    best = min(each / rows for rows, each in seconds.items())
+    rows = min(rows for rows, each in seconds.items() if each / rows <= best * (1 + WORTH))
+    logger.info("a trial of %s takes %d rows at once", phase.network.name, rows)
+    return limits.measured(rows, rows * phase.pixels)
+
+
+def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
+    """Seconds of a forward by its number of rows, the least of some rounds."""
+    with torch.inference_mode():
+        latent = phase.begin(None, torch.Generator("cpu").manual_seed(0))
+        inputs = phase.inputs(latent, 0)
+        rows, previous = phase.rows, float("inf")
+        while rows <= MOST_ROWS:
+            try:
+                seconds = min(_forward(phase, inputs, rows) for _ in range(ROUNDS))
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                return
+            if rows == phase.rows:
+                pace.note(phase, rows, seconds)
+            yield rows, seconds
+            if seconds > LONGEST_FORWARD / 2 or seconds / rows > previous * (1 - WORTH / 2):
+                return
+            rows, previous = rows * 2, seconds / rows
+
+
+def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
+    repeats = rows // phase.rows
+    conditioning = {
+        name: tensor.repeat(repeats, *[1] * (tensor.dim() - 1))
+        for name, tensor in phase.conditioning.items()
+    }
+    timesteps = phase.timesteps[0].expand(rows)
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    phase.network(inputs.expand(rows, *inputs.shape[1:]), timesteps, conditioning)
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
