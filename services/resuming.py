@@ -47,7 +47,7 @@ def read_checkpoint(message: sampling_pb2.Checkpoint, phases: Sequence[Phase]) -
         raise invalid("resume_from.step", f"must be from 1 to {steps - 1}")
     if len(message.scheduler_state) > MOST_STATES:
         raise invalid("resume_from.scheduler_state", f"has more than {MOST_STATES} tensors")
-    allowed = tensors.FLOATS | tensors.INT64
+    allowed = tensors.FLOATS | tensors.INT64 | tensors.BOOL
     return Checkpoint(
         phase=message.phase,
         step=message.step,

@@ -32,7 +32,7 @@ def attributes(scheduler: Any) -> dict[str, Any]:
 def state(scheduler: Any, before: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """What has changed since `attributes` gave `before`.
 
-    Integers become scalars of int64; a list `x` becomes `x.length` and `x.0`, `x.1` and so on,
+    Integers become scalars of int64, truth values of bool; a list `x` becomes `x.length` and `x.0`, `x.1` and so on,
     without those that are None.
     """
     found: dict[str, torch.Tensor] = {}
@@ -61,11 +61,11 @@ def restore(scheduler: Any, saved: Mapping[str, torch.Tensor], like: torch.Tenso
     Raises:
         KandinskyError: INVALID_FIELD for a name or a value that is none of this scheduler's.
     """
-    known = attributes(scheduler)
     lists: dict[str, list[Any]] = {}
     for name, tensor in saved.items():
         attribute, _, place = name.partition(".")
-        if attribute not in known or callable(known[attribute]):
+        # Some attributes are made by the first step; a method or a property is none of them.
+        if not attribute.isidentifier() or hasattr(type(scheduler), attribute):
             raise invalid(PATH, f"this scheduler keeps no {name!r}")
         if place == LENGTH:
             if tensor.dim() or not 0 <= int(tensor) <= len(saved):
@@ -96,6 +96,6 @@ def _as_tensor(value: Any) -> torch.Tensor:
 
 
 def _from_tensor(tensor: torch.Tensor, like: torch.Tensor) -> Any:
-    if not tensor.dim() and tensor.dtype == torch.int64:
-        return int(tensor)
+    if not tensor.dim() and tensor.dtype in (torch.int64, torch.bool):
+        return tensor.item()
     return tensor.to(like.device)
