@@ -10,7 +10,10 @@ from kandinsky.catalog.catalog import Stage
 from services import families
 from services.decoder.families import FAMILIES
 from services.decoder.service import DecoderService
+from services.draining import when_stopped
 from services.engine.batcher import Batcher
+from services.engine.pace import Pace
+from services.engine.trial import limits_for
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
 
 
@@ -20,10 +23,13 @@ class Decoder(DecoderService):
 
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
-        family = families.load(FAMILIES, settings.entry.family)
-        batcher = Batcher(settings.engine, f"{settings.model}-decoder")
-        decoder = family(settings.loader(Stage.DECODER), settings.inpaint_loader())
-        super().__init__(decoder, batcher)
+        cls = families.load(FAMILIES, settings.entry.family)
+        family = cls(settings.loader(Stage.DECODER), settings.inpaint_loader())
+        usual, pace = settings.entry.defaults, Pace()
+        limits = limits_for(settings.engine, family.trial(usual.height, usual.width), pace)
+        batcher = Batcher(limits, f"{settings.model}-decoder", pace)
+        super().__init__(family, batcher)
+        when_stopped(batcher.drain)
 
     def check_health(self) -> None:
         """Tells Serve to replace this replica when its engine has died."""

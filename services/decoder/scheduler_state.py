@@ -32,8 +32,8 @@ def attributes(scheduler: Any) -> dict[str, Any]:
 def state(scheduler: Any, before: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """What has changed since `attributes` gave `before`.
 
-    Integers become scalars of int64, truth values of bool; a list `x` becomes `x.length` and `x.0`, `x.1` and so on,
-    without those that are None.
+    Integers become scalars of int64, truth values of bool; a list `x` becomes `x.length` and
+    `x.0`, `x.1` and so on, without those that are None.
     """
     found: dict[str, torch.Tensor] = {}
     for name, value in attributes(scheduler).items():

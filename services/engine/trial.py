@@ -12,11 +12,12 @@ from services.engine.phase import Phase
 
 logger = logging.getLogger(__name__)
 
-MOST_ROWS = 128
-ROUNDS = 3
+LEAST_ROWS, MOST_ROWS = 16, 128
+"""Eight guided pictures share a step at the least, however busy the machine was at the trial."""
+ROUNDS = 5
 LONGEST_FORWARD = 1.0
 """Seconds: a step that takes longer would make cancels and newcomers wait too long."""
-WORTH = 0.05
+WORTH = 0.08
 """Share by which a row must become cheaper for a larger batch to be worth its longer steps."""
 
 
@@ -32,7 +33,8 @@ def limits_for(limits: EngineLimits, phase: Phase, pace: Pace) -> EngineLimits:
         return limits
     seconds = dict(_seconds_by_rows(phase, pace))
     best = min(each / rows for rows, each in seconds.items())
-    rows = min(rows for rows, each in seconds.items() if each / rows <= best * (1 + WORTH))
+    enough = min(rows for rows, each in seconds.items() if each / rows <= best * (1 + WORTH))
+    rows = max(enough, min(LEAST_ROWS, max(seconds)))
     logger.info("a trial of %s takes %d rows at once", phase.network.name, rows)
     return limits.measured(rows, rows * phase.pixels)
 
@@ -42,7 +44,8 @@ def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
     with torch.inference_mode():
         latent = phase.begin(None, torch.Generator("cpu").manual_seed(0))
         inputs = phase.inputs(latent, 0)
-        rows, previous = phase.rows, float("inf")
+        rows = phase.rows
+        _forward(phase, inputs, rows)  # the first is never like the others
         while rows <= MOST_ROWS:
             try:
                 seconds = min(_forward(phase, inputs, rows) for _ in range(ROUNDS))
@@ -52,9 +55,9 @@ def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
             if rows == phase.rows:
                 pace.note(phase, rows, seconds)
             yield rows, seconds
-            if seconds > LONGEST_FORWARD / 2 or seconds / rows > previous * (1 - WORTH / 2):
+            if seconds > LONGEST_FORWARD / 2:
                 return
-            rows, previous = rows * 2, seconds / rows
+            rows *= 2
 
 
 def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:

@@ -8,7 +8,10 @@ from ray import serve
 
 from kandinsky.catalog.catalog import Stage
 from services import families
+from services.draining import when_stopped
 from services.engine.batcher import Batcher
+from services.engine.pace import Pace
+from services.engine.trial import limits_for
 from services.prior.families import FAMILIES
 from services.prior.service import PriorService
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
@@ -20,9 +23,12 @@ class Prior(PriorService):
 
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
-        family = families.load(FAMILIES, settings.entry.family)
-        batcher = Batcher(settings.engine, f"{settings.model}-prior")
-        super().__init__(family(settings.loader(Stage.PRIOR)), batcher)
+        family = families.load(FAMILIES, settings.entry.family)(settings.loader(Stage.PRIOR))
+        pace = Pace()
+        limits = limits_for(settings.engine, family.trial(), pace)
+        batcher = Batcher(limits, f"{settings.model}-prior", pace)
+        super().__init__(family, batcher)
+        when_stopped(batcher.drain)
 
     def check_health(self) -> None:
         """Tells Serve to replace this replica when its engine has died."""
