@@ -1,7 +1,7 @@
 """Loading parts of a checkpoint: a local folder in the layout of save_pretrained, or the hub."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from kandinsky.catalog.catalog import Checkpoint, FolderCheckpoint
+from services.runtime import RuntimeOptions
+from services.runtime_loading import Turns, prepare
 
 SCHEDULER_FILE = "scheduler_config.json"
 
@@ -26,6 +28,9 @@ class Loader:
     checkpoint: Checkpoint
     device: torch.device
     dtype: torch.dtype
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    turns: Turns = field(default_factory=Turns)
+    """Of every network that shares the device, where whole ones are offloaded."""
     decoder_text: "Loader | None" = None
     """Loads the text encoder that the decoder reads, for encoders that hold one beside."""
 
@@ -37,11 +42,12 @@ class Loader:
             return False
 
     def model(self, cls: Any, part: str) -> Any:
-        """The network in subfolder `part`, an instance of `cls`, in evaluation mode.
+        """The network in subfolder `part`, an instance of `cls`, as the runtime options have it.
 
         Raises:
             CheckpointError: the folder is missing, or lacks some of the network's weights,
                 which from_pretrained would fill with random numbers.
+            OptionRefused: the network cannot do a runtime option.
         """
         name, options = self._source()
         dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
@@ -51,7 +57,8 @@ class Loader:
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"])[:3])
             raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
-        return model.to(self.device).eval().requires_grad_(False)
+        model = model.eval().requires_grad_(False)
+        return prepare(model, self.runtime, self.device, self.turns)
 
     def processor(self, cls: Any, part: str) -> Any:
         """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""

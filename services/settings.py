@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kandinsky.catalog.catalog import Catalog, CatalogEntry, Stage
 from services.checkpoints import Loader
 from services.engine.limits import EngineLimits
+from services.runtime import RuntimeOptions
 
 MAX_ONGOING_REQUESTS = 2048
 """Calls that Serve lets into a replica: above every engine's own queue, which is to refuse."""
@@ -29,6 +30,7 @@ class StageSettings(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of one replica's networks."""
     engine: EngineLimits = EngineLimits()
+    runtime: RuntimeOptions = RuntimeOptions()
 
     @classmethod
     def parse(cls, args: Mapping[str, Any]) -> "StageSettings":
@@ -55,12 +57,18 @@ class StageSettings(BaseModel):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def loader(self, stage: Stage) -> Loader:
-        """Loads from the stage's checkpoint."""
+        """Loads from the stage's checkpoint.
+
+        Raises:
+            OptionRefused: the stage or its device cannot honour a runtime option.
+        """
+        self.runtime.check(stage, self.device)
         home = self.entry.checkpoints(stage)
         loader = self._loader(home.checkpoint)
         if home.decoder_text_checkpoint is None:
             return loader
-        return replace(loader, decoder_text=self._loader(home.decoder_text_checkpoint))
+        other = replace(loader, checkpoint=home.decoder_text_checkpoint)
+        return replace(loader, decoder_text=other)
 
     def inpaint_loader(self) -> Loader | None:
         """Loads from the decoder's checkpoint for masked pictures, if the model has one."""
@@ -68,4 +76,5 @@ class StageSettings(BaseModel):
         return None if checkpoint is None else self._loader(checkpoint)
 
     def _loader(self, checkpoint: Any) -> Loader:
-        return Loader(checkpoint, self.device, getattr(torch, self.entry.dtype))
+        dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
+        return Loader(checkpoint, self.device, dtype, self.runtime)

@@ -4,7 +4,7 @@ Real services, real engine, real wire format; only Ray is left out, so that a te
 the engine's counters.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,11 @@ class _Router:
 
 @asynccontextmanager
 async def host_stages(
-    model: str, catalog: Path, *sharing: str, engine: dict[str, int] | None = None
+    model: str,
+    catalog: Path,
+    *sharing: str,
+    engine: Mapping[str, int] | None = None,
+    runtime: Mapping[Stage, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[StageHost]:
     """Loads a model's stages into this process and serves them on a free port.
 
@@ -80,15 +84,16 @@ async def host_stages(
         sharing: models that share its encoders and prior; the last one's decoder engine is the
             host's.
         engine: limits of the engines.
+        runtime: runtime options of each stage, the defaults where not named.
     """
     applications: dict[str, Any] = {}
     engines = {stage: [] for stage in Stage}
     for name in (model, *sharing):
-        settings = StageSettings.parse(
-            {"model": name, "catalog": [str(catalog)], "engine": engine or {}}
-        )
-        for stage, home in settings.entry.stages.items():
+        arguments = {"model": name, "catalog": [str(catalog)], "engine": engine or {}}
+        for stage, home in StageSettings.parse(arguments).entry.stages.items():
             if isinstance(home, StageCheckpoints):
+                options = (runtime or {}).get(stage, {})
+                settings = StageSettings.parse({**arguments, "runtime": options})
                 batcher = Batcher(settings.engine, f"{name}-{stage}")
                 engines[stage].append(batcher)
                 service = _service(settings, stage, batcher)

@@ -13,6 +13,7 @@ from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 from services.decoder.previews import LinearPreview, Previewing, as_bytes
 from services.engine.phase import Phase, Stateless
+from services.runtime_forward import channels_last
 
 
 class DecodeNetwork:
@@ -20,8 +21,9 @@ class DecodeNetwork:
 
     name = "movq decode"
 
-    def __init__(self, movq: VQModel) -> None:
+    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
         self.movq = movq
+        self._lays_out = lays_out
 
     def __call__(
         self,
@@ -29,6 +31,8 @@ class DecodeNetwork:
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
+        if self._lays_out:
+            inputs = channels_last(inputs)
         pictures = self.movq.decode(inputs, force_not_quantize=True).sample
         return (pictures * 0.5 + 0.5).clamp(0, 1)
 
@@ -38,8 +42,9 @@ class EncodeNetwork:
 
     name = "movq encode"
 
-    def __init__(self, movq: VQModel) -> None:
+    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
         self.movq = movq
+        self._lays_out = lays_out
 
     def __call__(
         self,
@@ -47,6 +52,8 @@ class EncodeNetwork:
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
+        if self._lays_out:
+            inputs = channels_last(inputs)
         return self.movq.encode(inputs).latents
 
 
@@ -75,11 +82,16 @@ class OnePass(Stateless, Phase):
 
 
 class MoVQ:
-    """The phases that one MoVQ offers."""
+    """The phases that one MoVQ offers.
 
-    def __init__(self, movq: VQModel) -> None:
-        self._decode = DecodeNetwork(movq)
-        self._encode = EncodeNetwork(movq)
+    Args:
+        movq: the network.
+        lays_out: whether its weights, and so its inputs, are laid out as NHWC.
+    """
+
+    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
+        self._decode = DecodeNetwork(movq, lays_out)
+        self._encode = EncodeNetwork(movq, lays_out)
         self.latent_channels: int = movq.config.latent_channels
         self.scale_factor: int = 2 ** (len(movq.config.block_out_channels) - 1)
         """Pixels of the picture along one side of a latent pixel."""

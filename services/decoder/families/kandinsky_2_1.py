@@ -31,7 +31,7 @@ class TextImageNetwork(DenoisingNetwork):
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         # Like the reference, no attention mask goes in: the UNet attends to padding.
-        return self.unet(
+        return self._call(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=conditioning["text_states"],

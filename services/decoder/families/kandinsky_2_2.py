@@ -5,6 +5,7 @@ a hint as well, stands in the UNet's place.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,14 +21,22 @@ from services.decoder.denoising import Denoise, Noising, Repaint
 from services.decoder.masks import kept_cells
 from services.decoder.schedulers import Walk, new_scheduler
 from services.engine.phase import Phase
+from services.runtime import RuntimeOptions
+from services.runtime_forward import denoising_call
 
 
 class DenoisingNetwork:
     """The UNet as an engine Network: [rows, C, h, w] to noise and variance [rows, 2C, h, w]."""
 
-    def __init__(self, unet: UNet2DConditionModel, name: str = "unet") -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        runtime: RuntimeOptions,
+        name: str = "unet",
+    ) -> None:
         self.unet = unet
         self.name = name
+        self._call = denoising_call(unet, runtime)
 
     @property
     def takes_hint(self) -> bool:
@@ -43,7 +52,7 @@ class DenoisingNetwork:
         added = {"image_embeds": conditioning["image_embed"]}
         if "hint" in conditioning:
             added["hint"] = conditioning["hint"]
-        return self.unet(
+        return self._call(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=None,
@@ -65,14 +74,15 @@ class Kandinsky22Decoder:
     """Whether a repainting loop puts kept cells back after every step."""
 
     def __init__(self, loader: Loader, inpaint_loader: Loader | None = None) -> None:
-        self._network = self.network(loader.model(UNet2DConditionModel, "unet"))
+        self._network = self.network(loader.model(UNet2DConditionModel, "unet"), loader.runtime)
         self._scheduler = loader.scheduler()
-        self._movq = autoencoder.MoVQ(loader.model(VQModel, "movq"))
+        self._movq = autoencoder.MoVQ(loader.model(VQModel, "movq"), loader.runtime.channels_last)
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
         self._inpaint: DenoisingNetwork | None = None
         if inpaint_loader is not None:
-            unet = inpaint_loader.model(UNet2DConditionModel, "unet")
-            self._inpaint = self.network(unet, "inpaint unet")
+            beside = replace(inpaint_loader, turns=loader.turns)
+            unet = beside.model(UNet2DConditionModel, "unet")
+            self._inpaint = self.network(unet, loader.runtime, "inpaint unet")
             self._inpaint_scheduler = inpaint_loader.scheduler()
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:

@@ -60,9 +60,9 @@ class Kandinsky21Encoders(Kandinsky22Encoders):
             truncation=True,
             return_tensors="pt",
         )
-        device = self._decoder_text_encoder.device
         embeds, states = self._decoder_text_encoder(
-            input_ids=tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
+            input_ids=tokens.input_ids.to(self._device),
+            attention_mask=tokens.attention_mask.to(self._device),
         )
         return [
             encoders_pb2.TextEmbedding(

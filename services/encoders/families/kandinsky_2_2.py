@@ -22,6 +22,7 @@ class Kandinsky22Encoders:
     """Text to the prior's conditioning, and pictures to image embeddings."""
 
     def __init__(self, loader: Loader) -> None:
+        self._device = loader.device  # an offloaded network's own is another
         self._tokenizer = loader.processor(CLIPTokenizer, "tokenizer")
         self._text_encoder = loader.model(CLIPTextModelWithProjection, "text_encoder")
         self._image_processor = loader.processor(CLIPImageProcessor, "image_processor")
@@ -49,7 +50,7 @@ class Kandinsky22Encoders:
             return_tensors="pt",
         )
         # Like the reference, no attention mask goes to the text encoder: it attends to padding.
-        encoded = self._text_encoder(tokens.input_ids.to(self._text_encoder.device))
+        encoded = self._text_encoder(tokens.input_ids.to(self._device))
         return [
             encoders_pb2.TextEncoding(
                 prior=encoders_pb2.TextEmbedding(
@@ -71,7 +72,7 @@ class Kandinsky22Encoders:
         images = [Image.fromarray(picture) for picture in pictures]
         values = self._image_processor(images, return_tensors="pt").pixel_values
         encoder = self._image_encoder
-        embeds = encoder(values.to(encoder.device, encoder.dtype)).image_embeds
+        embeds = encoder(values.to(self._device, encoder.dtype)).image_embeds
         return [
             encoders_pb2.EncodeImageResponse(
                 image_embed=tensors.from_torch(embed), zero_image_embed=self.zero_image_embed
@@ -84,5 +85,5 @@ class Kandinsky22Encoders:
         """[D]: the output for a zero tensor, which after preprocessing is no black picture."""
         encoder = self._image_encoder
         size = encoder.config.image_size
-        zero = torch.zeros(1, 3, size, size, device=encoder.device, dtype=encoder.dtype)
+        zero = torch.zeros(1, 3, size, size, device=self._device, dtype=encoder.dtype)
         return encoder(zero).image_embeds[0]

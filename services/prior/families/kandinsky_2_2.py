@@ -12,6 +12,8 @@ from kandinsky.wire.errors import invalid
 from services import sampling
 from services.checkpoints import Loader
 from services.engine.phase import Phase, Stateless, classifier_free_guidance
+from services.runtime import RuntimeOptions
+from services.runtime_forward import denoising_call
 
 MIN_STEPS = 2
 """UnCLIPScheduler.set_timesteps divides by steps - 1."""
@@ -22,8 +24,9 @@ class PriorNetwork:
 
     name = "prior"
 
-    def __init__(self, transformer: PriorTransformer) -> None:
+    def __init__(self, transformer: PriorTransformer, runtime: RuntimeOptions) -> None:
         self.transformer = transformer
+        self._call = denoising_call(transformer, runtime)
 
     def __call__(
         self,
@@ -31,13 +34,14 @@ class PriorNetwork:
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        return self.transformer(
-            inputs,
+        return self._call(
+            hidden_states=inputs,
             timestep=timesteps,
             proj_embedding=conditioning["text_embed"],
             encoder_hidden_states=conditioning["text_states"],
             attention_mask=conditioning["text_mask"],
-        ).predicted_image_embedding
+            return_dict=False,
+        )[0]
 
 
 @dataclass(eq=False)
@@ -92,7 +96,7 @@ class Kandinsky22Prior:
     """Makes the phases of a SampleEmbedding call."""
 
     def __init__(self, loader: Loader) -> None:
-        self._network = PriorNetwork(loader.model(PriorTransformer, "prior"))
+        self._network = PriorNetwork(loader.model(PriorTransformer, "prior"), loader.runtime)
         self._scheduler = loader.scheduler()
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
 
