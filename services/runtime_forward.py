@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._dynamo.exc import InvalidBackend
 
-from services.runtime import RuntimeOptions
+from services.runtime import OptionRefused, RuntimeOptions
 
 Call = Callable[..., tuple[torch.Tensor, ...]]
 
@@ -18,7 +19,11 @@ MOST_SHAPES = 256
 
 
 def denoising_call(network: torch.nn.Module, options: RuntimeOptions) -> Call:
-    """A denoising network's call as the options have it; the network itself without any."""
+    """A denoising network's call as the options have it; the network itself without any.
+
+    Raises:
+        OptionRefused: torch has no such compile_backend.
+    """
     call: Call = network
     if options.buckets_rows:
         call = _compiled(network, options)
@@ -86,9 +91,15 @@ def _compiled(network: torch.nn.Module, options: RuntimeOptions) -> Call:
         chosen = {"backend": "cudagraphs"}
     elif options.cuda_graphs:
         chosen["mode"] = "reduce-overhead"
-    return torch.compile(
-        network, dynamic=False, recompile_limit=MOST_SHAPES, isolate_recompiles=True, **chosen
-    )
+    try:
+        return torch.compile(
+            network, dynamic=False, recompile_limit=MOST_SHAPES, isolate_recompiles=True, **chosen
+        )
+    except InvalidBackend as error:
+        known = ", ".join(torch.compiler.list_backends())
+        raise OptionRefused(
+            f"runtime.compile_backend: {options.compile_backend} is none of {known}"
+        ) from error
 
 
 def _rows(arguments: Mapping[str, Any]) -> int:
