@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # Set to a package index to take PyTorch from there, such as one that has builds for your GPU.
 TORCH_INDEX ?=
-# More words for pytest: make test ARGS="tests/wire -x".
+# More words: make test ARGS="tests/wire -x", make bench ARGS="hops --quick".
 ARGS ?=
 
 BIN := .venv/bin
@@ -28,8 +28,8 @@ test: $(INSTALLED) ## Run all tests
 serve: $(INSTALLED) ## Serve on this machine until Ctrl-C
 	$(BIN)/kandinsky up
 
-bench: $(INSTALLED) ## Measure
-	$(BIN)/python -m benchmarks
+bench: $(INSTALLED) ## Measure: every table in turn, into out/bench/
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: lint-python lint-protos ## Check Python (ruff, mypy) and the contract (buf)
 

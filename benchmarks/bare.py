@@ -1,30 +1,34 @@
-"""The baseline: diffusers' own pipelines on the same weights, in this process, in sequence."""
+"""The reference: diffusers' own pipelines on the same weights."""
 
 import importlib
+import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
+import transformers
+from PIL import Image
 
 from benchmarks.figures import Round
-from kandinsky.catalog.catalog import CatalogEntry, FolderCheckpoint, Stage
+from benchmarks.workload import STRENGTH, Picture
+from kandinsky.catalog.catalog import CatalogEntry, Checkpoint, Flow, FolderCheckpoint, Stage
 from kandinsky.wire import images
 
-PIPELINES = {
-    "kandinsky-2-2": ("diffusers:KandinskyV22PriorPipeline", "diffusers:KandinskyV22Pipeline"),
+PRIORS = {"kandinsky-2-2": "diffusers:KandinskyV22PriorPipeline"}
+"""The prior pipeline of each family."""
+DECODERS = {
+    ("kandinsky-2-2", Flow.TEXT_TO_IMAGE): "diffusers:KandinskyV22Pipeline",
+    ("kandinsky-2-2", Flow.IMAGE_TO_IMAGE): "diffusers:KandinskyV22Img2ImgPipeline",
+    ("kandinsky-2-2", Flow.INPAINT): "diffusers:KandinskyV22InpaintPipeline",
 }
-"""The prior and the decoder pipeline of each family."""
+"""The decoder pipeline of each family and flow."""
 
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to make; both sides make the same ones."""
-
-    prompt: str
-    seed: int
+Embeds = tuple[torch.Tensor, torch.Tensor]
+"""Image embeddings and negative ones, [pictures, D] each."""
 
 
 class BarePipelines:
@@ -35,32 +39,52 @@ class BarePipelines:
     """
 
     def __init__(self, entry: CatalogEntry) -> None:
-        if entry.family not in PIPELINES:
+        if entry.family not in PRIORS:
             raise LookupError(f"no reference pipelines are known for family {entry.family}")
+        for library in (diffusers.utils.logging, transformers.utils.logging):
+            library.set_verbosity_error()
+            library.disable_progress_bar()
         self._entry = entry
-        prior, decoder = PIPELINES[entry.family]
-        self._prior = self._load(prior, Stage.PRIOR)
-        self._decoder = self._load(decoder, Stage.DECODER)
+        self._prior = self._loaded(PRIORS[entry.family], entry.checkpoints(Stage.PRIOR).checkpoint)
+        decoder = entry.checkpoints(Stage.DECODER).checkpoint
+        self._text_to_image = self._loaded(self._decoder(Flow.TEXT_TO_IMAGE), decoder)
 
-    def make(self, picture: Picture) -> bytes:
-        """The picture as the PNG file that the gateway would send."""
-        defaults = self._entry.defaults
-        prior = self._prior(
-            picture.prompt,
-            num_inference_steps=defaults.prior_steps,
-            guidance_scale=defaults.prior_guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(picture.seed),
+    def make(self, pictures: Sequence[Picture]) -> list[bytes]:
+        """Pictures of equal parameters in one call, as the PNG files that the gateway sends."""
+        return self.decode(pictures, self.embeds(pictures))
+
+    def embeds(self, pictures: Sequence[Picture]) -> Embeds:
+        """The prior's part."""
+        made = self._prior(
+            [picture.prompt for picture in pictures],
+            num_inference_steps=self._entry.defaults.prior_steps,
+            guidance_scale=self._entry.defaults.prior_guidance_scale,
+            generator=_generators(pictures),
         )
-        image = self._decoder(
-            image_embeds=prior.image_embeds,
-            negative_image_embeds=prior.negative_image_embeds,
-            height=defaults.height,
-            width=defaults.width,
-            num_inference_steps=defaults.steps,
-            guidance_scale=defaults.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(picture.seed),
-        ).images[0]
-        return images.encode(np.asarray(image), "png")
+        return made.image_embeds, made.negative_image_embeds
+
+    def decode(self, pictures: Sequence[Picture], embeds: Embeds) -> list[bytes]:
+        """The decoder's part, for pictures of equal parameters; inpainted ones come alone."""
+        first = pictures[0]
+        told: dict[str, Any] = {}
+        pipeline = self._text_to_image
+        if first.flow is Flow.IMAGE_TO_IMAGE:
+            pipeline = self._image_to_image
+            told = {"image": [_image(picture.image) for picture in pictures], "strength": STRENGTH}
+        elif first.flow is Flow.INPAINT:
+            pipeline = self._inpaint
+            told = {"image": _image(first.image), "mask_image": _image(first.mask)}
+        made = pipeline(
+            image_embeds=embeds[0],
+            negative_image_embeds=embeds[1],
+            height=first.size,
+            width=first.size,
+            num_inference_steps=first.steps,
+            guidance_scale=first.guidance_scale,
+            generator=_generators(pictures),
+            **told,
+        )
+        return [images.encode(np.asarray(image), "png") for image in made.images]
 
     def round(self, pictures: Sequence[Picture], threads: int) -> Round:
         """Makes the pictures in sequence, on this many torch threads."""
@@ -69,14 +93,26 @@ class BarePipelines:
         started = time.perf_counter()
         for picture in pictures:
             begun = time.perf_counter()
-            self.make(picture)
+            self.make([picture])
             latencies.append(time.perf_counter() - begun)
         return Round(time.perf_counter() - started, tuple(latencies))
 
-    def _load(self, pipeline: str, stage: Stage) -> Any:
-        module, _, name = pipeline.partition(":")
-        cls = getattr(importlib.import_module(module), name)
-        checkpoint = self._entry.checkpoints(stage).checkpoint
+    @cached_property
+    def _image_to_image(self) -> Any:
+        cls = _named(self._decoder(Flow.IMAGE_TO_IMAGE))
+        return _quiet(cls(**self._text_to_image.components))
+
+    @cached_property
+    def _inpaint(self) -> Any:
+        checkpoint = self._entry.checkpoints(Stage.DECODER).inpaint_checkpoint
+        if checkpoint is None:
+            raise LookupError(f"{self._entry.name} has no network for inpainting")
+        return self._loaded(self._decoder(Flow.INPAINT), checkpoint)
+
+    def _decoder(self, flow: Flow) -> str:
+        return DECODERS[self._entry.family, flow]
+
+    def _loaded(self, pipeline: str, checkpoint: Checkpoint) -> Any:
         if isinstance(checkpoint, FolderCheckpoint):
             source: dict[str, str] = {"pretrained_model_name_or_path": str(checkpoint.folder)}
         else:
@@ -84,9 +120,27 @@ class BarePipelines:
                 "pretrained_model_name_or_path": checkpoint.hub,
                 "revision": checkpoint.revision,
             }
-        loaded = cls.from_pretrained(**source, torch_dtype=getattr(torch, self._entry.dtype))
-        loaded.set_progress_bar_config(disable=True)
+        dtype = getattr(torch, self._entry.dtype)
+        loaded = _quiet(_named(pipeline).from_pretrained(**source, dtype=dtype))
         device = self._entry.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return loaded.to(device)
+
+
+def _named(pipeline: str) -> Any:
+    module, _, name = pipeline.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _quiet(pipeline: Any) -> Any:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _generators(pictures: Sequence[Picture]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]
+
+
+def _image(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png))

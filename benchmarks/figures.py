@@ -70,3 +70,34 @@ def throughput_ratio(rounds: Sequence[Round], baseline: Sequence[Round]) -> floa
     return median_ratio(
         [one.images_a_second for one in rounds], [one.images_a_second for one in baseline]
     )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Medians of two sides that took turns."""
+
+    values: tuple[float, ...]
+    """Median of each round."""
+    baselines: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """Median of the rounds' medians."""
+        return median(self.values)
+
+    @property
+    def baseline(self) -> float:
+        """As `value`, of the baseline."""
+        return median(self.baselines)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the ratios of rounds that stand beside each other."""
+        return median_ratio(self.values, self.baselines)
+
+
+def paired_medians(
+    rounds: Sequence[Sequence[float]], baselines: Sequence[Sequence[float]]
+) -> Paired:
+    """Each round's median, beside the baseline's of the same round."""
+    return Paired(tuple(map(median, rounds)), tuple(map(median, baselines)))

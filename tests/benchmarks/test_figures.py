@@ -8,6 +8,7 @@ from benchmarks.figures import (
     median_latency,
     median_ratio,
     median_throughput,
+    paired_medians,
     percentile,
     throughput_ratio,
 )
@@ -51,3 +52,13 @@ def test_medians_are_over_all_pictures_and_over_rounds() -> None:
     rounds = [Round(3.0, (1.0, 2.0, 3.0)), Round(2.0, (9.0,)), Round(1.0, (2.0, 2.0))]
     assert median_latency(rounds) == 2.0
     assert median_throughput(rounds) == 1.0
+
+
+def test_paired_medians_are_medians_of_rounds_and_of_their_ratios() -> None:
+    # The third round was slow for both sides alike.
+    paired = paired_medians(
+        [[2.0, 2.0, 9.0], [4.0, 4.0, 4.0], [20.0]], [[1.0, 1.0, 0.0], [1.0], [10.0, 10.0]]
+    )
+    assert paired.values == (2.0, 4.0, 20.0)
+    assert paired.baselines == (1.0, 1.0, 10.0)
+    assert (paired.value, paired.baseline, paired.ratio) == (4.0, 1.0, 2.0)

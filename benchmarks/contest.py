@@ -1,0 +1,142 @@
+"""Sides that make the same pictures: all of them stand, one at a time is asked.
+
+Every round lets each side take its turns, so that round k of one stands beside round k of another
+and a machine that slows down slows them all.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from benchmarks.bare import BarePipelines
+from benchmarks.figures import Round, median_throughput
+from benchmarks.load import ServedRound, batched_round, served_round
+from benchmarks.setup import Say, Setup
+from benchmarks.workload import Picture
+from kandinsky.cli.child import serving
+from kandinsky.wire import images
+
+PAUSE = 0.3
+"""Seconds between two turns: OpenMP's threads go on spinning for a moment after their work."""
+
+
+class Kind(StrEnum):
+    """What makes the pictures."""
+
+    BARE = "bare"
+    """diffusers' pipelines in this process, one picture after the other."""
+    BATCHED = "request batching"
+    """The same pipelines behind plain Ray Serve."""
+    SERVED = "served"
+    """This system."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One that makes pictures."""
+
+    kind: Kind
+    name: str
+    round: Callable[[Sequence[Picture], int], Round]
+    """Makes pictures, so many requests open."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What each side is asked for once a round."""
+
+    concurrency: int
+    """The bare sides make one at a time, whatever it says."""
+    pictures: Sequence[Picture]
+    bare: Sequence[Picture] | None = None
+    """What the bare sides make; nothing where absent."""
+
+
+Rounds = Mapping[tuple[str, int], list[Round]]
+"""By side's name and concurrency."""
+
+
+def bare_sides(setup: Setup, pipelines: BarePipelines) -> list[Side]:
+    """The pipelines with each thread count; the baseline is the faster one."""
+
+    def side(threads: int) -> Side:
+        name = f"bare, {threads} thread(s)"
+        return Side(Kind.BARE, name, lambda pictures, _: pipelines.round(pictures, threads))
+
+    return [side(threads) for threads in setup.bare_threads]
+
+
+@contextmanager
+def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
+    """This system, one server for each thread count, all of them up at the same time."""
+
+    def side(threads: int, address: str) -> Side:
+        def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
+            return served_round(address, setup.entry.name, pictures, concurrency)
+
+        return Side(Kind.SERVED, f"served, {threads} thread(s) a stage", turn)
+
+    with ExitStack() as servers:
+        sides = []
+        for threads in setup.threads:
+            say(f"starting kandinsky up with {threads} thread(s) a stage")
+            options = ["--threads", str(threads), *setup.server_options]
+            address = servers.enter_context(serving(setup.entry.name, options))
+            sides.append(side(threads, address))
+        yield sides
+
+
+def batched_side(name: str, address: str, application: str) -> Side:
+    """Request-level batching at an address."""
+
+    def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
+        return batched_round(address, application, pictures, concurrency)
+
+    return Side(Kind.BATCHED, name, turn)
+
+
+def play(sides: Sequence[Side], turns: Sequence[Turn], rounds: int, say: Say) -> Rounds:
+    """Every side's turns, round after round."""
+    played: dict[tuple[str, int], list[Round]] = {}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for turn in turns:
+            for side in sides:
+                is_bare = side.kind is Kind.BARE
+                pictures = turn.bare if is_bare else turn.pictures
+                if pictures:
+                    time.sleep(PAUSE)
+                    concurrency = 1 if is_bare else turn.concurrency
+                    news = side.round(pictures, concurrency)
+                    played.setdefault((side.name, concurrency), []).append(news)
+    return played
+
+
+def fastest(sides: Sequence[Side], kind: Kind, rounds: Rounds, concurrency: int) -> Side:
+    """The side of a kind with the most pictures a second."""
+    return max(
+        (side for side in sides if side.kind is kind),
+        key=lambda side: median_throughput(rounds[side.name, concurrency]),
+    )
+
+
+def difference(pipelines: BarePipelines, side: Side, pictures: Sequence[Picture]) -> int:
+    """Levels, of 255, by which a served picture differs from the bare one at most.
+
+    The served ones are asked for all at once, so they share what the server shares.
+    """
+    served = side.round(pictures, len(pictures))
+    if not isinstance(served, ServedRound):
+        raise TypeError(f"{side.name} keeps no pictures")
+    return max(
+        int(np.abs(_pixels(one.png) - _pixels(pipelines.make([picture])[0])).max())
+        for one, picture in zip(served.made, pictures, strict=True)
+    )
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    return images.decode(png, "picture").astype(int)

@@ -1,0 +1,69 @@
+"""A stage that computes nothing, so that a call of it costs what a hop costs.
+
+It speaks two RPCs of the stages' contract, with the same Tensor. Behind Ray Serve by `build`; as a
+plain gRPC server in a process of its own by `python -m benchmarks.echo`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+from ray import serve
+
+from benchmarks.child import wait_for_the_end
+from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc, encoders_pb2, encoders_pb2_grpc
+from kandinsky.v1 import sampling_pb2 as sampling
+from kandinsky.wire.channels import OPTIONS
+
+MAX_ONGOING_REQUESTS = 1000
+
+
+class Echo:
+    """Gives back what it is sent."""
+
+    async def EncodeImage(
+        self, request: encoders_pb2.EncodeImageRequest, grpc_context: Any
+    ) -> encoders_pb2.EncodeImageResponse:
+        """The request's tensor."""
+        return encoders_pb2.EncodeImageResponse(image_embed=request.pixels)
+
+    async def Decode(
+        self, request: decoder_pb2.DecodeRequest, grpc_context: Any
+    ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
+        """As many events as there are steps, each with the tensor of `generator_state`."""
+        preview = sampling.Preview(pixels=request.generator_state)
+        for _ in range(request.sampling.steps):
+            yield decoder_pb2.DecodeEvent(preview=preview)
+
+
+@serve.deployment(name="Echo", max_ongoing_requests=MAX_ONGOING_REQUESTS)
+class ServedEcho(Echo):
+    """One replica."""
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """The application; it takes no arguments."""
+    return ServedEcho.options(ray_actor_options={"num_cpus": 0}).bind()
+
+
+async def _serve_plainly() -> None:
+    server = grpc.aio.server(options=OPTIONS)
+    echo = _PlainEcho()
+    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(echo, server)
+    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(echo, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await asyncio.to_thread(wait_for_the_end)
+    await server.stop(grace=None)
+
+
+class _PlainEcho(
+    Echo, encoders_pb2_grpc.EncoderServiceServicer, decoder_pb2_grpc.DecoderServiceServicer
+):
+    """The generated servicers refuse what Echo does not answer."""
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_plainly())

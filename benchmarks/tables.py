@@ -1,0 +1,10 @@
+"""The tables, each a module with a function `measure(setup, say)` that returns a Report."""
+
+from collections.abc import Mapping
+
+TABLES: Mapping[str, str] = {
+    "overhead": "benchmarks.overhead",
+    "throughput": "benchmarks.throughput",
+    "mixed": "benchmarks.mixed",
+    "hops": "benchmarks.hops",
+}
