@@ -101,3 +101,14 @@ def paired_medians(
 ) -> Paired:
     """Each round's median, beside the baseline's of the same round."""
     return Paired(tuple(map(median, rounds)), tuple(map(median, baselines)))
+
+
+def marginal(seconds: float, seconds_of_one: float, count: int) -> float:
+    """What each further one of `count` took, where one alone took `seconds_of_one`.
+
+    Raises:
+        ValueError: there is no further one.
+    """
+    if count < 2:
+        raise ValueError("one alone has no marginal cost")
+    return (seconds - seconds_of_one) / (count - 1)

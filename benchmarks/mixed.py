@@ -9,7 +9,6 @@ from rich.table import Table
 from benchmarks.bare import BarePipelines
 from benchmarks.batched import batched, best_batching
 from benchmarks.contest import Turn, bare_sides, difference, play, served_sides
-from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.standings import Standings
 from benchmarks.workload import MIXED_GUIDANCE, MIXED_SIZES, MIXED_STEPS, Picture, groups, mixed
@@ -20,20 +19,23 @@ if TYPE_CHECKING:
 CONCURRENCY = 16
 REQUESTS = 48
 QUICK_REQUESTS = 16
+TRIAL_REQUESTS = 24
+"""Of them, those on which settings of request batching are tried."""
+WARM_UP = 6
 
 
 def measure(setup: Setup, say: Say) -> "Mixed":
     """Every side makes the same list; bare ones in sequence."""
     pipelines = BarePipelines(setup.entry)
     pictures = mixed(QUICK_REQUESTS if setup.quick else REQUESTS)
-    batching = best_batching(setup, pictures, CONCURRENCY, say)
+    batching = best_batching(setup, pictures[:TRIAL_REQUESTS], CONCURRENCY, say)
     with served_sides(setup, say) as served, batched(setup, batching) as rival:
         say("warming up")
         servers = [rival, *served]
-        for side in servers:
-            side.round(pictures[:CONCURRENCY], CONCURRENCY)
-        differs = {side.name: difference(pipelines, side, pictures[:6]) for side in servers}
         sides = [*bare_sides(setup, pipelines), *servers]
+        for side in sides:
+            side.round(pictures[:WARM_UP], WARM_UP)
+        differs = {side.name: difference(pipelines, side, pictures[:WARM_UP]) for side in servers}
         turns = [Turn(CONCURRENCY, pictures, bare=pictures)]
         rounds = play(sides, turns, 1 if setup.quick else 3, say)
     return Mixed(Standings(sides, rounds), pictures, str(batching), differs)
@@ -52,22 +54,7 @@ class Mixed:
 
     def table(self) -> Table:
         """A row a side."""
-        names = ("side", "open", "images/s", "times bare", "times batching", "p50, s", "p95, s")
-        table = columns("Mixed requests", (*names, "peak rows", "shared forwards"))
-        baseline = self.standings.baseline.name
-        for row in self.standings.rows():
-            table.add_row(
-                row.side,
-                str(row.concurrency),
-                number(row.images_a_second),
-                number(row.over_bare) + (" (baseline)" if row.side == baseline else ""),
-                number(row.over_batched),
-                number(row.p50, ".3f"),
-                number(row.p95, ".3f"),
-                number(row.peak_rows, ".1f"),
-                number(row.shared_share, ".0%"),
-            )
-        return table
+        return self.standings.table(f"Mixed requests, {CONCURRENCY} open")
 
     def note(self) -> str:
         """What was asked for and how it was measured."""

@@ -45,8 +45,7 @@ class Overhead:
         )
         baseline = self.standings.baseline.name
         for row in self.standings.rows():
-            mark = " (baseline)" if row.side == baseline else ""
-            ratio = f"{row.latency_over_bare:.2f}{mark}"
+            ratio = "baseline" if row.side == baseline else f"{row.latency_over_bare:.2f}"
             table.add_row(row.side, f"{row.p50:.3f}", f"{row.p95:.3f}", ratio)
         return table
 

@@ -24,7 +24,8 @@ def columns(title: str, names: Sequence[str]) -> Table:
     """An empty table; its first column holds words, the others numbers."""
     table = Table(title=title)
     for name in names:
-        table.add_column(name, justify="right" if table.columns else "left")
+        first = not table.columns
+        table.add_column(name, justify="left" if first else "right", no_wrap=first)
     return table
 
 

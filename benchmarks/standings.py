@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.table import Table
+
 from benchmarks.contest import Kind, Rounds, Side, fastest
 from benchmarks.figures import (
     Round,
@@ -14,6 +16,7 @@ from benchmarks.figures import (
     throughput_ratio,
 )
 from benchmarks.load import ServedRound
+from benchmarks.report import columns, number
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,28 @@ class Standings:
             if name == side.name
         ]
 
+    def table(self, title: str) -> Table:
+        """Throughput and latency, a row a side and concurrency."""
+        names = ("side", "open", "images/s", "times bare", "times batching", "p50, s", "p95, s")
+        table = columns(title, (*names, "peak rows", "shared forwards"))
+        baseline, last = self.baseline.name, ""
+        for row in self.rows():
+            if last and row.side != last:
+                table.add_section()
+            last = row.side
+            table.add_row(
+                row.side,
+                str(row.concurrency),
+                number(row.images_a_second),
+                "baseline" if row.side == baseline else number(row.over_bare),
+                number(row.over_batched),
+                number(row.p50, ".3f"),
+                number(row.p95, ".3f"),
+                number(row.peak_rows, ".1f"),
+                number(row.shared_share, ".0%"),
+            )
+        return table
+
     def content(self) -> dict[str, Any]:
         """Rows, and the rounds that they come from, JSON-able."""
         raw = [
@@ -80,6 +105,7 @@ class Standings:
     def _row(self, side: Side, concurrency: int, rounds: Sequence[Round]) -> Row:
         bare = self.rounds[self.baseline.name, 1]
         batched = self._batched(concurrency)
+        is_served = side.kind is Kind.SERVED
         latencies = [latency for one in rounds for latency in one.latencies]
         served = [one for one in rounds if isinstance(one, ServedRound)]
         return Row(
@@ -88,9 +114,7 @@ class Standings:
             concurrency=concurrency,
             images_a_second=median_throughput(rounds),
             over_bare=throughput_ratio(rounds, bare),
-            over_batched=throughput_ratio(rounds, batched)
-            if batched and side.kind is not Kind.BARE
-            else None,
+            over_batched=throughput_ratio(rounds, batched) if is_served and batched else None,
             latency_over_bare=latency_ratio(rounds, bare),
             p50=median_latency(rounds),
             p95=percentile(latencies, 0.95),

@@ -11,7 +11,6 @@ from benchmarks.batched import batched, best_batching
 from benchmarks.contest import Kind, Turn, bare_sides, difference, play, served_sides
 from benchmarks.figures import median_throughput
 from benchmarks.machine import idle_cores
-from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.standings import Standings
 from benchmarks.workload import plain
@@ -26,13 +25,13 @@ def measure(setup: Setup, say: Say) -> "Throughput":
     """Every side makes the same pictures at each concurrency; bare ones in sequence."""
     entry, most = setup.entry, CONCURRENCIES[-1]
     pipelines = BarePipelines(entry)
-    batching = best_batching(setup, plain(entry, most if setup.quick else 2 * most), most, say)
+    batching = best_batching(setup, plain(entry, most), most, say)
     with served_sides(setup, say) as served, batched(setup, batching) as rival:
         say("warming up")
         servers = [rival, *served]
         sides = [*bare_sides(setup, pipelines), *servers]
-        for concurrency in CONCURRENCIES:
-            for side in servers:
+        for side in sides:
+            for concurrency in (1,) if side.kind is Kind.BARE else CONCURRENCIES:
                 side.round(plain(entry, concurrency), concurrency)
         differs = {side.name: difference(pipelines, side, plain(entry, 4)) for side in servers}
         idle = idle_cores()
@@ -66,25 +65,7 @@ class Throughput:
 
     def table(self) -> Table:
         """A row a side and concurrency."""
-        names = ("side", "open", "images/s", "times bare", "times batching", "p50, s", "p95, s")
-        table = columns("Throughput", (*names, "peak rows", "shared forwards"))
-        baseline, last = self.standings.baseline.name, ""
-        for row in self.standings.rows():
-            if last and row.side != last:
-                table.add_section()
-            last = row.side
-            table.add_row(
-                row.side,
-                str(row.concurrency),
-                number(row.images_a_second),
-                number(row.over_bare) + (" (baseline)" if row.side == baseline else ""),
-                number(row.over_batched),
-                number(row.p50, ".3f"),
-                number(row.p95, ".3f"),
-                number(row.peak_rows, ".1f"),
-                number(row.shared_share, ".0%"),
-            )
-        return table
+        return self.standings.table("Throughput")
 
     def note(self) -> str:
         """How it was measured."""

@@ -5,6 +5,7 @@ import pytest
 from benchmarks.figures import (
     Round,
     latency_ratio,
+    marginal,
     median_latency,
     median_ratio,
     median_throughput,
@@ -62,3 +63,9 @@ def test_paired_medians_are_medians_of_rounds_and_of_their_ratios() -> None:
     assert paired.values == (2.0, 4.0, 20.0)
     assert paired.baselines == (1.0, 1.0, 10.0)
     assert (paired.value, paired.baseline, paired.ratio) == (4.0, 1.0, 2.0)
+
+
+def test_marginal_cost_leaves_out_what_one_alone_costs() -> None:
+    assert marginal(5.0 + 9 * 0.25, 5.0, 10) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="marginal"):
+        marginal(1.0, 1.0, 1)
