@@ -1,0 +1,119 @@
+"""This project's engine on the same weights, in this process: neither Ray nor gRPC takes part.
+
+All that the benchmark uses of the engine is in this file, and only this file needs the packages
+of the wire format, which an accelerator's bare machine may lack.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.full_size.networks import Networks, scheduler
+from benchmarks.full_size.side import Embeds, Made
+from kandinsky.v1 import decoder_pb2
+from kandinsky.wire import tensors
+from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
+from services.engine.batcher import Batcher
+from services.engine.job import Finished, Job
+from services.engine.limits import EngineLimits
+
+
+@dataclass(frozen=True)
+class RandomLoader:
+    """Answers as the loader of a checkpoint does, with networks that no checkpoint holds."""
+
+    networks: Networks
+    device: torch.device
+    dtype: torch.dtype
+
+    def model(self, cls: Any, part: str) -> Any:
+        """The network in subfolder `part`."""
+        return getattr(self.networks, part)
+
+    def scheduler(self, part: str = "scheduler") -> Any:
+        """The published noise scheduler."""
+        return scheduler()
+
+
+def decoder(networks: Networks) -> Kandinsky22Decoder:
+    """The family's decoder as a stage would hold it."""
+    movq = networks.movq
+    return Kandinsky22Decoder(RandomLoader(networks, movq.device, movq.dtype))
+
+
+class EngineSide:
+    """A running batch, with a job for each picture and so many of them open at any time.
+
+    Args:
+        concurrency: jobs that are open.
+        pixels: of a picture's side; bounds the batch.
+    """
+
+    def __init__(
+        self,
+        decoder: Kandinsky22Decoder,
+        embeds: Embeds,
+        guidance: float,
+        concurrency: int,
+        pixels: int,
+    ) -> None:
+        self._decoder, self._concurrency = decoder, concurrency
+        rows = 2 * concurrency
+        self._batcher = Batcher(
+            EngineLimits(
+                max_batch_rows=rows, max_batch_pixels=rows * pixels**2, max_queue=concurrency
+            )
+        )
+        self._request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
+        self._request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
+        self._request.conditioning.negative_image_embed.CopyFrom(
+            tensors.from_torch(embeds.negative[0])
+        )
+        self._request.sampling.guidance_scale = guidance
+        self._request.canvas.noise.SetInParent()
+
+    def make(self, count: int, pixels: int, steps: int) -> Made:
+        """Every picture's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
+        request = decoder_pb2.DecodeRequest()
+        request.CopyFrom(self._request)
+        request.sampling.steps = steps
+        request.canvas.height = request.canvas.width = pixels
+        return asyncio.run(self._make(count, request))
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._batcher.close()
+
+    async def _make(self, count: int, request: decoder_pb2.DecodeRequest) -> Made:
+        seeds = iter(range(count))
+        latencies, pictures = [0.0] * count, [np.empty(0)] * count
+
+        async def worker() -> None:
+            for seed in seeds:
+                begun = time.perf_counter()
+                value = await self._decode(seed, request)
+                pictures[seed] = await asyncio.to_thread(_uint8, value)
+                latencies[seed] = time.perf_counter() - begun
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._concurrency):
+                workers.create_task(worker())
+        return Made(tuple(latencies), tuple(pictures))
+
+    async def _decode(self, seed: int, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        job = Job(str(seed), self._decoder.phases(request), generator)
+        async for event in self._batcher.run(job):
+            if isinstance(event, Finished):
+                return event.value
+        raise RuntimeError("the engine ended a job without a result")
+
+
+def _uint8(value: torch.Tensor) -> np.ndarray:
+    """[1, 3, H, W] from 0 to 1 to [H, W, 3], as DecoderService rounds."""
+    picture = value[0].permute(1, 2, 0).float().cpu()
+    return (picture * 255).round().to(torch.uint8).numpy()
