@@ -14,10 +14,10 @@ BUILD_REQUIRES = $(BIN)/python -c "import tomllib, pathlib; \
 	print(*tomllib.loads(pathlib.Path('pyproject.toml').read_text())['build-system']['requires'])"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve bench lint lint-python lint-protos protos train-shapes clean
+.PHONY: help demo test serve bench bench-full-size lint lint-python lint-protos protos train-shapes clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Serve the small built-in model, make pictures, write them to out/
 	$(BIN)/python examples/demo.py --out out
@@ -30,6 +30,9 @@ serve: $(INSTALLED) ## Serve on this machine until Ctrl-C
 
 bench: $(INSTALLED) ## Measure: every table in turn, into out/bench/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full-size: $(INSTALLED) ## Measure full-size Kandinsky 2.2 on a GPU; reduced on a CPU
+	$(BIN)/python -m benchmarks.full_size $(ARGS)
 
 lint: lint-python lint-protos ## Check Python (ruff, mypy) and the contract (buf)
 

@@ -92,10 +92,8 @@ def _legend(plan: Plan, points: list[Point]) -> str:
 
 def _plan(options: argparse.Namespace) -> Plan:
     cuda = torch.cuda.is_available()
-    if options.reduced or not cuda:
-        plan = plans.reduced("cuda" if cuda else "cpu")
-    else:
-        plan = plans.full()
+    is_full = cuda and not options.reduced
+    plan = plans.full() if is_full else plans.reduced("cuda" if cuda else "cpu")
     given = {
         "dtype": getattr(torch, options.dtype) if options.dtype else None,
         "pixels": options.pixels,

@@ -1,6 +1,6 @@
 """Which sides take part, and the reasons of those that cannot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.full_size.bare_side import BareSide, pipeline
 from benchmarks.full_size.networks import Networks
-from benchmarks.full_size.plan import EAGER, SETTINGS, Plan
+from benchmarks.full_size.plan import EAGER, RUNTIMES, SETTINGS, Plan
 from benchmarks.full_size.side import Embeds, Side
 
 BASELINE = "bare, eager, in sequence"
@@ -60,7 +60,10 @@ class Contestants:
             name: attempt(partial(pipeline, networks, setting))
             for name, setting in settings.items()
         }
-        self._decoder = attempt(partial(_decoder, networks))
+        self._decoders = {
+            name: attempt(partial(_decoder, networks, options))
+            for name, options in RUNTIMES.items()
+        }
 
     def entries(self, pixels: int, concurrency: int) -> list[Entry]:
         """The sides of a point; the baseline is first."""
@@ -72,11 +75,14 @@ class Contestants:
                 for key in self._pipelines
                 if (key, concurrency) != ("eager", 1)  # that is the baseline
             ),
-            Entry(
-                f"engine, {concurrency} open",
-                "c",
-                attempt(lambda: self._engine(pixels, concurrency)),
-                several,
+            *(
+                Entry(
+                    f"engine, {key}, {concurrency} open",
+                    "c",
+                    attempt(partial(self._engine, key, pixels, concurrency)),
+                    several,
+                )
+                for key in self._decoders
             ),
         ]
 
@@ -87,15 +93,16 @@ class Contestants:
         side = BareSide(found, self._embeds, self._plan.guidance, batch)
         return Entry(name, group, side, images)
 
-    def _engine(self, pixels: int, concurrency: int) -> Side | Failure:
-        if isinstance(self._decoder, Failure):
-            return self._decoder
+    def _engine(self, key: str, pixels: int, concurrency: int) -> Side | Failure:
+        found = self._decoders[key]
+        if isinstance(found, Failure):
+            return found
         from benchmarks.full_size.engine_side import EngineSide
 
-        return EngineSide(self._decoder, self._embeds, self._plan.guidance, concurrency, pixels)
+        return EngineSide(found, self._embeds, self._plan.guidance, concurrency, pixels)
 
 
-def _decoder(networks: Networks) -> Any:
+def _decoder(networks: Networks, options: Mapping[str, bool]) -> Any:
     from benchmarks.full_size.engine_side import decoder
 
-    return decoder(networks)
+    return decoder(networks, options)

@@ -5,7 +5,9 @@ of the wire format, which an accelerator's bare machine may lack.
 """
 
 import asyncio
+import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,15 @@ import torch
 
 from benchmarks.full_size.networks import Networks, scheduler
 from benchmarks.full_size.side import Embeds, Made
+from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
+from services.runtime import RuntimeOptions
+from services.runtime_loading import Turns, prepare
 
 
 @dataclass(frozen=True)
@@ -29,20 +34,27 @@ class RandomLoader:
     networks: Networks
     device: torch.device
     dtype: torch.dtype
+    runtime: RuntimeOptions
 
     def model(self, cls: Any, part: str) -> Any:
-        """The network in subfolder `part`."""
-        return getattr(self.networks, part)
+        """The network in subfolder `part`: a copy, since some options change it in place."""
+        network = copy.deepcopy(getattr(self.networks, part))
+        return prepare(network, self.runtime, self.device, Turns())
 
     def scheduler(self, part: str = "scheduler") -> Any:
         """The published noise scheduler."""
         return scheduler()
 
 
-def decoder(networks: Networks) -> Kandinsky22Decoder:
-    """The family's decoder as a stage would hold it."""
-    movq = networks.movq
-    return Kandinsky22Decoder(RandomLoader(networks, movq.device, movq.dtype))
+def decoder(networks: Networks, options: Mapping[str, bool]) -> Kandinsky22Decoder:
+    """The family's decoder as a stage with these runtime options would hold it.
+
+    Raises:
+        OptionRefused: the device cannot do one.
+    """
+    movq, runtime = networks.movq, RuntimeOptions.model_validate(options)
+    runtime.check(Stage.DECODER, movq.device)
+    return Kandinsky22Decoder(RandomLoader(networks, movq.device, movq.dtype, runtime))
 
 
 class EngineSide:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Point:
     concurrency: int
     sides: list[Measured]
     difference: int | None = None
-    """Levels, of 255, between the engine's picture and the baseline's of the same seed."""
+    """Levels, of 255, between the engine's pictures and the baseline's of the same seed at most."""
 
 
 def measure(plan: Plan, networks: Networks) -> Iterator[str | Point]:
@@ -76,10 +77,11 @@ def _warm_up(plan: Plan, entries: list[Entry], point: Point) -> Iterator[str]:
         if measured.failure or isinstance(entry.side, Failure):
             yield f"{entry.name}: {measured.failure}"
             continue
-        side, made = entry.side, None
+        made = None
+        work = partial(entry.side.make, entry.images, point.pixels, plan.warm_up_steps)
         begun = time.perf_counter()
         for _ in range(WARM_UPS):
-            made = attempt(lambda: side.make(entry.images, point.pixels, plan.warm_up_steps))
+            made = attempt(work)
             if isinstance(made, Failure):
                 measured.failure = made.reason
                 break
@@ -87,16 +89,16 @@ def _warm_up(plan: Plan, entries: list[Entry], point: Point) -> Iterator[str]:
         if entry.group == "c" and isinstance(made, Made) and isinstance(entries[0].side, BareSide):
             reference = entries[0].side.picture(0, point.pixels, plan.warm_up_steps)
             difference = made.pictures[0].astype(int) - reference.astype(int)
-            point.difference = int(np.abs(difference).max())
+            point.difference = max(point.difference or 0, int(np.abs(difference).max()))
 
 
 def _round(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> None:
     if measured.failure or isinstance(entry.side, Failure):
         return
-    side = entry.side
+    work = partial(entry.side.make, entry.images, pixels, plan.steps)
     synchronize()
     started = time.perf_counter()
-    made = attempt(lambda: side.make(entry.images, pixels, plan.steps))
+    made = attempt(work)
     synchronize()
     elapsed = time.perf_counter() - started
     if isinstance(made, Failure):

@@ -29,6 +29,17 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """https://huggingface.co/docs/diffusers/optimization/fp16 names each of them."""
 
+RUNTIMES: Mapping[str, Mapping[str, bool]] = {
+    "eager": {},
+    "compiled, channels-last": {"compile": True, "channels_last": True},
+    "compiled, graphs, channels-last": {
+        "compile": True,
+        "cuda_graphs": True,
+        "channels_last": True,
+    },
+}
+"""The engine's own runtime options, as in a stage's configuration."""
+
 
 @dataclass(frozen=True)
 class Plan:
