@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,12 +13,10 @@ import grpc.aio
 import structlog
 from grpc_status import rpc_status
 
+from gateway.call import REQUEST_ID, Call, check_metadata, read_call
+from gateway.places import Hold, Places
 from kandinsky.wire.errors import KandinskyError, Reason, to_status
 
-REQUEST_ID = "x-request-id"
-MOST_ID_CHARACTERS = 128
-OVERLOADED_RETRY_AFTER = 1.0
-"""Seconds; about how long a small image takes, so that room is likely by then."""
 DRAINING_RETRY_AFTER = 1.0
 """Seconds; another instance can take the request at once, a restarted one soon."""
 
@@ -27,34 +24,33 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Call:
-    """One request that was let in."""
+class Admitted:
+    """A request that was let in."""
 
-    request_id: str
-    arrived: float
-    """On `time.monotonic`'s clock."""
-    deadline: float | None
-    """The caller's, on the same clock; None where it gave none."""
+    call: Call
+    hold: Hold
+    """Its places: one, until it asks for more."""
 
 
 class Admission:
     """Lets requests in, up to a bound, and sees every one of them out.
 
     Args:
-        max_requests: requests in flight at once; the next one is refused with OVERLOADED.
+        places: images of requests in flight, at least one a request; what goes beyond is refused
+            with OVERLOADED.
     """
 
-    def __init__(self, max_requests: int) -> None:
-        self._max_requests = max_requests
-        self._in_flight = 0
+    def __init__(self, places: int) -> None:
+        self._places = Places(places)
         self._draining = False
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @asynccontextmanager
     async def admit(
         self, context: grpc.aio.ServicerContext[Any, Any], rpc: str, **details: str
-    ) -> AsyncIterator[Call]:
+    ) -> AsyncIterator[Admitted]:
         """Holds a request's place while its block runs, and answers for what the block raises.
 
         Args:
@@ -62,13 +58,18 @@ class Admission:
             rpc: its name, for the log.
             details: what else the request's log lines shall carry.
         """
-        call = _call(context)
-        structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc, **details)
+        call = read_call(context)
+        structlog.contextvars.bind_contextvars(
+            request_id=call.request_id, rpc=rpc, tenant=call.tenant, **details
+        )
         await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
         outcome = "OK"
+        self._enter()
         try:
-            with self._place():
-                yield call
+            self._check_draining()
+            check_metadata(context)
+            with self._places.hold(call.tenant) as hold:
+                yield Admitted(call, hold)
         except KandinskyError as error:
             outcome = error.reason.value
             await _abort(context, error)
@@ -80,6 +81,7 @@ class Admission:
             log.exception("unexpected error")
             await _abort(context, _internal(call.request_id))
         finally:
+            self._leave()
             log.info("request", outcome=outcome, seconds=round(time.monotonic() - call.arrived, 4))
 
     async def drain(self, seconds: float) -> bool:
@@ -89,52 +91,22 @@ class Admission:
             await asyncio.wait_for(self._idle.wait(), seconds)
         return not self._in_flight
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        self._check_room()
+    def _enter(self) -> None:
         self._in_flight += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
 
-    def _check_room(self) -> None:
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    def _check_draining(self) -> None:
         if self._draining:
             raise KandinskyError(
                 Reason.DRAINING,
                 "this server is shutting down",
                 retry_after=DRAINING_RETRY_AFTER,
             )
-        if self._in_flight >= self._max_requests:
-            raise KandinskyError(
-                Reason.OVERLOADED,
-                f"{self._max_requests} requests are in flight, which is the most",
-                retry_after=OVERLOADED_RETRY_AFTER,
-            )
-
-
-def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-    now = time.monotonic()
-    # The stubs have no None, which a call without a deadline gives.
-    remaining: float | None = context.time_remaining()
-    given = dict(context.invocation_metadata() or ()).get(REQUEST_ID)
-    return Call(
-        request_id=str(given) if _is_request_id(given) else uuid.uuid4().hex,
-        arrived=now,
-        deadline=None if remaining is None else now + remaining,
-    )
-
-
-def _is_request_id(given: object) -> bool:
-    return (
-        isinstance(given, str)
-        and 0 < len(given) <= MOST_ID_CHARACTERS
-        and given.isascii()
-        and given.isprintable()
-    )
 
 
 def _internal(request_id: str) -> KandinskyError:

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.admission import Admission
+from gateway.call import Call
 from gateway.health import ModelHealth
 from gateway.logs import log_json
 from gateway.pictures import Pictures
@@ -29,6 +30,7 @@ from kandinsky.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_se
 from kandinsky.wire.channels import OPTIONS
 
 SERVICE: str = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
+HEALTH = Call("health", arrived=0)
 
 log = structlog.get_logger()
 
@@ -47,13 +49,14 @@ class GatewayConfig(BaseModel):
     catalog: tuple[Path, ...] = ()
     """Folders of further catalog entries."""
     max_requests: int = Field(default=256, ge=1)
-    """Requests in flight; the next one is refused with OVERLOADED."""
+    """Images of requests in flight, of a request up to `max_jobs`; what goes beyond is refused with
+    OVERLOADED. One tenant gets three quarters."""
     max_jobs: int = Field(default=64, ge=1)
     """Stage jobs that one request has open at once."""
     picture_threads: int = Field(default=2, ge=1)
     """Threads that make PNG, JPEG and WebP files."""
     attempt_seconds: float = Field(default=60, gt=0)
-    """How long one attempt of a stage call may stay without an answer."""
+    """How long a stage may stay silent, and a broken job without a replica that takes it."""
     probe_seconds: float = Field(default=2, gt=0)
     """Pause between health probes of a model's stages."""
     drain_seconds: float = Field(default=30, ge=0)
@@ -80,9 +83,7 @@ class Gateway:
             servicer,
             SERVICE,
             {
-                name: Stages(
-                    self._channel, entry, request_id="health", attempt_seconds=config.probe_seconds
-                )
+                name: Stages(self._channel, entry, HEALTH, attempt_seconds=config.probe_seconds)
                 for name, entry in models.items()
             },
             config.probe_seconds,

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc.aio
 
-from gateway.admission import Admission, Call
+from gateway.admission import Admission, Admitted
 from gateway.bounds import check_answer_size
+from gateway.call import Call
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -47,8 +48,7 @@ class StageAccess:
         return Stages(
             self.channel,
             entry,
-            request_id=call.request_id,
-            deadline=call.deadline,
+            call,
             max_jobs=self.max_jobs,
             attempt_seconds=self.attempt_seconds,
         )
@@ -63,9 +63,9 @@ def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
     """The two RPCs of a flow: a stream of events, and its twin with one answer."""
 
     async def stream(self: GenerationService, request: Any, context: Context) -> None:
-        async with self.admission.admit(context, rpc, model=request.model) as call:
+        async with self.admission.admit(context, rpc, model=request.model) as admitted:
             plan = await self.pictures.run(plan_of, request, self.models)
-            async with aclosing(self.generate(plan, call)) as events:
+            async with aclosing(self.generate(plan, admitted)) as events:
                 async for event in events:
                     await context.write(event)
 
@@ -73,10 +73,10 @@ def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
         self: GenerationService, request: Any, context: Context
     ) -> generation.GenerateResponse:
         response = generation.GenerateResponse()
-        async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as call:
+        async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as admitted:
             plan = await self.pictures.run(plan_of, request, self.models)
             check_answer_size(plan, rpc)
-            async with aclosing(self.generate(plan, call)) as events:
+            async with aclosing(self.generate(plan, admitted)) as events:
                 images = [event.image async for event in events if event.HasField("image")]
             response.images.extend(sorted(images, key=lambda image: image.index))
         return response
@@ -116,8 +116,14 @@ class GenerationService(GenerationServiceServicer):
     Control, ControlUnary = _flow("Control", control)
     TextGuidedEdit, TextGuidedEditUnary = _flow("TextGuidedEdit", text_guided_edit)
 
-    async def generate(self, plan: Plan, call: Call) -> Events:
-        """A plan's events, each image with the time that it took."""
+    async def generate(self, plan: Plan, admitted: Admitted) -> Events:
+        """A plan's events, each image with the time that it took.
+
+        Raises:
+            KandinskyError: OVERLOADED where there is no room for so many images.
+        """
+        admitted.hold.grow(min(len(plan.images), self.access.max_jobs))
+        call = admitted.call
         stages = self.access.stages(plan.entry, call)
         async with aclosing(generate(plan, stages, self.pictures)) as events:
             async for event in events:
@@ -125,6 +131,7 @@ class GenerationService(GenerationServiceServicer):
                     seconds = time.monotonic() - call.arrived
                     event.image.elapsed.FromNanoseconds(round(seconds * 1e9))
                 yield event
+        admitted.hold.done()
 
     async def ListModels(
         self, request: generation.ListModelsRequest, context: Context

@@ -10,6 +10,7 @@ from gateway.faults import Faults
 from kandinsky.catalog.catalog import CatalogEntry
 from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
 from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1 import sampling_pb2
 
 _WITH_QUALITY = frozenset({generation.OUTPUT_FORMAT_JPEG, generation.OUTPUT_FORMAT_WEBP})
 
@@ -51,6 +52,9 @@ class Settings:
     """DDIM's."""
     progress_every: int | None
     """Steps between progress events; None for at most ten a second."""
+    preview_every: int
+    """Steps between previews; 0 for none."""
+    preview_mode: sampling_pb2.PreviewMode
     output: Output
 
     @property
@@ -124,6 +128,14 @@ def resolve_settings(
     progress_every = given("progress_every", None)
     if progress_every is not None and progress_every < 1:
         faults.add("settings.progress_every", f"{progress_every} is less than 1")
+    preview_every = given("preview_every", 0)
+    if has("preview_every") and preview_every < 1:
+        faults.add("settings.preview_every", f"{preview_every} is less than 1")
+    preview_mode = message.preview_mode
+    if preview_mode not in sampling_pb2.PreviewMode.values():
+        faults.add("settings.preview_mode", f"{preview_mode} is no known mode")
+    elif preview_mode and not preview_every:
+        faults.add("settings.preview_mode", "has no use without preview_every")
     return Settings(
         images_per_prompt=given("images_per_prompt", 1),
         height=height,
@@ -134,6 +146,8 @@ def resolve_settings(
         scheduler=scheduler,
         eta=eta,
         progress_every=progress_every,
+        preview_every=preview_every,
+        preview_mode=preview_mode,
         output=_output(message, faults),
     )
 

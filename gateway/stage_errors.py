@@ -63,7 +63,10 @@ def domain_error(
         fields: paths in the public request, by the path in the stage's request that they begin.
     """
     if carries_reason(error):
-        return _in_public_fields(from_rpc_error(error), fields)
+        known = from_rpc_error(error)
+        if known.reason is Reason.DRAINING:  # this replica is going away, others are not
+            return StageBrokeError(stage)
+        return _in_public_fields(known, fields)
     code = error.code()
     log.warning("stage call broke", stage=stage.value, code=code.name, details=error.details())
     if code in _BROKEN:

@@ -1,26 +1,16 @@
-"""Typed clients of the three stages. The only file that knows how a stage is reached.
-
-Every stage of every model sits behind one address, Ray Serve's gRPC proxy, which routes a call by
-its `application` metadata. What breaks on the way (no replica, a killed one, a killed proxy) shows
-as a status that carries no ErrorInfo of ours. A stage call depends on its request alone, so it is
-then simply made again.
-"""
+"""Typed clients of the three stages, which sit behind one address: Ray Serve's gRPC proxy."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
 import grpc.aio
-import tenacity
 
-from gateway.stage_errors import StageBrokeError, deadline_exceeded, domain_error
+from gateway.call import Call
+from gateway.stage_calls import StageCalls
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import (
     decoder_pb2,
@@ -33,14 +23,7 @@ from kandinsky.v1 import (
 )
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
-from kandinsky.wire.errors import KandinskyError, carries_reason
 from kandinsky.wire.images import Pixels
-
-UNARY_ATTEMPTS = 3
-STREAM_ATTEMPTS = 3
-"""The first and two restarts."""
-LONGEST_PAUSE = 0.2
-"""Seconds; each pause between attempts is drawn from 0 to this."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +40,17 @@ class Encoded:
 
 def stage_channel(address: str) -> grpc.aio.Channel:
     """The channel to the proxy at `host:port`; it connects when first used."""
-    # gRPC's own backoff grows to two minutes, in which a restarted proxy would look dead.
-    backoff = [
+    options = [
+        *OPTIONS,
+        # gRPC's own backoff grows to two minutes, in which a restarted proxy would look dead.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # With it comes an end to connections whose far side acknowledges nothing for 20 s. Servers
+        # take no pings more often than this.
+        ("grpc.keepalive_time_ms", 300_000),
     ]
-    return grpc.aio.insecure_channel(address, options=[*OPTIONS, *backoff])
+    return grpc.aio.insecure_channel(address, options=options)
 
 
 class Stages:
@@ -72,22 +59,19 @@ class Stages:
     Args:
         channel: from `stage_channel`.
         entry: the model.
-        request_id: sent with every call.
-        deadline: on `time.monotonic`'s clock; no call outlives it. None: no deadline.
-        max_jobs: sampler and picture calls that this request has open at once; further ones wait.
-        attempt_seconds: how long one attempt may stay without an answer, or without a first event.
+        call: the request.
+        max_jobs: sampler and picture calls that it has open at once; further ones wait.
+        attempt_seconds: how long a stage may stay silent.
 
-    All methods raise KandinskyError: what the stage said, with field paths of the public request;
-    STAGE_UNAVAILABLE where it could not be reached; DEADLINE_EXCEEDED.
+    All methods raise KandinskyError, as those of StageCalls.
     """
 
     def __init__(
         self,
         channel: grpc.aio.Channel,
         entry: CatalogEntry,
+        call: Call,
         *,
-        request_id: str,
-        deadline: float | None = None,
         max_jobs: int = 64,
         attempt_seconds: float = 60.0,
     ) -> None:
@@ -95,10 +79,7 @@ class Stages:
         self._prior = prior_pb2_grpc.PriorServiceStub(channel)  # type: ignore[no-untyped-call]
         self._decoder = decoder_pb2_grpc.DecoderServiceStub(channel)  # type: ignore[no-untyped-call]
         self._entry = entry
-        self._request_id = request_id
-        self._deadline = deadline
-        self._jobs = asyncio.Semaphore(max_jobs)
-        self._attempt_seconds = attempt_seconds
+        self._calls = StageCalls(entry, call, max_jobs, attempt_seconds)
 
     async def encode(self, texts: Mapping[str, str], pictures: Mapping[str, Pixels]) -> Encoded:
         """Encodes texts, in one call, and pictures, in one call each.
@@ -112,7 +93,9 @@ class Stages:
         if texts:
             fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
             request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()))
-            answer = await self._ask(Stage.ENCODERS, self._encoders.EncodeText, request, fields)
+            answer = await self._calls.ask(
+                Stage.ENCODERS, self._encoders.EncodeText, request, fields
+            )
             encoded = dict(zip(texts, answer.encodings, strict=True))
             zeros = [answer.zero_image_embed] if answer.HasField("zero_image_embed") else []
         seen = await asyncio.gather(*(self._see(*item) for item in pictures.items()))
@@ -122,8 +105,8 @@ class Stages:
 
     async def _see(self, field: str, pixels: Pixels) -> encoders_pb2.EncodeImageResponse:
         request = encoders_pb2.EncodeImageRequest(pixels=tensors.encode(pixels))
-        async with self._jobs:
-            answer: encoders_pb2.EncodeImageResponse = await self._ask(
+        async with self._calls.jobs:
+            answer: encoders_pb2.EncodeImageResponse = await self._calls.ask(
                 Stage.ENCODERS, self._encoders.EncodeImage, request, {"pixels": field}
             )
         return answer
@@ -139,7 +122,7 @@ class Stages:
         """
         call = self._prior.SampleEmbedding
         async with aclosing(
-            self._follow(Stage.PRIOR, call, request, fields, "embedding")
+            self._calls.follow(Stage.PRIOR, call, request, fields, "embedding")
         ) as events:
             async for event in events:
                 yield event
@@ -149,7 +132,9 @@ class Stages:
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Runs one decoder job; the last event is the image. Arguments as above."""
         call = self._decoder.Decode
-        async with aclosing(self._follow(Stage.DECODER, call, request, fields, "image")) as events:
+        async with aclosing(
+            self._calls.follow(Stage.DECODER, call, request, fields, "image")
+        ) as events:
             async for event in events:
                 yield event
 
@@ -160,94 +145,5 @@ class Stages:
             Stage.PRIOR: (self._prior.SampleEmbedding, prior_pb2.SampleEmbeddingRequest()),
             Stage.DECODER: (self._decoder.Decode, decoder_pb2.DecodeRequest()),
         }
-        answers = [self._answers(stage, *probes[stage]) for stage in self._entry.stages]
+        answers = [self._calls.answers(stage, *probes[stage]) for stage in self._entry.stages]
         return all(await asyncio.gather(*answers))
-
-    async def _answers(self, stage: Stage, method: Any, request: Any) -> bool:
-        call = method(request, metadata=self._metadata(stage), timeout=self._attempt_seconds)
-        try:
-            await (call.read() if isinstance(call, grpc.aio.UnaryStreamCall) else call)
-        except grpc.aio.AioRpcError as error:
-            return carries_reason(error)
-        finally:
-            call.cancel()
-        return True
-
-    async def _ask(self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]) -> Any:
-        async def attempt() -> Any:
-            remaining = self._remaining()
-            timeout = min(self._attempt_seconds, remaining or self._attempt_seconds)
-            try:
-                return await method(request, metadata=self._metadata(stage), timeout=timeout)
-            except grpc.aio.AioRpcError as error:
-                raise self._error(stage, error, fields) from error
-
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(UNARY_ATTEMPTS),
-            wait=tenacity.wait_random(0, LONGEST_PAUSE),
-            retry=tenacity.retry_if_exception_type(StageBrokeError),
-            reraise=True,
-        )
-        return await retrying(attempt)
-
-    async def _follow(
-        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str], result: str
-    ) -> AsyncGenerator[Any, None]:
-        """Events up to the one that has the field `result`; what the stream does after is moot."""
-        async with self._jobs:
-            for attempt in range(1, STREAM_ATTEMPTS + 1):
-                events = self._attempt_stream(stage, method, request, fields)
-                try:
-                    async with aclosing(events):
-                        async for event in events:
-                            yield event
-                            if event.HasField(result):
-                                return
-                    raise StageBrokeError(stage)  # it ended well, but without a result
-                except StageBrokeError:
-                    if attempt == STREAM_ATTEMPTS:
-                        raise
-                await asyncio.sleep(random.uniform(0, LONGEST_PAUSE))
-
-    async def _attempt_stream(
-        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]
-    ) -> AsyncGenerator[Any, None]:
-        call = method(request, timeout=self._remaining(), metadata=self._metadata(stage))
-        try:
-            async with asyncio.timeout(self._attempt_seconds):
-                event = await call.read()
-            while event is not grpc.aio.EOF:  # type: ignore[attr-defined]
-                yield event
-                event = await call.read()
-        except grpc.aio.AioRpcError as error:
-            raise self._error(stage, error, fields) from error
-        except TimeoutError as error:
-            raise StageBrokeError(stage) from error
-        finally:
-            call.cancel()
-
-    def _metadata(self, stage: Stage) -> tuple[tuple[str, str], ...]:
-        metadata = [
-            ("application", self._entry.application(stage)),
-            ("x-request-id", self._request_id),
-        ]
-        remaining = self._remaining()
-        if remaining is not None:
-            metadata.append(("x-time-remaining-ms", str(int(remaining * 1000))))
-        return tuple(metadata)
-
-    def _remaining(self) -> float | None:
-        if self._deadline is None:
-            return None
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise deadline_exceeded()
-        return remaining
-
-    def _error(
-        self, stage: Stage, error: grpc.aio.AioRpcError, fields: Mapping[str, str]
-    ) -> KandinskyError:
-        known = domain_error(stage, error, fields)
-        if isinstance(known, StageBrokeError):
-            self._remaining()  # what broke because time was up did not break
-        return known

@@ -162,9 +162,11 @@ def _has(request: Any, field: str) -> bool:
 
 
 def event_fields(
-    event: jobs.Queued | jobs.Progress | jobs.Preview | Checkpoint,
+    event: jobs.Queued | jobs.Progress | jobs.Preview | jobs.Alive | Checkpoint,
 ) -> dict[str, Any]:
     """The keyword argument of the stage's event message for an engine event under way."""
+    if isinstance(event, jobs.Alive):
+        return {}
     if isinstance(event, Checkpoint):
         return {"checkpoint": checkpoint_message(event)}
     if isinstance(event, jobs.Queued):

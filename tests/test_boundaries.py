@@ -68,7 +68,7 @@ def test_one_file_knows_that_stages_sit_behind_serve() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if '"application"' in path.read_text(encoding="utf-8")
     ]
-    assert knowing == ["gateway/stages.py"]
+    assert knowing == ["gateway/stage_calls.py"]
 
 
 @pytest.mark.parametrize("module", ["kandinsky", "kandinsky.cli.app", "gateway.app"])

@@ -36,6 +36,8 @@ _DECODER_FIELDS: Mapping[str, str] = {
     "sampling.scheduler": "settings.scheduler",
     "sampling.eta": "settings.eta",
     "sampling.progress_every": "settings.progress_every",
+    "preview_every": "settings.preview_every",
+    "preview_mode": "settings.preview_mode",
 }
 _OUTPUTS: Mapping[int, decoder_pb2.DecodeOutput] = {
     generation_pb2.OUTPUT_FORMAT_FLOAT_PIXELS: decoder_pb2.DECODE_OUTPUT_FLOAT_PIXELS,
@@ -144,6 +146,8 @@ def decode_request(
         ),
         canvas=image.start.canvas,
         output=_OUTPUTS.get(settings.output.format, decoder_pb2.DECODE_OUTPUT_PIXELS),
+        preview_every=settings.preview_every,
+        preview_mode=settings.preview_mode,
     )
     if image.start.hint is not None:
         request.conditioning.hint.CopyFrom(image.start.hint)

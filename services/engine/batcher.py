@@ -12,7 +12,7 @@ import torch
 from kandinsky.wire.errors import KandinskyError
 from services.engine import refusals
 from services.engine.counters import Counters, Forward, Leave
-from services.engine.job import Event, Finished, GroupKey, Job, Queued
+from services.engine.job import Alive, Event, Finished, GroupKey, Job, Queued
 from services.engine.limits import EngineLimits
 from services.engine.line import Line
 from services.engine.news import News
@@ -82,7 +82,10 @@ class Batcher:
         self._submit(job)
         try:
             while True:
-                event = await events.get()
+                try:
+                    event = await asyncio.wait_for(events.get(), self.limits.alive_seconds)
+                except TimeoutError:
+                    event = Alive()
                 if isinstance(event, Exception):
                     raise event
                 yield event

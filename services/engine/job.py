@@ -75,6 +75,11 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """Nothing has happened for a while, but the engine is there: a step may take long."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job's last phase ended with `value`."""
 
@@ -82,7 +87,7 @@ class Finished:
     stats: Stats
 
 
-Event = Queued | Progress | Preview | Checkpoint | Finished
+Event = Queued | Progress | Preview | Checkpoint | Alive | Finished
 GroupKey = tuple[Any, ...]
 
 

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from services.engine.job import Job
 
 Wanted = Callable[[Job], bool]
+Rank = tuple[int, bool]
 
 
 class Line:
-    """Jobs that wait: a line a tenant, in it higher priorities first, then first come."""
+    """Jobs that wait: a line a tenant, in it higher priorities first, then first come.
+
+    A job that was at work on a replica that is gone has waited before: it goes first.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[tuple[int, int, Job]]] = {}
+        self._lines: dict[str, list[tuple[Rank, int, Job]]] = {}
         self._deficits: dict[str, int] = {}
         self._ring: deque[str] = deque()
         self._arrivals = itertools.count()
@@ -41,7 +45,7 @@ class Line:
             self._lines[job.tenant] = []
             self._deficits[job.tenant] = job.cost
             self._ring.appendleft(job.tenant)
-        insort(self._lines[job.tenant], (-job.priority, next(self._arrivals), job))
+        insort(self._lines[job.tenant], (_rank(job), next(self._arrivals), job))
         self._size += 1
 
     def head(self) -> Job:
@@ -116,7 +120,7 @@ class Line:
         places = [place for place, entry in enumerate(line) if entry[2] is job]
         if places:
             return [entry[2] for entry in line[: places[0]]]
-        return [entry[2] for entry in line if -entry[0] >= job.priority]
+        return [entry[2] for entry in line if entry[0] <= _rank(job)]
 
     def position(self, job: Job) -> int:
         """About how many are let in before a job: other tenants take turns with its own."""
@@ -127,3 +131,7 @@ class Line:
     def _forget(self, tenant: str) -> None:
         self._ring.remove(tenant)
         del self._lines[tenant], self._deficits[tenant]
+
+
+def _rank(job: Job) -> Rank:
+    return -job.priority, job.resume_from is None

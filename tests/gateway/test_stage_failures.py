@@ -6,6 +6,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from gateway import stage_calls
+from gateway.stage_calls import FUTILE_ATTEMPTS, UNARY_ATTEMPTS
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
@@ -53,16 +55,50 @@ async def test_broken_infrastructure_is_asked_again(api, stages, method, code):
     assert [(image.index, image.seed) for image in undisturbed] == [(0, 5), (1, 6)]
 
 
+def asked(stages, method):
+    return [call.request for call in stages.calls if call.method == method]
+
+
+async def test_a_stream_that_breaks_before_a_checkpoint_is_started_again(api, stages):
+    stages.breaks_midway["SampleEmbedding"] = 1
+    images = (await api.TextToImageUnary(REQUEST)).images
+    requests = asked(stages, "SampleEmbedding")
+    assert any(requests.count(request) == 2 for request in requests)
+    stats = [image.prior_stats for image in images]
+    assert sorted((one.resumes, one.steps_redone) for one in stats) == [(0, 0), (1, 1)]
+
+
+async def test_a_stream_that_breaks_goes_on_from_its_checkpoint(api, stages):
+    stages.breaks_midway["Decode"] = 2
+    images = (await api.TextToImageUnary(REQUEST)).images
+    assert [image.decoder_stats.resumes for image in images] in ([1, 1], [2, 0], [0, 2])
+    assert [image.decoder_stats.steps_redone for image in images] == [0, 0]
+    resumed = [r for r in asked(stages, "Decode") if r.HasField("resume_from")]
+    assert [request.resume_from.step for request in resumed] == [1, 1]
+    for request in resumed:
+        request.ClearField("resume_from")
+        assert request in asked(stages, "Decode")
+
+
 @pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
-async def test_a_stream_that_breaks_midway_is_started_again(api, stages, method):
-    stages.breaks_midway[method] = 1
+async def test_a_replica_that_drains_is_left_for_another(api, stages, method):
+    draining = KandinskyError(Reason.DRAINING, "shutting down", retry_after=0.1)
+    stages.failures[method].extend([draining] * 4)
     assert len((await api.TextToImageUnary(REQUEST)).images) == 2
-    asked = [call.request for call in stages.calls if call.method == method]
-    assert any(asked.count(request) == 2 for request in asked)
+
+
+async def test_a_job_that_was_let_in_once_waits_for_room_elsewhere(api, stages):
+    broke, full = grpc.StatusCode.INTERNAL, KandinskyError(Reason.OVERLOADED, "full")
+    stages.failures["Decode"].extend([broke, full, full])
+    request = generation.TextToImageRequest(model="tiny", prompts=["a"])
+    [image] = (await api.TextToImageUnary(request)).images
+    assert image.decoder_stats.resumes == 3
 
 
 @pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
-async def test_a_stream_that_ends_without_its_result_is_started_again(api, stages, method):
+async def test_a_stream_that_ends_without_its_result_is_started_again(
+    api, stages, method, no_pauses
+):
     stages.ends_midway[method] = 1
     assert len((await api.TextToImageUnary(REQUEST)).images) == 2
     stages.ends_midway[method] = 100
@@ -78,9 +114,18 @@ async def test_a_stream_that_breaks_after_its_result_gives_it_once(api, stages, 
     assert sorted(images) == [0, 1]
 
 
-@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
-async def test_a_stage_that_stays_broken(gateway_at, stages, method):
-    stages.failures[method].extend([grpc.StatusCode.INTERNAL] * 3)
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(stage_calls, "FIRST_PAUSE", 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "attempts"),
+    [("EncodeText", UNARY_ATTEMPTS), ("SampleEmbedding", FUTILE_ATTEMPTS), ("Decode", 8)],
+)
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_stage_that_stays_broken(gateway_at, stages, method, attempts):
+    stages.failures[method].extend([grpc.StatusCode.INTERNAL] * attempts)
     request = generation.TextToImageRequest(model="tiny", prompts=["a"])
     async with gateway_at() as (_, channel):
         error = await failure(GenerationServiceStub(channel).TextToImage(request))
@@ -88,7 +133,7 @@ async def test_a_stage_that_stays_broken(gateway_at, stages, method):
     assert error.retry_after is not None
     assert error.metadata["stage"] in ("encoders", "prior", "decoder")
     assert "Traceback" not in error.message
-    assert sum(call.method == method for call in stages.calls) == 3
+    assert sum(call.method == method for call in stages.calls) == attempts
 
 
 async def test_an_application_that_serve_does_not_know(api, stages):

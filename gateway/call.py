@@ -1,0 +1,91 @@
+"""Who asks, and how long they wait: what a request's metadata says."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from kandinsky.wire.errors import Violation, invalid_fields
+
+REQUEST_ID = "x-request-id"
+TENANT = "x-tenant"
+PRIORITY = "x-priority"
+MOST_ID_CHARACTERS = 128
+MOST_TENANT_CHARACTERS = 64
+MOST_PRIORITY = 100
+"""Priorities go from minus this to this."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the public API."""
+
+    request_id: str
+    arrived: float
+    """On `time.monotonic`'s clock."""
+    deadline: float | None = None
+    """The caller's, on the same clock; None where it gave none."""
+    tenant: str = ""
+    """On whose behalf; tenants share the stages fairly. "" is a tenant like any other."""
+    priority: int = 0
+    """Higher goes before lower among a tenant's own."""
+
+
+def read_call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    """The call behind a context; what its metadata may not say is left at its default."""
+    now = time.monotonic()
+    # The stubs have no None, which a call without a deadline gives.
+    remaining: float | None = context.time_remaining()
+    metadata = _metadata(context)
+    given = metadata.get(REQUEST_ID)
+    has_id = _is_printable(given, MOST_ID_CHARACTERS)
+    tenant, priority = metadata.get(TENANT), metadata.get(PRIORITY)
+    return Call(
+        request_id=str(given) if has_id else uuid.uuid4().hex,
+        arrived=now,
+        deadline=None if remaining is None else now + remaining,
+        tenant=str(tenant) if _is_printable(tenant, MOST_TENANT_CHARACTERS) else "",
+        priority=int(str(priority)) if _is_priority(priority) else 0,
+    )
+
+
+def check_metadata(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Refuses a call whose tenant or priority cannot be one.
+
+    Raises:
+        KandinskyError: INVALID_FIELD with the metadata keys.
+    """
+    metadata, wrong = _metadata(context), []
+    tenant, priority = metadata.get(TENANT), metadata.get(PRIORITY)
+    if tenant is not None and not _is_printable(tenant, MOST_TENANT_CHARACTERS):
+        rule = f"metadata of 1 to {MOST_TENANT_CHARACTERS} printable ASCII characters"
+        wrong.append(Violation(TENANT, rule))
+    if priority is not None and not _is_priority(priority):
+        rule = f"metadata, an integer from -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        wrong.append(Violation(PRIORITY, rule))
+    if wrong:
+        raise invalid_fields(wrong)
+
+
+def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> Mapping[str, object]:
+    return dict(context.invocation_metadata() or ())
+
+
+def _is_printable(given: object, most: int) -> bool:
+    return (
+        isinstance(given, str)
+        and 0 < len(given) <= most
+        and given.isascii()
+        and given.isprintable()
+    )
+
+
+def _is_priority(given: object) -> bool:
+    if not isinstance(given, str) or not given.removeprefix("-").isdecimal() or not given.isascii():
+        return False
+    return len(given) <= 4 and abs(int(given)) <= MOST_PRIORITY

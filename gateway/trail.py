@@ -1,0 +1,84 @@
+"""How far a job has come, across the replicas that it was on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kandinsky.v1 import sampling_pb2
+
+
+class Trail:
+    """Follows one job's events, and knows how another replica goes on with it.
+
+    Args:
+        request: what the job is asked for with; its events name steps of its phases.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        """What a replica is asked with next: from the latest checkpoint on, if there is one."""
+        self.resumes = 0
+        self.steps_redone = 0
+        """Steps that were told of and were then taken again."""
+        self._phase, self._phase_name = 0, ""
+        self._steps: dict[int, int] = {}
+        """Of the phases that told of a step."""
+        self._kept = 0
+        """Steps, of all phases, up to the latest checkpoint; so are the next ones."""
+        self._now = 0
+        self._told = self._previewed = 0
+        """Latest steps of which there was news, and a preview."""
+        self._furthest = self._furthest_before = 0
+        """Latest steps known to be done: of all replicas, and of those before the one at work."""
+
+    def note(self, event: Any) -> bool:
+        """Takes an event in; whether it tells the job's caller anything new."""
+        kind = event.WhichOneof("event")
+        if kind == "checkpoint":
+            self._keep(event.checkpoint)
+            return False
+        if kind == "progress":
+            return self._walk(event.progress)
+        if kind == "preview":
+            place = self._start(self._phase) + event.preview.step
+            is_new = place > self._previewed
+            self._previewed = max(place, self._previewed)
+            return bool(is_new)
+        return kind is not None
+
+    def broke(self) -> bool:
+        """Goes back to the checkpoint; whether the replica had come further than those before."""
+        has_gained = self._furthest > self._furthest_before
+        self._furthest_before = self._furthest
+        self.resumes += 1
+        self.steps_redone += max(0, self._now - self._kept)
+        self._now = self._kept
+        resume_from = self.request.resume_from
+        self._phase, self._phase_name = resume_from.phase, ""
+        return has_gained
+
+    def _keep(self, checkpoint: sampling_pb2.Checkpoint) -> None:
+        self.request = _resuming(self.request, checkpoint)
+        self._kept = self._start(checkpoint.phase) + checkpoint.step
+        self._furthest = max(self._furthest, self._kept)
+
+    def _walk(self, progress: sampling_pb2.Progress) -> bool:
+        if self._phase_name not in ("", progress.phase):
+            self._phase += 1
+        self._phase_name = progress.phase
+        self._steps[self._phase] = progress.steps
+        self._now = self._start(self._phase) + progress.step
+        is_new = self._now > self._told
+        self._told = max(self._told, self._now)
+        self._furthest = max(self._furthest, self._now)
+        return is_new
+
+    def _start(self, phase: int) -> int:
+        return sum(steps for index, steps in self._steps.items() if index < phase)
+
+
+def _resuming(request: Any, checkpoint: sampling_pb2.Checkpoint) -> Any:
+    resuming = type(request)()
+    resuming.CopyFrom(request)
+    resuming.resume_from.CopyFrom(checkpoint)
+    return resuming

@@ -1,0 +1,95 @@
+"""How far a job has come, by the events of the replicas that it was on."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.trail import Trail
+from kandinsky.v1 import decoder_pb2, sampling_pb2
+
+REQUEST = decoder_pb2.DecodeRequest(sampling=sampling_pb2.Sampling(steps=30, seed=1))
+EVERY = 10
+LOOP, DECODE = ("denoise", 30), ("decode", 1)
+
+
+def step(phase, number):
+    name, steps = phase
+    news = sampling_pb2.Progress(phase=name, step=number, steps=steps)
+    return decoder_pb2.DecodeEvent(progress=news)
+
+
+def checkpoint(phase, number):
+    return decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(phase=phase, step=number))
+
+
+def walk(trail, start, end):
+    """A replica's events from one place of the job to another; those that the trail lets pass."""
+    told = []
+    for place in range(start + 1, end + 1):
+        event = step(LOOP, place) if place <= 30 else step(DECODE, place - 30)
+        if trail.note(event):
+            told.append(place)
+        if place % EVERY == 0 and place < 30:
+            assert not trail.note(checkpoint(0, place))
+    return told
+
+
+@given(st.lists(st.integers(0, 31), max_size=6))
+def test_every_step_is_told_once_and_what_is_done_again_is_counted(ends):
+    trail, told, start, redone = Trail(REQUEST), [], 0, 0
+    for end in ends:
+        end = max(start, end)
+        told += walk(trail, start, end)
+        trail.broke()
+        start, redone = min(end // EVERY * EVERY, 20), redone + end - min(end // EVERY * EVERY, 20)
+        assert trail.request.resume_from.step == start
+    told += walk(trail, start, 31)
+    assert told == list(range(1, 32))
+    assert (trail.resumes, trail.steps_redone) == (len(ends), redone)
+
+
+def test_the_next_replica_is_asked_for_the_rest_of_the_same():
+    trail = Trail(REQUEST)
+    assert trail.request == REQUEST
+    walk(trail, 0, 13)
+    trail.broke()
+    expected = decoder_pb2.DecodeRequest()
+    expected.CopyFrom(REQUEST)
+    expected.resume_from.CopyFrom(checkpoint(0, 10).checkpoint)
+    assert trail.request == expected
+    assert not REQUEST.HasField("resume_from")
+
+
+def test_an_attempt_gains_only_by_coming_further_than_all_before():
+    trail = Trail(REQUEST)
+    assert not trail.broke()
+    walk(trail, 0, 9)
+    assert trail.broke()
+    for end in (9, 3, 0):
+        walk(trail, 0, end)
+        assert not trail.broke()
+    walk(trail, 0, 10)
+    assert trail.broke()
+
+
+def test_a_checkpoint_alone_is_a_gain():
+    trail = Trail(REQUEST)
+    trail.note(step(LOOP, 1))  # news of steps come ten times a second, checkpoints always
+    trail.note(checkpoint(0, 10))
+    assert trail.broke()
+    assert trail.steps_redone == 0
+    assert trail.note(step(LOOP, 11))
+
+
+def test_a_preview_is_told_once():
+    trail = Trail(REQUEST)
+    preview = decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=5))
+    walk(trail, 0, 5)
+    assert trail.note(preview)
+    trail.broke()
+    walk(trail, 0, 5)
+    assert not trail.note(preview)
+
+
+def test_a_sign_of_life_is_nobody_s_news():
+    assert not Trail(REQUEST).note(decoder_pb2.DecodeEvent())
+    assert Trail(REQUEST).note(decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=1)))
