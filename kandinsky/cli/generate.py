@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from google.protobuf.message import Message
+from PIL import Image
 
 from kandinsky.cli.address import AddressOption, resolve
 from kandinsky.cli.errors import fail, fail_with
-from kandinsky.cli.outputs import OutputError, format_for, path_of
+from kandinsky.cli.outputs import OutputError, format_for, path_of, preview_path
 from kandinsky.cli.progress import StepBars
-from kandinsky.client import DEFAULT_MODEL, Client, Generated, Progress
+from kandinsky.client import DEFAULT_MODEL, Client, Generated, Preview, PreviewMode, Progress
 from kandinsky.wire.errors import KandinskyError
 
 FormatName = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
@@ -38,6 +39,13 @@ def _settings(
     scheduler: Annotated[str | None, typer.Option(help="Such as ddim or dpm-solver++.")] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's, 0 to 1.")] = None,
     progress_every: Annotated[int | None, typer.Option(help="Steps between two news.")] = None,
+    preview_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between previews; see OUTPUT-0.preview.png."),
+    ] = None,
+    preview_mode: Annotated[
+        PreviewMode | None, typer.Option(help="decode is exact, and costs a pass each.")
+    ] = None,
     output_quality: Annotated[
         int | None, typer.Option("--quality", help="JPEG and WebP, 1 to 100.")
     ] = None,
@@ -123,11 +131,12 @@ def _run(
                         images.append(event)
                     elif isinstance(event, Progress):
                         bars.show(event)
+                    elif isinstance(event, Preview):
+                        Image.fromarray(event.pixels).save(preview_path(output, event.index))
+        images.sort(key=lambda image: image.index)
+        paths = write(images, output)
     except KandinskyError as error:
         raise fail_with(error) from error
-    images.sort(key=lambda image: image.index)
-    try:
-        paths = write(images, output)
     except OSError as error:
         raise fail(f"{error.filename or output} cannot be written: {error.strerror}") from error
     for image, path in zip(images, paths, strict=False):

@@ -47,3 +47,8 @@ def format_for(output: Path, wanted: str | None, *, moves: bool = False) -> Outp
 def path_of(output: Path, index: int, count: int) -> Path:
     """Where image `index` of `count` goes: the output itself, or with `-index` put in."""
     return output if count == 1 else output.with_stem(f"{output.stem}-{index}")
+
+
+def preview_path(output: Path, index: int) -> Path:
+    """Where the latest preview of image `index` goes."""
+    return output.with_name(f"{output.stem}-{index}.preview.png")

@@ -11,6 +11,7 @@ from kandinsky.client.options import (
     Mask,
     OutputFormat,
     Picture,
+    PreviewMode,
 )
 from kandinsky.client.requests import DEFAULT_MODEL
 from kandinsky.client.sync import Client
@@ -29,6 +30,7 @@ __all__ = [
     "OutputFormat",
     "Picture",
     "Preview",
+    "PreviewMode",
     "Progress",
     "Queued",
     "StageStats",

@@ -31,9 +31,13 @@ class AsyncClient:
         *,
         tls: bool | str | Path = False,
         timeout: float | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
     ) -> None:
         self._server = Server(address, tls)
         self._timeout = timeout
+        self._tenant = tenant
+        self._priority = priority
         credentials = self._server.credentials()
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
@@ -233,7 +237,7 @@ class AsyncClient:
     def _events(
         self, method: Any, request: Any, timeout: float | None, request_id: str | None
     ) -> AsyncGenerator[Event, None]:
-        metadata = requests.metadata(request_id)
+        metadata = requests.metadata(request_id, self._tenant, self._priority)
 
         async def events() -> AsyncGenerator[Event, None]:
             call = method(request, timeout=self._limit(timeout), metadata=metadata)

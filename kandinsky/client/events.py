@@ -29,7 +29,9 @@ class Queued:
     index: int
     """Which image: prompt index x images per prompt + image index."""
     position: int
-    """Images in front of it."""
+    """Images in front of it; an estimate where several tenants wait."""
+    wait: float | None = None
+    """Estimated seconds until it is let in; None until anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Preview:
     step: int
     pixels: tensors.Array
     """uint8 [h, w, 3]."""
+    cost: float
+    """Seconds of the device that it took."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class StageStats:
     """-1 if none."""
     peak_rows: int
     """Most rows in one of them."""
+    resumes: int = 0
+    """How often the image went on elsewhere because its replica was lost or stopped."""
+    steps_redone: int = 0
+    """Steps that were taken again after those."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +175,17 @@ def read(event: generation_pb2.GenerateEvent) -> Event | None:
     index = event.image_index
     match event.WhichOneof("event"):
         case "queued":
-            return Queued(index, event.queued.position)
+            queued = event.queued
+            wait = _seconds(queued.wait) if queued.HasField("wait") else None
+            return Queued(index, queued.position, wait)
         case "progress":
             news = event.progress
             remaining = _seconds(news.remaining) if news.HasField("remaining") else None
             return Progress(index, news.phase, news.step, news.steps, remaining)
         case "preview":
-            pixels = tensors.decode(event.preview.pixels, "preview.pixels")
-            return Preview(index, event.preview.step, pixels)
+            preview = event.preview
+            pixels = tensors.decode(preview.pixels, "preview.pixels")
+            return Preview(index, preview.step, pixels, _seconds(preview.cost))
         case "image":
             return _generated(event.image)
         case _:
@@ -209,6 +220,8 @@ def _stats(stats: sampling_pb2.SamplingStats) -> StageStats:
         first_shared_forward=stats.first_shared_forward,
         last_shared_forward=stats.last_shared_forward,
         peak_rows=stats.peak_rows,
+        resumes=stats.resumes,
+        steps_redone=stats.steps_redone,
     )
 
 

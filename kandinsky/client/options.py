@@ -11,6 +11,7 @@ from kandinsky.wire.tensors import Array
 
 OutputFormat = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
 Interpolation = Literal["linear", "spherical"]
+PreviewMode = Literal["linear", "decode"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class GenerationOptions(TypedDict, total=False):
     """DDIM's, 0 to 1."""
     progress_every: int | None
     """Steps between progress events. Left out: at most ten events a second."""
+    preview_every: int | None
+    """Steps between previews, which `stream` yields. Left out: none."""
+    preview_mode: PreviewMode | None
+    """`linear`, the default, costs next to nothing; `decode` a pass of the autoencoder each."""
     output_format: OutputFormat | None
     """Default: png. `pixels` is uint8 [H, W, 3], `float_pixels` float32 from 0 to 1."""
     output_quality: int | None

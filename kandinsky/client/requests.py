@@ -143,17 +143,20 @@ def text_guided_edit(
     return _filled(request, given.TextGuidedEditOptions, options, image=image, **texts)
 
 
-def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
-    """The call's metadata; the server makes a request id where none is given.
+def metadata(
+    request_id: str | None, tenant: str | None, priority: int | None
+) -> tuple[tuple[str, str], ...]:
+    """A call's metadata; the server makes a request id where none is given.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the id is not printable ASCII.
+        KandinskyError: INVALID_FIELD if a text is not printable ASCII.
     """
-    if request_id is None:
-        return ()
-    if not request_id or not (request_id.isascii() and request_id.isprintable()):
-        raise invalid("x-request-id", "is one or more printable ASCII characters")
-    return (("x-request-id", request_id),)
+    found = {"x-request-id": request_id, "x-tenant": tenant}
+    for key, text in found.items():
+        if text is not None and not (text and text.isascii() and text.isprintable()):
+            raise invalid(key, "is one or more printable ASCII characters")
+    found["x-priority"] = None if priority is None else str(priority)
+    return tuple((key, text) for key, text in found.items() if text is not None)
 
 
 def _filled(request: Request, known: Any, options: Mapping[str, Any], **subject: Any) -> Request:

@@ -27,6 +27,8 @@ class Client:
         address: HOST:PORT of the gateway.
         tls: True trusts the system's certificate authorities; a path names a PEM file of them.
         timeout: seconds that one call may take; None waits for ever.
+        tenant: on whose behalf; tenants get fair shares. None is a tenant of its own.
+        priority: -100 to 100; higher goes before lower among a tenant's own. None is 0.
     """
 
     def __init__(
@@ -35,9 +37,13 @@ class Client:
         *,
         tls: bool | str | Path = False,
         timeout: float | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
     ) -> None:
         self._server = Server(address, tls)
         self._timeout = timeout
+        self._tenant = tenant
+        self._priority = priority
         credentials = self._server.credentials()
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options=OPTIONS)
@@ -295,7 +301,7 @@ class Client:
     def _events(
         self, method: Any, request: Any, timeout: float | None, request_id: str | None
     ) -> Generator[Event, None, None]:
-        metadata = requests.metadata(request_id)
+        metadata = requests.metadata(request_id, self._tenant, self._priority)
 
         def events() -> Generator[Event, None, None]:
             call = method(request, timeout=self._limit(timeout), metadata=metadata)

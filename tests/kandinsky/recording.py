@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf import duration_pb2
 from grpc_status import rpc_status
 
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
@@ -70,8 +71,16 @@ def serving() -> Iterator[RecordingGateway]:
 
 def queued(index: int, position: int) -> generation_pb2.GenerateEvent:
     return generation_pb2.GenerateEvent(
-        image_index=index, queued=sampling_pb2.Queued(position=position)
+        image_index=index,
+        queued=sampling_pb2.Queued(position=position, wait=duration_pb2.Duration(seconds=2)),
     )
+
+
+def preview(index: int, step: int) -> generation_pb2.GenerateEvent:
+    """Pixels of a red picture, which took 2 ms."""
+    news = sampling_pb2.Preview(step=step, pixels=tensors.encode(RED))
+    news.cost.FromMilliseconds(2)
+    return generation_pb2.GenerateEvent(image_index=index, preview=news)
 
 
 def progress(index: int, phase: str, step: int, steps: int) -> generation_pb2.GenerateEvent:
@@ -87,7 +96,9 @@ def picture(index: int, seed: int) -> generation_pb2.GenerateEvent:
         seed=seed,
         format=generation_pb2.OUTPUT_FORMAT_PNG,
         encoded=images.encode(RED, "png"),
-        decoder_stats=sampling_pb2.SamplingStats(forwards=25, shared_forwards=5, peak_rows=4),
+        decoder_stats=sampling_pb2.SamplingStats(
+            forwards=25, shared_forwards=5, peak_rows=4, resumes=2, steps_redone=7
+        ),
     )
     image.elapsed.FromMilliseconds(2500)
     image.decoder_stats.running.FromMilliseconds(500)

@@ -126,3 +126,11 @@ def test_a_missing_file_of_a_mix_is_a_sentence(gateway: RecordingGateway) -> Non
     done = run(gateway, "mix", "--image", "1:b.png")
     assert done.exit_code == 1
     assert done.stderr.strip().endswith("b.png is no file")
+
+
+def test_previews_stand_beside_the_output(gateway: RecordingGateway, folder: Path) -> None:
+    gateway.events = [recording.preview(0, 5), recording.picture(0, seed=1)]
+    done = run(gateway, "text-to-image", "a", "--preview-every", "5", "-o", "b.png")
+    assert done.exit_code == 0, done.output
+    assert gateway.requests[0].settings.preview_every == 5
+    assert Image.open(folder / "b-0.preview.png").getpixel((0, 0)) == (255, 0, 0)

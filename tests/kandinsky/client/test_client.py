@@ -11,9 +11,18 @@ import grpc
 import numpy as np
 import pytest
 
-from kandinsky import AsyncClient, Client, Generated, KandinskyError, Progress, Queued, Reason
+from kandinsky import (
+    AsyncClient,
+    Client,
+    Generated,
+    KandinskyError,
+    Preview,
+    Progress,
+    Queued,
+    Reason,
+)
 from kandinsky.client import requests
-from kandinsky.v1 import generation_pb2
+from kandinsky.v1 import generation_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import carries_reason, invalid
 from tests.kandinsky import recording
@@ -170,8 +179,29 @@ def test_a_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
     gateway.events = [recording.queued(0, 3), recording.picture(0, seed=1)]
     with Client(gateway.address) as client:
         events = list(client.stream(requests.text_to_image("a")))
-    assert events[0] == Queued(0, position=3)
+    assert events[0] == Queued(0, position=3, wait=2)
     assert isinstance(events[1], Generated)
+
+
+def test_a_preview_tells_what_it_cost(gateway: RecordingGateway) -> None:
+    gateway.events = [recording.preview(0, 5), recording.picture(0, seed=1)]
+    with Client(gateway.address) as client:
+        request = requests.text_to_image("a", preview_every=5, preview_mode="decode")
+        preview, image = client.stream(request)
+    assert gateway.requests[0].settings.preview_every == 5
+    assert gateway.requests[0].settings.preview_mode == sampling_pb2.PREVIEW_MODE_DECODE
+    assert isinstance(preview, Preview) and isinstance(image, Generated)
+    assert (preview.step, preview.cost) == (5, pytest.approx(0.002))
+    np.testing.assert_array_equal(preview.pixels, RED)
+    assert (image.stats["decoder"].resumes, image.stats["decoder"].steps_redone) == (2, 7)
+
+
+def test_tenant_and_priority_go_with_every_call(gateway: RecordingGateway) -> None:
+    gateway.events = [recording.picture(0, seed=1)]
+    with Client(gateway.address, tenant="studio", priority=-3) as client:
+        client.text_to_image("a")
+    assert gateway.metadata[0]["x-tenant"] == "studio"
+    assert gateway.metadata[0]["x-priority"] == "-3"
 
 
 async def test_an_async_stream_gives_events_as_they_come(gateway: RecordingGateway) -> None:
@@ -179,7 +209,7 @@ async def test_an_async_stream_gives_events_as_they_come(gateway: RecordingGatew
     async with AsyncClient(gateway.address) as client:
         events = [event async for event in client.stream(requests.text_to_image("a"))]
         assert [model.name for model in await client.list_models()] == ["shapes"]
-    assert events[0] == Queued(0, position=3)
+    assert events[0] == Queued(0, position=3, wait=2)
     assert isinstance(events[1], Generated)
 
 
