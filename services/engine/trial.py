@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 
 LEAST_ROWS, MOST_ROWS = 16, 128
 """Eight guided pictures share a step at the least, however busy the machine was at the trial."""
-ROUNDS = 5
+ROUNDS, ROUND_SECONDS = 5, 0.15
+"""Forwards of each size, and the time after which no further one begins."""
 LONGEST_FORWARD = 1.0
 """Seconds: a step that takes longer would make cancels and newcomers wait too long."""
 WORTH = 0.08
@@ -40,15 +41,15 @@ def limits_for(limits: EngineLimits, phase: Phase, pace: Pace) -> EngineLimits:
 
 
 def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
-    """Seconds of a forward by its number of rows, the least of some rounds."""
+    """Seconds of a forward by its number of rows, until more of them bring nothing twice over."""
     with torch.inference_mode():
         latent = phase.begin(None, torch.Generator("cpu").manual_seed(0))
         inputs = phase.inputs(latent, 0)
-        rows = phase.rows
+        rows, best, in_vain = phase.rows, float("inf"), 0
         _forward(phase, inputs, rows)  # the first is never like the others
-        while rows <= MOST_ROWS:
+        while rows <= MOST_ROWS and in_vain < 2:
             try:
-                seconds = min(_forward(phase, inputs, rows) for _ in range(ROUNDS))
+                seconds = _least(phase, inputs, rows)
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 return
@@ -57,7 +58,17 @@ def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
             yield rows, seconds
             if seconds > LONGEST_FORWARD / 2:
                 return
+            in_vain = in_vain + 1 if seconds / rows > best * (1 - WORTH / 2) else 0
+            best = min(best, seconds / rows)
             rows *= 2
+
+
+def _least(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
+    """Seconds of the fastest of some forwards; of fewer where they take long."""
+    found = [_forward(phase, inputs, rows)]
+    while len(found) < ROUNDS and sum(found) < ROUND_SECONDS:
+        found.append(_forward(phase, inputs, rows))
+    return min(found)
 
 
 def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
