@@ -4,8 +4,11 @@ Real services, real engine, real wire format; only Ray is left out, so that a te
 the engine's counters.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +24,121 @@ from services.decoder.service import DecoderService
 from services.encoders.families import FAMILIES as ENCODERS
 from services.encoders.service import EncoderService
 from services.engine.batcher import Batcher
+from services.engine.job import Event, Job
+from services.engine.limits import EngineLimits
 from services.prior.families import FAMILIES as PRIORS
 from services.prior.service import PriorService
 from services.settings import StageSettings
 
 
+class HeldBatcher(Batcher):
+    """An engine whose steps a test can hold, so that it says who is there at which of them."""
+
+    def __init__(self, limits: EngineLimits, name: str) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self._stop_at: tuple[str, int] | None = None
+        self._stopped = asyncio.Event()
+        self._events = asyncio.get_running_loop()
+        self._came: Counter[str] = Counter()
+        self._went: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        super().__init__(limits, name)
+
+    def hold(self) -> None:
+        """Lets no step begin until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Lets steps go on."""
+        self._open.set()
+
+    async def held_at(self, job: str, step: int) -> None:
+        """Waits until a job's denoising loop is about to take a step, which is held."""
+        self._stopped.clear()
+        self._stop_at = job, step
+        self._open.set()
+        await self._stopped.wait()
+
+    async def arrival(self, job: str, jobs: int = 1) -> None:
+        """Waits until the engine has been asked for so many jobs of one name."""
+        await self._count(self._came, job, jobs)
+
+    async def departure(self, job: str, jobs: int = 1) -> None:
+        """Waits until the engine knows that nobody waits for so many jobs of one name."""
+        await self._count(self._went, job, jobs)
+
+    async def _count(self, counts: Counter[str], job: str, jobs: int) -> None:
+        while counts[job] < jobs:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def close(self) -> None:
+        self.release()
+        super().close()
+
+    def forwards_with(self, *jobs: str) -> list[dict[str, int]]:
+        """Steps of denoising loops in which all of some jobs had rows.
+
+        Each as the steps that its jobs had done, by name; the most of those of one name.
+        """
+        loops = [f for f in self.counters.trace if f.network in ("unet", "inpaint unet", "prior")]
+        return [dict(sorted(f.jobs)) for f in loops if {job for job, _ in f.jobs} >= set(jobs)]
+
+    def _submit(self, job: Job) -> None:
+        super()._submit(job)
+        self._came[job.id] += 1
+        self._changed.set()
+
+    async def run(self, job: Job) -> AsyncGenerator[Event, None]:
+        try:
+            async with aclosing(super().run(job)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._went[job.id] += 1
+            self._changed.set()
+
+    def _step(self, jobs: list[Job]) -> None:
+        is_loop = len(jobs[0].phase.timesteps) > 1
+        if is_loop and self._stop_at in [(job.id, job.step) for job in jobs]:
+            self._open.clear()
+            self._stop_at = None
+            self._events.call_soon_threadsafe(self._stopped.set)
+        self._open.wait(60)
+        super()._step(jobs)
+
+
 @dataclass
 class StageHost:
-    """Where the stages listen, and their engines."""
+    """Where the stages listen, and the engines of each replica."""
 
     address: str
-    prior: Batcher
-    decoder: Batcher
+    priors: list[HeldBatcher]
+    decoders: list[HeldBatcher]
+    router: "_Router"
+
+    @property
+    def prior(self) -> HeldBatcher:
+        """The first replica's."""
+        return self.priors[0]
+
+    @property
+    def decoder(self) -> HeldBatcher:
+        """The first replica's."""
+        return self.decoders[0]
 
 
 class _Router:
     """Hands each call to the application that its metadata names, as Serve's proxy does."""
 
-    def __init__(self, applications: dict[str, Any]) -> None:
+    def __init__(self, applications: dict[str, list[Any]]) -> None:
         self._applications = applications
+        self.replica = 0
+        """The one that calls are handed to."""
 
     def _application(self, context: Any) -> Any:
-        return self._applications[dict(context.invocation_metadata())["application"]]
+        return self._applications[dict(context.invocation_metadata())["application"]][self.replica]
 
     async def EncodeText(self, request: Any, context: Any) -> Any:
         return await self._application(context).EncodeText(request, context)
@@ -75,29 +171,36 @@ async def host_stages(
     *sharing: str,
     engine: Mapping[str, int] | None = None,
     runtime: Mapping[Stage, Mapping[str, Any]] | None = None,
+    replicas: int = 1,
 ) -> AsyncIterator[StageHost]:
     """Loads a model's stages into this process and serves them on a free port.
 
     Args:
         model: runs every stage itself.
         catalog: folder of its entry.
-        sharing: models that share its encoders and prior; the last one's decoder engine is the
+        sharing: models that share its encoders and prior; the last one's decoder engines are the
             host's.
         engine: limits of the engines.
         runtime: runtime options of each stage, the defaults where not named.
+        replicas: of each stage; the first one is asked until the host's router says otherwise.
     """
-    applications: dict[str, Any] = {}
-    engines = {stage: [] for stage in Stage}
+    applications: dict[str, list[Any]] = {}
+    engines: dict[Stage, list[HeldBatcher]] = {}
+    started: list[HeldBatcher] = []
     for name in (model, *sharing):
         arguments = {"model": name, "catalog": [str(catalog)], "engine": engine or {}}
         for stage, home in StageSettings.parse(arguments).entry.stages.items():
             if isinstance(home, StageCheckpoints):
                 options = (runtime or {}).get(stage, {})
                 settings = StageSettings.parse({**arguments, "runtime": options})
-                batcher = Batcher(settings.engine, f"{name}-{stage}")
-                engines[stage].append(batcher)
-                service = _service(settings, stage, batcher)
-                applications[settings.entry.application(stage)] = service
+                batchers = [
+                    HeldBatcher(settings.engine, f"{name}-{stage}-{k}") for k in range(replicas)
+                ]
+                engines[stage] = batchers
+                started += batchers
+                applications[settings.entry.application(stage)] = [
+                    _service(settings, stage, batcher) for batcher in batchers
+                ]
     router = _Router(applications)
     server = grpc.aio.server(options=OPTIONS)
     encoders_pb2_grpc.add_EncoderServiceServicer_to_server(router, server)
@@ -106,11 +209,11 @@ async def host_stages(
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        prior, decoder = engines[Stage.PRIOR][-1], engines[Stage.DECODER][-1]
-        yield StageHost(f"127.0.0.1:{port}", prior, decoder)
+        address = f"127.0.0.1:{port}"
+        yield StageHost(address, engines[Stage.PRIOR], engines[Stage.DECODER], router)
     finally:
         await server.stop(grace=None)
-        for batcher in (batcher for several in engines.values() for batcher in several):
+        for batcher in started:
             batcher.close()
 
 

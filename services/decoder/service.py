@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Protocol
 
 import torch
@@ -39,8 +40,9 @@ class DecoderService:
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
         """Samples one picture."""
         job = sampling.job(self._family.phases(request), request, grpc_context)
-        async for event in self._batcher.run(job):
-            yield await _to_message(event, request.output)
+        async with aclosing(self._batcher.run(job)) as events:
+            async for event in events:
+                yield await _to_message(event, request.output)
 
     @unary(sampling_pb2.EngineStats)
     async def GetEngineStats(

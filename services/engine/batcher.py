@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 import torch
@@ -66,7 +66,7 @@ class Batcher:
         if not self._thread.is_alive():
             raise RuntimeError(f"the thread of {self._thread.name} has died")
 
-    async def run(self, job: Job) -> AsyncIterator[Event]:
+    async def run(self, job: Job) -> AsyncGenerator[Event, None]:
         """Submits a job and yields its events; the last is Finished.
 
         Leaving the iteration early drops the job within one step.

@@ -1,13 +1,14 @@
 """PriorService: text embeddings to image embeddings, on the engine."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Protocol
 
 from kandinsky.v1 import prior_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from services import sampling
 from services.engine.batcher import Batcher
-from services.engine.job import Finished
+from services.engine.job import Event, Finished
 from services.engine.phase import Phase
 from services.engine_stats import engine_stats
 from services.rpc import Context, streaming, unary
@@ -33,15 +34,9 @@ class PriorService:
     ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
         """Samples one image embedding."""
         job = sampling.job(self._family.phases(request), request, grpc_context)
-        async for event in self._batcher.run(job):
-            if not isinstance(event, Finished):
-                yield prior_pb2.SampleEmbeddingEvent(**sampling.event_fields(event))
-                continue
-            embedding = prior_pb2.SampledEmbedding(
-                image_embed=tensors.from_torch(event.value[0]),
-                stats=sampling.stats_message(event.stats),
-            )
-            yield prior_pb2.SampleEmbeddingEvent(embedding=embedding)
+        async with aclosing(self._batcher.run(job)) as events:
+            async for event in events:
+                yield _to_message(event)
 
     @unary(sampling_pb2.EngineStats)
     async def GetEngineStats(
@@ -49,3 +44,13 @@ class PriorService:
     ) -> sampling_pb2.EngineStats:
         """What the engine has been doing."""
         return engine_stats(self._batcher)
+
+
+def _to_message(event: Event) -> prior_pb2.SampleEmbeddingEvent:
+    if not isinstance(event, Finished):
+        return prior_pb2.SampleEmbeddingEvent(**sampling.event_fields(event))
+    embedding = prior_pb2.SampledEmbedding(
+        image_embed=tensors.from_torch(event.value[0]),
+        stats=sampling.stats_message(event.stats),
+    )
+    return prior_pb2.SampleEmbeddingEvent(embedding=embedding)

@@ -44,9 +44,9 @@ def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:
 
 
 @asynccontextmanager
-async def running_chain(folder: Path, *sharing: str) -> AsyncIterator[Chain]:
+async def running_chain(folder: Path, *sharing: str, replicas: int = 1) -> AsyncIterator[Chain]:
     """The model `tiny`, and models that share its encoders and prior."""
-    async with host_stages("tiny", folder, *sharing) as stages:
+    async with host_stages("tiny", folder, *sharing, replicas=replicas) as stages:
         config = GatewayConfig(
             listen="127.0.0.1:0",
             stages=stages.address,

@@ -1,124 +1,232 @@
-"""The same seed makes the same image, whatever runs beside it; seen through the gateway.
+"""The same seed makes the same image, whatever runs beside it and wherever: five promises a flow.
 
-Every test reads the decoder's counters, and fails unless the rows it speaks of shared forwards.
+Alone, batched, joined late, neighbour cancelled, moved to another replica half-way. Every test
+reads the decoder's counters, and fails unless the rows it speaks of shared forwards.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
-from kandinsky.v1 import generation_pb2
-from tests.parity.conftest import Chain, pixels
+from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.wire import tensors
+from tests.parity.conftest import Chain, pixels, running_chain
+from tests.parity.test_flows import MASK, PICTURES, file
+from tests.parity.test_flows_2_2 import HINT
 
-PROMPT = "a red cat"
 LEVELS = 1
 """Most by which a channel may differ: rounding of another batch size."""
 
+PICTURE, OTHER = file(PICTURES[0].crop((0, 0, 64, 64))), file(PICTURES[1].crop((0, 0, 64, 64)))
+HOLE = {"encoded": file(MASK.crop((60, 0, 124, 64)))["encoded"]}
+NARROW = file(PICTURES[0].crop((0, 0, 32, 64)))
+DEPTH = {"pixels": tensors.from_torch(HINT[:, :64].contiguous())}
 
-def request(seed: int, **changes: object) -> generation_pb2.TextToImageRequest:
-    prompt = changes.pop("prompt", PROMPT)
-    negative = changes.pop("negative_prompts", ())
-    settings = {"seed": seed, "steps": 30, "output_format": generation_pb2.OUTPUT_FORMAT_PIXELS}
-    settings.update(changes)
-    return generation_pb2.TextToImageRequest(
-        model="tiny",
-        prompts=[prompt],
-        negative_prompts=negative,
-        settings=generation_pb2.GenerationSettings(**settings),
-    )
+FLOWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "TextToImage": ("tiny", {"prompts": ["a red cat"], "negative_prompts": ["dog"]}),
+    "Mix": (
+        "tiny",
+        {"conditions": [{"text": "a cat", "weight": 0.7}, {"image": PICTURE, "weight": 0.3}]},
+    ),
+    "InterpolateFrames": ("tiny", {"first": {"text": "a"}, "last": {"image": OTHER}, "frames": 2}),
+    "ImageToImage": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "strength": 0.7}),
+    "Inpaint": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "mask": HOLE}),
+    "Outpaint": ("tiny", {"prompts": ["a red cat"], "image": NARROW, "left": 32}),
+    "Variation": ("tiny", {"image": PICTURE}),
+    "Control": ("tiny-control", {"prompts": ["a red cat"], "hint": DEPTH}),
+    "TextGuidedEdit": (
+        "tiny",
+        {"image": PICTURE, "source_prompt": "a cat", "target_prompt": "a dog", "amount": 0.4},
+    ),
+}
+JOBS = {"InterpolateFrames": 2}
+"""Decoder jobs of a request; 1 where not named."""
+Draw = Callable[..., "Running"]
 
 
 class Running:
-    """One image under way, its events read in the background."""
+    """One request under way, its events read in the background."""
 
-    def __init__(self, chain: Chain, name: str, message: generation_pb2.TextToImageRequest):
-        self._call = chain.stub.TextToImage(message, metadata=(("x-request-id", name),))
-        self.denoising = asyncio.Event()
-        self.task = asyncio.create_task(self._read(self._call))
+    def __init__(self, chain: Chain, name: str, flow: str, **settings: Any) -> None:
+        model, fields = FLOWS[flow]
+        given = {"steps": 8, "prior_steps": 3, "output_format": generation.OUTPUT_FORMAT_PIXELS}
+        if flow in ("Variation", "TextGuidedEdit"):
+            del given["prior_steps"]
+        message = getattr(generation, f"{flow}Request")(
+            model=model, settings={**given, **settings}, **fields
+        )
+        self._call = getattr(chain.stub, flow)(message, metadata=(("x-request-id", name),))
+        self.task = asyncio.create_task(self._read())
 
-    async def _read(self, events: AsyncIterator) -> generation_pb2.GeneratedImage:
-        image = None
-        async for event in events:
-            if event.progress.phase == "denoise" and event.progress.step < event.progress.steps:
-                self.denoising.set()
-            if event.HasField("image"):
-                image = event.image
-        return image
+    async def image(self) -> generation.GeneratedImage:
+        """The last image; the frames of one request are two jobs of one name."""
+        return await self.task
+
+    async def _read(self) -> generation.GeneratedImage:
+        found = [event.image async for event in self._call if event.HasField("image")]
+        return max(found, key=lambda image: image.index)
 
     def cancel(self) -> None:
         self._call.cancel()
 
 
-async def alone(chain: Chain, message: generation_pb2.TextToImageRequest) -> np.ndarray:
-    image = await Running(chain, "alone", message).task
-    assert image.decoder_stats.shared_forwards == 0
+@pytest.fixture(params=FLOWS)
+def flow(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+async def chain(flow: str, tiny_checkpoint: Path) -> AsyncIterator[Chain]:
+    """Two replicas of each stage; the first is asked unless a test says otherwise."""
+    sharing = ["tiny-control"] if flow == "Control" else []
+    async with running_chain(tiny_checkpoint, *sharing, replicas=2) as running:
+        yield running
+
+
+@pytest.fixture
+def draw(chain: Chain, flow: str) -> Draw:
+    """Starts a request of the flow, named so in the engines' counters."""
+    return lambda name, **settings: Running(chain, name, flow, **settings)
+
+
+@pytest.fixture
+def jobs(flow: str) -> int:
+    """Decoder jobs of one request."""
+    return JOBS.get(flow, 1)
+
+
+async def alone(chain: Chain, draw: Draw, **settings: Any) -> np.ndarray:
+    image = await draw("alone", **settings).image()
+    if image.index == 0:  # frames of one request are company
+        assert image.decoder_stats.shared_forwards == 0
     return pixels(image)
 
 
-def forwards_with(chain: Chain, first: str, second: str) -> list[dict[str, int]]:
-    """Decoder forwards of the denoising loop in which both requests had rows."""
-    trace = [dict(forward.jobs) for forward in chain.stages.decoder.counters.trace]
-    return [jobs for jobs in trace if first in jobs and second in jobs]
+def assert_same(image: generation.GeneratedImage, expected: np.ndarray) -> None:
+    assert np.abs(pixels(image) - expected).max() <= LEVELS
 
 
-async def test_batched_with_other_step_counts_and_guidance(chain: Chain) -> None:
-    messages = {
-        "guided": request(1, steps=60),
-        "unguided": request(2, steps=80, guidance_scale=1.0),
-        "negative": request(3, steps=70, guidance_scale=7.5, negative_prompts=["dog"]),
-        "other prompt": request(4, steps=90, prompt="sky", guidance_scale=2.0),
+async def test_batched_with_other_seeds_step_counts_and_guidance(
+    chain: Chain, draw: Draw, jobs: int
+) -> None:
+    recipes: dict[str, dict[str, Any]] = {
+        "guided": {"seed": 1},
+        "unguided": {"seed": 2, "steps": 12, "guidance_scale": 1.0},
+        "stronger": {"seed": 3, "steps": 10, "guidance_scale": 7.5},
     }
-    expected = {name: await alone(chain, message) for name, message in messages.items()}
-    running = {name: Running(chain, name, message) for name, message in messages.items()}
+    expected = {name: await alone(chain, draw, **recipe) for name, recipe in recipes.items()}
+    decoder = chain.stages.decoder
+    decoder.hold()
+    running = {name: draw(name, **recipe) for name, recipe in recipes.items()}
+    for name in running:
+        await decoder.arrival(name, jobs)
+    decoder.release()
     for name, one in running.items():
-        image = await one.task
-        assert np.abs(pixels(image) - expected[name]).max() <= LEVELS
-        assert image.decoder_stats.shared_forwards > 10
-    assert forwards_with(chain, "guided", "unguided")
-    assert forwards_with(chain, "guided", "negative")
-    other_seed = await alone(chain, request(99, steps=60))
+        image = await one.image()
+        assert_same(image, expected[name])
+        assert image.decoder_stats.shared_forwards > 0
+    assert len(decoder.forwards_with(*recipes)) >= 4
+    other_seed = await alone(chain, draw, seed=99)
     assert np.abs(other_seed - expected["guided"]).mean() >= 5
 
 
-async def test_joined_while_another_was_between_its_first_and_last_step(chain: Chain) -> None:
-    expected = await alone(chain, request(1))
-    other_seed = await alone(chain, request(2))
-    assert np.abs(other_seed - expected).mean() >= 5
-    early = Running(chain, "early", request(5, steps=400))
-    await early.denoising.wait()
-    late = Running(chain, "late", request(1))
-    image, neighbour = await late.task, await early.task
-    assert np.abs(pixels(image) - expected).max() <= LEVELS
-    joined = forwards_with(chain, "early", "late")[0]
+async def test_joined_while_another_was_between_its_first_and_last_step(
+    chain: Chain, draw: Draw, jobs: int
+) -> None:
+    expected = await alone(chain, draw, seed=1)
+    expected_early = await alone(chain, draw, seed=5, steps=14)
+    decoder = chain.stages.decoder
+    early = draw("early", seed=5, steps=14)
+    await decoder.held_at("early", 3)
+    late = draw("late", seed=1)
+    await decoder.arrival("late", jobs)
+    decoder.release()
+    assert_same(await late.image(), expected)
+    assert_same(await early.image(), expected_early)
+    joined = decoder.forwards_with("early", "late")[0]
     assert joined["late"] == 0
-    assert 0 < joined["early"] < 399
-    assert image.decoder_stats.first_shared_forward == 0
-    assert neighbour.decoder_stats.first_shared_forward > 0
-    assert neighbour.decoder_stats.last_shared_forward < 399
+    assert 3 <= joined["early"] <= 4
 
 
-async def test_neighbour_cancelled(chain: Chain) -> None:
-    expected = await alone(chain, request(1, steps=300))
-    neighbour = Running(chain, "neighbour", request(5, steps=900))
-    await neighbour.denoising.wait()
-    kept = Running(chain, "kept", request(1, steps=300))
-    await kept.denoising.wait()
+async def test_neighbour_cancelled(chain: Chain, draw: Draw, jobs: int) -> None:
+    expected = await alone(chain, draw, seed=1)
+    decoder = chain.stages.decoder
+    decoder.hold()
+    neighbour, kept = draw("neighbour", seed=5, steps=14), draw("kept", seed=1)
+    await decoder.arrival("neighbour", jobs)
+    await decoder.arrival("kept", jobs)
+    await decoder.held_at("kept", 3)
     neighbour.cancel()
-    image = await kept.task
-    assert np.abs(pixels(image) - expected).max() <= LEVELS
-    together = forwards_with(chain, "neighbour", "kept")
-    assert together
-    assert together[-1]["kept"] < 299, "the neighbour stayed to the end"
-    assert chain.stages.decoder.counters.abandoned == 1
+    await decoder.departure("neighbour", jobs)
+    decoder.release()
+    assert_same(await kept.image(), expected)
+    together = decoder.forwards_with("neighbour", "kept")
+    assert 3 <= together[-1]["kept"] <= 4, "it stayed for more than the step under way"
+    assert decoder.counters.abandoned >= 1
+    assert max(leave.steps for leave in decoder.counters.leaves) <= 1
+    with pytest.raises(asyncio.CancelledError):
+        await neighbour.image()
 
 
-async def test_images_of_one_request_share_forwards(chain: Chain) -> None:
-    message = request(7)
-    message.settings.images_per_prompt = 3
+async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, jobs: int) -> None:
+    expected = {seed: await alone(chain, draw, seed=seed, steps=14) for seed in (1, 2)}
+    first, second = chain.stages.decoders
+    first.hold()
+    second.hold()
+    running = {seed: draw(f"moved {seed}", seed=seed, steps=14) for seed in (1, 2)}
+    for seed in running:
+        await first.arrival(f"moved {seed}", jobs)
+    await first.held_at("moved 1", 3)
+    chain.stages.router.replica = 1
+    first.drain()
+    first.release()
+    for seed in running:
+        await second.arrival(f"moved {seed}", jobs)
+    second.release()
+    for seed, one in running.items():
+        image = await one.image()
+        assert_same(image, expected[seed])
+        assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, 0)
+    assert 3 <= first.forwards_with("moved 1", "moved 2")[-1]["moved 1"] <= 4
+    assert second.forwards_with("moved 1", "moved 2")[0]["moved 1"] >= 3
+    assert second.counters.resumed == first.counters.drained >= 2
+
+
+@pytest.mark.parametrize("flow", ["TextToImage"], indirect=True)
+async def test_a_prior_run_moves_too(chain: Chain, draw: Draw) -> None:
+    expected = await alone(chain, draw, seed=1, prior_steps=9)
+    first, second = chain.stages.priors
+    moved = draw("moved", seed=1, prior_steps=9)
+    await first.held_at("moved", 3)
+    chain.stages.router.replica = 1
+    first.drain()
+    first.release()
+    image = await moved.image()
+    assert_same(image, expected)
+    assert second.counters.resumed >= 1
+    assert image.prior_stats.resumes == 1
+
+
+@pytest.mark.parametrize("flow", ["TextToImage"], indirect=True)
+async def test_images_of_one_request_share_forwards(chain: Chain, draw: Draw) -> None:
+    message = generation.TextToImageRequest(
+        model="tiny",
+        prompts=["a red cat"],
+        negative_prompts=["dog"],
+        settings={
+            "seed": 7,
+            "steps": 8,
+            "prior_steps": 3,
+            "images_per_prompt": 3,
+            "output_format": generation.OUTPUT_FORMAT_PIXELS,
+        },
+    )
     images = (await chain.stub.TextToImageUnary(message)).images
     for index, image in enumerate(images):
-        expected = await alone(chain, request(7 + index))
-        assert np.abs(pixels(image) - expected).max() <= LEVELS
+        assert_same(image, await alone(chain, draw, seed=7 + index))
         assert image.decoder_stats.shared_forwards > 0
     assert np.abs(pixels(images[0]) - pixels(images[1])).mean() >= 5
