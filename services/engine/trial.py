@@ -47,7 +47,7 @@ def _seconds_by_rows(phase: Phase, pace: Pace) -> Iterator[tuple[int, float]]:
         inputs = phase.inputs(latent, 0)
         rows, best, in_vain = phase.rows, float("inf"), 0
         _forward(phase, inputs, rows)  # the first is never like the others
-        while rows <= MOST_ROWS and in_vain < 2:
+        while rows <= LEAST_ROWS or (rows <= MOST_ROWS and in_vain < 2):
             try:
                 seconds = _least(phase, inputs, rows)
             except torch.cuda.OutOfMemoryError:

@@ -2,98 +2,15 @@
 
 import asyncio
 import itertools
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.batcher import Batcher
-from services.engine.job import Event, Finished, Job, Progress, Queued
-from services.engine.limits import EngineLimits
-from services.engine.phase import Stateless
-
-
-class ToyNetwork:
-    """Mixes inputs, timesteps and conditioning row by row; can be held at its door."""
-
-    def __init__(self, name: str = "toy") -> None:
-        self.name = name
-        self.open = threading.Event()
-        self.open.set()
-        self.entered = threading.Event()
-        self.fails = False
-
-    def __call__(self, inputs, timesteps, conditioning):
-        self.entered.set()
-        assert self.open.wait(30)
-        if self.fails:
-            raise RuntimeError("toy failure")
-        return inputs * 0.9 + timesteps[:, None] * 0.01 + conditioning["embed"]
-
-
-@dataclass(eq=False)
-class ToyPhase(Stateless):
-    network: ToyNetwork
-    steps: int
-    rows: int = 1
-    width: int = 4
-    name: str = "toy"
-    pixels: int = 1
-    on_step: Callable[[int], None] = lambda step: None
-    conditioning: dict[str, torch.Tensor] = field(init=False)
-    timesteps: torch.Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.timesteps = torch.arange(self.steps, 0, -1)
-        self.conditioning = {"embed": torch.ones(self.rows, self.width)}
-
-    def begin(self, value, generator):
-        return torch.randn(1, self.width, generator=generator) if value is None else value
-
-    def inputs(self, latent, step):
-        return latent
-
-    def advance(self, output, latent, step, generator):
-        self.on_step(step)
-        return output.mean(0, keepdim=True) + torch.randn(1, self.width, generator=generator)
-
-
-def toy_job(network: ToyNetwork, steps: int, seed: int = 0, **options) -> Job:
-    name = options.pop("id", f"{steps} steps, seed {seed}")
-    deadline = options.pop("deadline", float("inf"))
-    phases = [ToyPhase(network, steps, **options), ToyPhase(network, 1, width=4)]
-    return Job(name, phases, torch.Generator().manual_seed(seed), deadline)
-
-
-@asynccontextmanager
-async def engine(**limits) -> AsyncIterator[Batcher]:
-    batcher = Batcher(EngineLimits(**limits))
-    try:
-        yield batcher
-    finally:
-        await asyncio.to_thread(batcher.close)
-
-
-async def result(batcher: Batcher, job: Job) -> torch.Tensor:
-    return await last_value(batcher.run(job))
-
-
-async def last_value(events: AsyncIterator[Event]) -> torch.Tensor:
-    *_, last = [event async for event in events]
-    assert isinstance(last, Finished)
-    return last.value
-
-
-async def submitted(batcher: Batcher, job: Job) -> asyncio.Task[torch.Tensor]:
-    """The task of a job that is in the engine's queue by now."""
-    events = batcher.run(job)
-    assert isinstance(await anext(events), Queued)
-    return asyncio.create_task(last_value(events))
+from services.engine.job import Job, Progress
+from tests.services.engine.toys import ToyNetwork, ToyPhase, engine, result, submitted, toy_job
 
 
 def shared_with(batcher: Batcher, job: Job) -> set[str]:

@@ -1,0 +1,107 @@
+"""Who is let in next."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.engine.checkpoint import Checkpoint
+from services.engine.job import Job
+from services.engine.line import Line
+from tests.services.engine.toys import ToyNetwork, ToyPhase
+
+NETWORK = ToyNetwork()
+
+
+def job(tenant: str = "", steps: int = 10, priority: int = 0, name: str = "", **others) -> Job:
+    phases = [ToyPhase(NETWORK, steps)]
+    generator = torch.Generator()
+    return Job(name, phases, generator, tenant=tenant, priority=priority, **others)
+
+
+def names(line: Line) -> list[str]:
+    return [line.pop().id for _ in range(len(line))]
+
+
+def test_first_come_first_served_within_a_priority():
+    line = Line()
+    for name, priority in (("a", 0), ("b", 1), ("c", 0), ("d", -1), ("e", 1)):
+        line.push(job(name=name, priority=priority))
+    assert names(line) == ["b", "e", "a", "c", "d"]
+
+
+def test_a_job_that_was_at_work_elsewhere_goes_first_in_its_priority():
+    line = Line()
+    kept = Checkpoint(0, 3, torch.zeros(1), torch.Generator().get_state(), {})
+    for name, priority, resumes in (("a", 0, None), ("b", 0, kept), ("c", 1, None)):
+        line.push(job(name=name, priority=priority, resume_from=resumes))
+    assert names(line) == ["c", "b", "a"]
+
+
+def test_a_tenant_that_has_not_waited_goes_before_those_with_a_backlog():
+    line = Line()
+    for _ in range(64):
+        line.push(job("flood", name="flood"))
+    for _ in range(3):
+        line.pop()
+    line.push(job("quiet", name="quiet"))
+    assert line.pop().id == "quiet"
+
+
+def test_a_tenant_that_sends_one_job_at_a_time_is_not_new_each_time():
+    line = Line()
+    for _ in range(40):
+        line.push(job("flood"))
+    served = []
+    for _ in range(20):
+        line.push(job("dripping"))
+        served += [line.pop().tenant, line.pop().tenant]
+    assert served.count("flood") >= 15
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40)), min_size=1, max_size=60))
+def test_tenants_with_a_backlog_get_equal_shares_of_the_work(jobs):
+    line = Line()
+    for tenant, steps in jobs:
+        line.push(job(tenant, steps))
+    left = {tenant: sum(s for t, s in jobs if t == tenant) for tenant in "abc"}
+    served = dict.fromkeys("abc", 0)
+    most = max(steps for _, steps in jobs)
+    while line:
+        backlogged = [tenant for tenant in "abc" if left[tenant] > served[tenant]]
+        shares = [served[tenant] for tenant in backlogged]
+        if all(served[t] == 0 or left[t] > served[t] for t in "abc"):
+            assert max(shares) - min(shares) <= 2 * most + most
+        one = line.pop()
+        served[one.tenant] += one.cost
+    assert served == left
+    with pytest.raises(LookupError):
+        line.pop()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-2, 2), st.booleans()), max_size=40),
+    st.integers(0, 40),
+)
+def test_nobody_is_lost_and_positions_add_up(jobs, pops):
+    line, waiting = Line(), []
+    for number, (tenant, priority, wanted) in enumerate(jobs):
+        one = job(tenant, priority=priority, name=f"{number} {wanted}")
+        line.push(one)
+        waiting.append(one)
+    for _ in range(min(pops, len(jobs))):
+        waiting.remove(line.pop())
+    assert sorted(one.id for one in line) == sorted(one.id for one in waiting)
+    assert line.cost == sum(one.cost for one in waiting)
+    for one in waiting:
+        assert 0 <= line.position(one) < len(line)
+    if waiting:
+        longest = line.longest()
+        last = line.pop_last(longest)
+        waiting.remove(last)
+        assert last.priority == min(j.priority for j in [*waiting, last] if j.tenant == longest)
+    line.remove_if_not(lambda one: one.id.endswith("True"))
+    waiting = [one for one in waiting if one.id.endswith("True")]
+    assert len(line) == len(waiting)
+    assert {one.id for one in line.take()} == {one.id for one in waiting}
+    assert not line

@@ -1,0 +1,71 @@
+"""Previews: the predicted clean picture on the way to the picture itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import VQModel
+from PIL import Image
+
+from kandinsky.v1 import decoder_pb2, sampling_pb2
+from kandinsky.wire import tensors
+from services.decoder.previews import LinearPreview
+from tests.services.asking import decode_request
+from tests.services.conftest import StageStubs
+
+SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes" / "decoder"
+
+
+def previewing(steps: int, every: int, mode: int) -> decoder_pb2.DecodeRequest:
+    request = decode_request("noise", steps=steps)
+    request.preview_every, request.preview_mode = every, mode
+    return request
+
+
+async def previews(stages: StageStubs, request: decoder_pb2.DecodeRequest):
+    events = await stages.decode(request)
+    found = [event.preview for event in events if event.HasField("preview")]
+    return found, tensors.decode(events[-1].image.tensor, "image")
+
+
+@pytest.mark.parametrize("mode", [sampling_pb2.PREVIEW_MODE_LINEAR, 0])
+async def test_a_linear_preview_has_a_pixel_for_each_latent_pixel(stages, mode) -> None:
+    found, picture = await previews(stages, previewing(9, 2, mode))
+    assert [preview.step for preview in found] == [2, 4, 6, 8]
+    side = picture.shape[0] // 8
+    for preview in found:
+        assert list(preview.pixels.shape) == [side, side, 3]
+        assert preview.cost.ToNanoseconds() > 0
+
+
+async def test_a_decoded_preview_of_the_last_step_is_nearly_the_picture(stages) -> None:
+    """DDPM adds a last bit of noise where its last timestep is not 0."""
+    mode = sampling_pb2.PREVIEW_MODE_DECODE
+    found, picture = await previews(stages, previewing(6, 3, mode))
+    assert [preview.step for preview in found] == [3, 6]
+    last = tensors.decode(found[-1].pixels, "preview").astype(int)
+    first = tensors.decode(found[0].pixels, "preview").astype(int)
+    assert np.abs(last - picture).mean() < 3 < np.abs(first - picture).mean()
+
+
+async def test_previews_change_no_picture(stages) -> None:
+    _, watched = await previews(stages, previewing(6, 1, sampling_pb2.PREVIEW_MODE_DECODE))
+    found, unwatched = await previews(stages, previewing(6, 0, 0))
+    assert not found
+    np.testing.assert_array_equal(watched, unwatched)
+
+
+def test_the_linear_map_shows_what_the_trained_autoencoder_holds() -> None:
+    movq = VQModel.from_pretrained(SHAPES / "movq").eval().requires_grad_(False)
+    factor = 2 ** (len(movq.config.block_out_channels) - 1)
+    preview = LinearPreview(lambda x: movq.encode(x).latents, factor, torch.empty(0))
+    drawn = Image.new("RGB", (128, 128), (20, 40, 200))
+    drawn.paste((220, 30, 30), (32, 32, 96, 96))
+    pixels = torch.tensor(np.asarray(drawn), dtype=torch.float32).permute(2, 0, 1)[None]
+    seen = preview(movq.encode(pixels / 127.5 - 1).latents).int()
+    small = torch.tensor(np.asarray(drawn.resize((128 // factor,) * 2, Image.BOX))).int()
+    assert (seen - small).abs().float().mean() < 25
+    corner, middle = seen[1, 1], seen[8 // 1, 8 // 1]
+    assert middle[0] > middle[2] + 80
+    assert corner[2] > corner[0] + 80
