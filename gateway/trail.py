@@ -20,9 +20,9 @@ class Trail:
         self.resumes = 0
         self.steps_redone = 0
         """Steps that were told of and were then taken again."""
-        self._phase, self._phase_name = 0, ""
-        self._steps: dict[int, int] = {}
-        """Of the phases that told of a step."""
+        self._phases: dict[str, int] = {}
+        """Steps of each phase that told of one, in their order: each tells of its last."""
+        self._phase = 0
         self._kept = 0
         """Steps, of all phases, up to the latest checkpoint; so are the next ones."""
         self._now = 0
@@ -53,8 +53,6 @@ class Trail:
         self.resumes += 1
         self.steps_redone += max(0, self._now - self._kept)
         self._now = self._kept
-        resume_from = self.request.resume_from
-        self._phase, self._phase_name = resume_from.phase, ""
         return has_gained
 
     def _keep(self, checkpoint: sampling_pb2.Checkpoint) -> None:
@@ -63,18 +61,18 @@ class Trail:
         self._furthest = max(self._furthest, self._kept)
 
     def _walk(self, progress: sampling_pb2.Progress) -> bool:
-        if self._phase_name not in ("", progress.phase):
-            self._phase += 1
-        self._phase_name = progress.phase
-        self._steps[self._phase] = progress.steps
+        self._phases.setdefault(progress.phase, progress.steps)
+        self._phase = list(self._phases).index(progress.phase)
         self._now = self._start(self._phase) + progress.step
+        if self._now <= self._kept:  # a pass before the checkpoint's phase, which needs its result
+            self.steps_redone += 1
         is_new = self._now > self._told
         self._told = max(self._told, self._now)
         self._furthest = max(self._furthest, self._now)
         return is_new
 
     def _start(self, phase: int) -> int:
-        return sum(steps for index, steps in self._steps.items() if index < phase)
+        return sum(list(self._phases.values())[:phase])
 
 
 def _resuming(request: Any, checkpoint: sampling_pb2.Checkpoint) -> Any:

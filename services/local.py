@@ -28,7 +28,12 @@ import psutil
 import ray
 from ray import serve
 from ray.serve.context import _get_global_client
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    ReplicaState,
+    ServeDeploySchema,
+)
 
 from kandinsky.catalog.catalog import CatalogEntry, SharedStage, Stage
 from services.local_failure import failure
@@ -81,6 +86,8 @@ class LocalCluster:
         self._entries = list(entries)
         self._catalog = [str(Path(folder).absolute()) for folder in catalog_folders]
         self._replicas = dict(replicas or {})
+        self._scaled: dict[str, int] = {}
+        """Replicas by application, where it was scaled."""
         self._threads = threads
         self._engine = dict(engine or {})
         self._port = 0
@@ -123,6 +130,18 @@ class LocalCluster:
             self._wait_until_running()
         finally:
             self._processes = [child for child in _children() if child not in before]
+
+    def scale(self, application: str, replicas: int) -> None:
+        """Runs so many replicas of one application from now on; returns when they are there.
+
+        A replica that goes away hands its jobs on at once; none is lost.
+
+        Raises:
+            StageFailed: a new one cannot load.
+        """
+        self._scaled[application] = replicas
+        _get_global_client().deploy_apps(ServeDeploySchema.model_validate(self._config()))
+        self._wait_until_running()
 
     def stop(self) -> None:
         """Ends everything; on return no process of it is left. May be called twice."""
@@ -178,7 +197,7 @@ class LocalCluster:
             "deployments": [
                 {
                     "name": DEPLOYMENTS[stage],
-                    "num_replicas": self._replicas.get(stage, 1),
+                    "num_replicas": self._scaled.get(name, self._replicas.get(stage, 1)),
                     # One machine runs them all: a reservation would only keep one from starting.
                     "ray_actor_options": {"num_cpus": 0},
                 }
@@ -186,15 +205,26 @@ class LocalCluster:
         }
 
     def _wait_until_running(self) -> None:
+        wanted = {
+            application["name"]: application["deployments"][0]["num_replicas"]
+            for application in self._config()["applications"]
+        }
         while True:
             applications = serve.status().applications
             for name, application in applications.items():
                 reason = failure(application)
                 if reason is not None:
                     raise StageFailed(f"{name} cannot start: {reason}")
-            if all(app.status == ApplicationStatus.RUNNING for app in applications.values()):
+            if all(_is_running(applications[name], count) for name, count in wanted.items()):
                 return
             time.sleep(0.2)
+
+
+def _is_running(application: ApplicationStatusOverview, replicas: int) -> bool:
+    return application.status == ApplicationStatus.RUNNING and all(
+        dict(deployment.replica_states) == {ReplicaState.RUNNING: replicas}
+        for deployment in application.deployments.values()
+    )
 
 
 @contextmanager

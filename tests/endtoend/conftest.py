@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -13,6 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.client import Client
+
+if TYPE_CHECKING:
+    from services.local import LocalCluster
 
 START_SECONDS = 120
 MODELS = ("shapes", "shapes-depth")
@@ -24,6 +28,7 @@ class System:
 
     gateway: str
     stages: str
+    cluster: "LocalCluster"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +48,7 @@ def system() -> Iterator[System]:
         try:
             for name in MODELS:
                 wait_until_serving(address, name)
-            yield System(address, cluster.stages_address)
+            yield System(address, cluster.stages_address, cluster)
         finally:
             gateway.terminate()
             gateway.wait(60)

@@ -80,6 +80,22 @@ def test_a_checkpoint_alone_is_a_gain():
     assert trail.note(step(LOOP, 11))
 
 
+def test_a_pass_before_the_loop_is_taken_again_and_told_once():
+    trail, encode = Trail(REQUEST), ("encode", 1)
+    assert trail.note(step(encode, 1))
+    assert trail.note(step(LOOP, 10))
+    trail.note(checkpoint(1, 10))
+    assert trail.note(step(LOOP, 12))
+    assert trail.broke()
+    assert trail.steps_redone == 2
+    assert not trail.note(step(encode, 1))
+    assert not trail.note(step(LOOP, 11))
+    assert trail.note(step(LOOP, 13))
+    assert trail.steps_redone == 3
+    assert trail.note(step(LOOP, 30))
+    assert trail.note(step(DECODE, 1))
+
+
 def test_a_preview_is_told_once():
     trail = Trail(REQUEST)
     preview = decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=5))

@@ -1,0 +1,147 @@
+"""Replicas that are killed, or stopped on scale-down, cost nobody an image."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from kandinsky import AsyncClient, Generated, Progress
+from kandinsky.catalog.catalog import Stage
+from kandinsky.client import requests
+from tests.endtoend.conftest import System
+from tests.endtoend.engines import Engines
+
+DECODER = "shapes-decoder"
+CHECKPOINT_EVERY = 10
+LEVELS = 1
+
+
+def picture(colour: str) -> Image.Image:
+    image = Image.new("RGB", (128, 128), "white")
+    ImageDraw.Draw(image).ellipse((30, 30, 98, 98), fill=colour)
+    return image
+
+
+def mask() -> Image.Image:
+    image = Image.new("L", (128, 128), 0)
+    image.paste(255, (64, 64, 128, 128))
+    return image
+
+
+def mixed(count: int) -> list:
+    """Requests of three flows, with step counts and guidance of their own."""
+    made = []
+    for seed in range(count):
+        options = {"seed": seed, "steps": 25 + 5 * (seed % 3), "progress_every": 1}
+        options["guidance_scale"] = (4.0, 1.0, 6.0)[seed % 3]
+        if seed % 3 == 0:
+            made.append(requests.text_to_image("a red circle on a blue background", **options))
+        elif seed % 3 == 1:
+            made.append(
+                requests.image_to_image(picture("red"), "a green star", strength=0.9, **options)
+            )
+        else:
+            made.append(requests.inpaint(picture("blue"), mask(), "a yellow ring", **options))
+    return made
+
+
+class Load:
+    """Requests that are made all at once."""
+
+    def __init__(self, address: str, made: list) -> None:
+        self._address = address
+        self._requests = made
+        self._at_work = asyncio.Event()
+        self._begun: set[int] = set()
+
+    async def start(self) -> "asyncio.Task[list[Generated]]":
+        """Asks, and returns when the decoder has taken some steps of every image."""
+        drawing = asyncio.create_task(self.images())
+        waiting = asyncio.create_task(self._at_work.wait())
+        await asyncio.wait((drawing, waiting), return_when=asyncio.FIRST_COMPLETED)
+        assert not drawing.done(), drawing.result()
+        return drawing
+
+    async def images(self) -> list[Generated]:
+        """In the order of the requests."""
+        async with AsyncClient(self._address, timeout=300) as client:
+            jobs = (self._one(client, k) for k in range(len(self._requests)))
+            return list(await asyncio.gather(*jobs))
+
+    async def _one(self, client: AsyncClient, number: int) -> Generated:
+        steps: list[tuple[str, int]] = []
+        async with aclosing(client.stream(self._requests[number])) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    steps.append((event.phase, event.step))
+                    self._note(number, event)
+                if isinstance(event, Generated):
+                    assert len(set(steps)) == len(steps), "a step was told twice"
+                    return event
+        raise AssertionError("a stream without an image")
+
+    def _note(self, number: int, event: Progress) -> None:
+        if event.phase != "prior" and event.step >= 12:
+            self._begun.add(number)
+        if len(self._begun) == len(self._requests):
+            self._at_work.set()
+
+
+def assert_same(images: list[Generated], twins: list[Generated]) -> None:
+    for image, twin in zip(images, twins, strict=True):
+        difference = image.array.astype(int) - twin.array.astype(int)
+        assert np.abs(difference).max() <= LEVELS
+
+
+@pytest.fixture(scope="module")
+def engines(system: System) -> Iterator[Engines]:
+    """Two replicas of the decoder while this module's tests run."""
+    system.cluster.scale(DECODER, 2)
+    found = Engines(system.stages)
+    found.until(Stage.DECODER, lambda stats: len(stats) == 2)
+    yield found
+    system.cluster.scale(DECODER, 1)
+
+
+async def test_killed_replicas_cost_no_image(system: System, engines: Engines) -> None:
+    made = mixed(12)
+    twins = await Load(system.gateway, made).images()
+    assert sum(twin.stats["decoder"].resumes for twin in twins) == 0
+    drawing = await Load(system.gateway, made).start()
+    stats = await asyncio.to_thread(engines.stats, Stage.DECODER)
+    victims = [replica for replica, one in stats.items() if one.running]
+    assert victims, "nobody was at work"
+    for replica in victims:
+        os.kill(int(replica.rpartition(":")[2]), signal.SIGKILL)
+    images = await drawing
+    assert_same(images, twins)
+    moved = [image.stats["decoder"] for image in images if image.stats["decoder"].resumes]
+    assert moved, "no image was at work on the killed replicas"
+    for one in moved:
+        # k, and what was under way while a checkpoint travelled
+        assert one.steps_redone <= one.resumes * (CHECKPOINT_EVERY + 2)
+    engines.until(Stage.DECODER, lambda stats: len(stats) == 2)
+
+
+async def test_scale_down_moves_jobs_at_once_and_nothing_is_done_twice(
+    system: System, engines: Engines
+) -> None:
+    made = [
+        requests.text_to_image("a red circle", seed=seed, steps=100, progress_every=1)
+        for seed in range(4)
+    ]
+    twins = await Load(system.gateway, made).images()
+    drawing = await Load(system.gateway, made).start()
+    await asyncio.to_thread(system.cluster.scale, DECODER, 1)
+    assert not drawing.done(), "the replica waited for its jobs"
+    images = await drawing
+    assert_same(images, twins)
+    stats = [image.stats["decoder"] for image in images]
+    assert sum(one.resumes for one in stats) >= 1
+    assert [one.steps_redone for one in stats] == [0] * len(stats)
+    await asyncio.to_thread(system.cluster.scale, DECODER, 2)
