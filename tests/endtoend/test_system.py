@@ -24,6 +24,7 @@ from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import Reason, from_rpc_error
 from tests.endtoend.conftest import System
+from tests.endtoend.engines import Engines
 
 PROMPT = "a red circle on a blue background"
 
@@ -111,21 +112,55 @@ def test_progress_names_every_phase(client: Client) -> None:
     assert list(dict.fromkeys(phases)) == ["prior", "denoise", "decode"]
 
 
-def test_a_deadline_ends_the_work(client: Client) -> None:
-    with pytest.raises(KandinskyError) as error:
-        client.text_to_image([PROMPT] * 8, model="shapes", steps=250, timeout=0.5)
-    assert error.value.reason is Reason.DEADLINE_EXCEEDED
+@pytest.fixture(scope="module")
+def engines(system: System) -> Engines:
+    return Engines(system.stages)
 
 
-def test_a_cancelled_request_frees_its_rows(client: Client) -> None:
-    stream = client.stream(requests.text_to_image([PROMPT] * 4, steps=250, seed=1))
+def left(engines: Engines, stage: Stage) -> tuple[int, int]:
+    """Jobs that a stage dropped because their caller had gone, and because time was up."""
+    stats = engines.stats(stage).values()
+    return sum(one.abandoned for one in stats), sum(one.expired for one in stats)
+
+
+@pytest.mark.parametrize(("stage", "phase"), [(Stage.PRIOR, "prior"), (Stage.DECODER, "denoise")])
+def test_a_cancelled_request_leaves_every_stage_within_one_step(
+    client: Client, engines: Engines, stage: Stage, phase: str
+) -> None:
+    abandoned, _ = left(engines, stage)
+    request = requests.text_to_image(
+        [PROMPT] * 4, steps=250, prior_steps=250 if phase == "prior" else 4, seed=1
+    )
+    stream = client.stream(request)
+    working = set()
     for event in stream:
-        if getattr(event, "phase", "") == "denoise":
+        if getattr(event, "phase", "") == phase and event.step < event.steps:
+            working.add(event.index)
+        if len(working) == 4:
             break
     stream.close()
-    [after] = client.text_to_image(PROMPT, model="shapes", seed=3, steps=50)
-    stats = after.stats["decoder"]
-    assert stats.last_shared_forward < stats.forwards - 1
+    gone = engines.until(
+        stage, lambda stats: sum(one.abandoned for one in stats.values()) >= abandoned + 4
+    )
+    assert max(one.cancel_steps_max for one in gone.values()) <= 1
+    assert sum(one.running + one.waiting for one in gone.values()) == 0
+
+
+@pytest.mark.parametrize("stage", [Stage.PRIOR, Stage.DECODER])
+def test_a_deadline_ends_the_work_within_one_step(
+    client: Client, engines: Engines, stage: Stage
+) -> None:
+    before = sum(left(engines, stage))
+    longer = {Stage.PRIOR: {"prior_steps": 250}, Stage.DECODER: {"steps": 250, "prior_steps": 4}}
+    with pytest.raises(KandinskyError) as error:
+        client.text_to_image([PROMPT] * 24, model="shapes", timeout=0.7, **longer[stage])
+    assert error.value.reason in (Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED)
+    gone = engines.until(
+        stage, lambda stats: not sum(one.running + one.waiting for one in stats.values())
+    )
+    assert max(one.cancel_steps_max for one in gone.values()) <= 1
+    dropped = sum(one.abandoned + one.expired + one.refused for one in gone.values())
+    assert dropped > before
 
 
 def test_two_clients_share_forwards(system: System) -> None:
