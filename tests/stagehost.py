@@ -137,7 +137,7 @@ async def host_stages(
 def _service(settings: StageSettings, stage: Stage, batcher: HeldBatcher) -> Any:
     loader, family = settings.loader(stage), settings.entry.family
     if stage is Stage.ENCODERS:
-        return EncoderService(families.load(ENCODERS, family)(loader))
+        return EncoderService(families.load(ENCODERS, family)(loader), settings.engine.max_queue)
     if stage is Stage.PRIOR:
         return PriorService(families.load(PRIORS, family)(loader), batcher)
     decoder = families.load(DECODERS, family)(loader, settings.inpaint_loader())

@@ -25,7 +25,7 @@ class Encoders(EncoderService):
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
         family = families.load(FAMILIES, settings.entry.family)
-        super().__init__(family(settings.loader(Stage.ENCODERS)))
+        super().__init__(family(settings.loader(Stage.ENCODERS)), settings.engine.max_queue)
 
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
     async def encode_text(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:

@@ -1,8 +1,10 @@
 """EncoderService: texts and pictures to embeddings."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,11 +12,13 @@ from cachetools import LRUCache
 
 from kandinsky.v1 import encoders_pb2, tensor_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import invalid
-from services.rpc import Context, unary
+from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.rpc import Context, deadline, unary
 
 MAX_TEXTS = 256
 CACHED_TEXTS = 4096
+LEAST_RETRY = 0.1
+"""Seconds after which a caller who found the queue full may come back at the earliest."""
 
 
 class EncodersFamily(Protocol):
@@ -34,10 +38,18 @@ class EncoderService:
 
     A text seen lately is not encoded again. One thread owns the device and the tokenizers, which
     keep the padding of the call under way as their own state.
+
+    Args:
+        family: encodes.
+        max_queue: calls at work or waiting; one more is refused.
     """
 
-    def __init__(self, family: EncodersFamily) -> None:
+    def __init__(self, family: EncodersFamily, max_queue: int) -> None:
         self._family = family
+        self._max_queue = max_queue
+        self._calls = 0
+        self._seconds = 0.0
+        """Of a call, lately."""
         self._cache: LRUCache[str, encoders_pb2.TextEncoding] = LRUCache(CACHED_TEXTS)
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
 
@@ -46,6 +58,12 @@ class EncoderService:
         self, request: encoders_pb2.EncodeTextRequest, grpc_context: Context
     ) -> encoders_pb2.EncodeTextResponse:
         """Encodes texts."""
+        with self._place(grpc_context):
+            return await self._encode_all(request)
+
+    async def _encode_all(
+        self, request: encoders_pb2.EncodeTextRequest
+    ) -> encoders_pb2.EncodeTextResponse:
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise invalid("texts", f"must hold 1 to {MAX_TEXTS} texts")
         found = {text: self._cache.get(text) for text in request.texts}
@@ -71,7 +89,8 @@ class EncoderService:
         )
         if not picture.size:
             raise invalid("pixels.shape", "has no pixels")
-        return await self.encode_image(picture)
+        with self._place(grpc_context):
+            return await self.encode_image(picture)
 
     async def encode_text(self, text: str) -> encoders_pb2.TextEncoding:
         """Encodes one text; a deployment may batch the calls that come together."""
@@ -80,6 +99,24 @@ class EncoderService:
     async def encode_image(self, picture: np.ndarray) -> encoders_pb2.EncodeImageResponse:
         """Encodes one picture, uint8 [H, W, 3]; a deployment may batch as above."""
         return (await self._encode_images([picture]))[0]
+
+    @contextmanager
+    def _place(self, context: Context) -> Iterator[None]:
+        """A place among the calls at work or waiting, while there is one, and time for the call."""
+        limit, begun = deadline(context), time.monotonic()
+        if begun >= limit:
+            raise KandinskyError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
+        if self._calls >= self._max_queue:
+            wait = max(LEAST_RETRY, self._seconds / 2)
+            raise KandinskyError(
+                Reason.OVERLOADED, f"{self._calls} calls wait already", retry_after=wait
+            )
+        self._calls += 1
+        try:
+            yield
+            self._seconds = time.monotonic() - begun
+        finally:
+            self._calls -= 1
 
     async def _encode_texts(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
         return await self._on_device(self._family.encode_texts, texts)

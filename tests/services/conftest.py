@@ -23,11 +23,13 @@ class StageStubs:
     host: StageHost
     model: str = "tiny"
 
-    async def encoders(self, rpc: str, request: Any) -> Any:
-        return await self._ask(encoders_pb2_grpc.EncoderServiceStub, Stage.ENCODERS, rpc, request)
+    async def encoders(self, rpc: str, request: Any, **metadata: str) -> Any:
+        stub = encoders_pb2_grpc.EncoderServiceStub
+        return await self._ask(stub, Stage.ENCODERS, rpc, request, metadata)
 
     async def decoder(self, rpc: str, request: Any) -> Any:
-        return await self._ask(decoder_pb2_grpc.DecoderServiceStub, Stage.DECODER, rpc, request)
+        stub = decoder_pb2_grpc.DecoderServiceStub
+        return await self._ask(stub, Stage.DECODER, rpc, request, {})
 
     async def sample_embedding(self, request: Any, **metadata: str) -> list[Any]:
         stub = prior_pb2_grpc.PriorServiceStub(self.channel)
@@ -50,9 +52,12 @@ class StageStubs:
         finally:
             call.cancel()
 
-    async def _ask(self, stub: Any, stage: Stage, rpc: str, request: Any) -> Any:
+    async def _ask(
+        self, stub: Any, stage: Stage, rpc: str, request: Any, metadata: dict[str, str]
+    ) -> Any:
+        sent = self._to(stage, metadata)
         try:
-            return await getattr(stub(self.channel), rpc)(request, metadata=self._to(stage, {}))
+            return await getattr(stub(self.channel), rpc)(request, metadata=sent)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 

@@ -1,16 +1,21 @@
 """The encoders answer what the reference's encoders answer, and remember texts."""
 
+import asyncio
 import threading
 from pathlib import Path
 
+import grpc
 import numpy as np
+import pytest
 import torch
 from diffusers import KandinskyV22PriorPipeline
 from PIL import Image
 
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
+from kandinsky.wire.errors import KandinskyError, Reason
 from tests.services.conftest import StageStubs
+from tests.stagehost import host_stages
 
 
 async def test_texts_and_pictures_equal_the_reference(
@@ -71,3 +76,40 @@ async def test_one_thread_counts_and_pads(stages: StageStubs, monkeypatch) -> No
         monkeypatch.setattr(Kandinsky22Encoders, name, recording)
     await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=["cat"]))
     assert threads["check_text"] == threads["encode_texts"] != threading.get_ident()
+
+
+async def test_a_full_queue_and_a_passed_deadline_are_refused(
+    tiny_checkpoint: Path, monkeypatch
+) -> None:
+    from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
+
+    entered, released = threading.Event(), threading.Event()
+    original = Kandinsky22Encoders.encode_texts
+
+    def held(self, texts):
+        entered.set()
+        released.wait(30)
+        return original(self, texts)
+
+    monkeypatch.setattr(Kandinsky22Encoders, "encode_texts", held)
+
+    def text(name: str) -> encoders_pb2.EncodeTextRequest:
+        return encoders_pb2.EncodeTextRequest(texts=[name])
+
+    async with (
+        host_stages("tiny", tiny_checkpoint, engine={"max_queue": 1}) as host,
+        grpc.aio.insecure_channel(host.address) as channel,
+    ):
+        stages = StageStubs(channel, host)
+        first = asyncio.create_task(stages.encoders("EncodeText", text("a cat")))
+        await asyncio.to_thread(entered.wait)
+        with pytest.raises(KandinskyError) as refusal:
+            await stages.encoders("EncodeText", text("a dog"))
+        assert refusal.value.reason is Reason.OVERLOADED
+        assert refusal.value.retry_after > 0
+        released.set()
+        assert len((await first).encodings) == 1
+        with pytest.raises(KandinskyError) as refusal:
+            await stages.encoders("EncodeText", text("a cow"), x_time_remaining_ms="0")
+        assert refusal.value.reason is Reason.DEADLINE_EXCEEDED
+        assert len((await stages.encoders("EncodeText", text("a cow"))).encodings) == 1
