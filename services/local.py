@@ -69,6 +69,7 @@ class LocalCluster:
         entries: the models. A stage that another model runs is started once, under its owner's
             name.
         catalog_folders: the folders, beside the built-in one, that the entries came from.
+        port: of the gRPC proxy; 0 takes a free one.
         replicas: of each stage, 1 where not named.
         threads: CPU threads of each replica's networks.
         engine: limits of the stages' engines, the fields of EngineLimits.
@@ -79,6 +80,7 @@ class LocalCluster:
         entries: Iterable[CatalogEntry],
         catalog_folders: Iterable[Path] = (),
         *,
+        port: int = 0,
         replicas: Mapping[Stage, int] | None = None,
         threads: int = 1,
         engine: Mapping[str, Any] | None = None,
@@ -90,7 +92,7 @@ class LocalCluster:
         """Replicas by application, where it was scaled."""
         self._threads = threads
         self._engine = dict(engine or {})
-        self._port = 0
+        self._port = port
         self._processes: list[psutil.Process] = []
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -105,7 +107,7 @@ class LocalCluster:
         Raises:
             StageFailed: a stage cannot load; call `stop` then too.
         """
-        self._port = free_port()
+        self._port = self._port or free_port()
         self._guard = _start_guard()
         before = set(_children())
         for name in ("ray", "ray.serve"):

@@ -40,6 +40,9 @@ def up(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
+    stages_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The stages' own; 0 takes a free one.")
+    ] = 0,
     replicas_encoders: Replicas = 1,
     replicas_prior: Replicas = 1,
     replicas_decoder: Replicas = 1,
@@ -56,7 +59,8 @@ def up(
     }
     folders = [folder.absolute() for folder in catalog or []]
     try:
-        system.up(system.Options(model or [DEFAULT_MODEL], folders, host, port, replicas, threads))
+        models = model or [DEFAULT_MODEL]
+        system.up(system.Options(models, folders, host, port, stages_port, replicas, threads))
     except (PreflightError, system.StartError) as error:
         raise fail(str(error)) from error
 

@@ -20,6 +20,7 @@ from kandinsky.cli import health, memory, preflight, run_file
 from kandinsky.cli.errors import console
 from kandinsky.cli.preflight import PreflightError
 
+STAGES_HOST = "127.0.0.1"
 DRAIN_SECONDS = 10
 """How long requests in flight may go on once a signal has come."""
 STOP_SECONDS = 40
@@ -45,6 +46,8 @@ class Options:
     host: str
     port: int
     """0 takes a free one."""
+    stages_port: int
+    """Of the stages' own proxy; 0 takes a free one."""
     replicas: Mapping[Stage, int]
     threads: int
 
@@ -64,6 +67,7 @@ def up(options: Options) -> None:
     available = memory.bytes_available(psutil.virtual_memory().available)
     preflight.check_memory(plan, options.replicas, available)
     port = preflight.check_port(options.host, options.port)
+    stages_port = preflight.check_port(STAGES_HOST, options.stages_port)
     own = run_file.Running(
         pid=os.getpid(),
         started=psutil.Process().create_time(),
@@ -75,7 +79,7 @@ def up(options: Options) -> None:
         try:
             _check_alone(run_file.claim(own))
             stack.callback(run_file.release, own)
-            _serve(stack, options, plan, own)
+            _serve(stack, options, plan, own, stages_port)
         except Stopped:
             _say("stopping")
         finally:
@@ -83,11 +87,21 @@ def up(options: Options) -> None:
             _cut_off_after(STOP_SECONDS)
 
 
-def _serve(stack: ExitStack, options: Options, plan: preflight.Plan, own: run_file.Running) -> None:
+def _serve(
+    stack: ExitStack,
+    options: Options,
+    plan: preflight.Plan,
+    own: run_file.Running,
+    stages_port: int,
+) -> None:
     _say(f"starting the stages of {', '.join(own.models)}")
     local: Any = importlib.import_module("services.local")
     cluster = local.LocalCluster(
-        plan.models, options.catalog, replicas=options.replicas, threads=options.threads
+        plan.models,
+        options.catalog,
+        port=stages_port,
+        replicas=options.replicas,
+        threads=options.threads,
     )
     stack.callback(cluster.stop)
     try:
