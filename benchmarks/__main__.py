@@ -25,11 +25,11 @@ def main(
     ] = None,
     model: Annotated[str, typer.Option(help="Name in the catalog.")] = "shapes",
     catalog: Annotated[list[Path] | None, typer.Option(help="Folder of entries; repeat.")] = None,
-    threads: Annotated[
+    decoders: Annotated[
         list[int] | None,
-        typer.Option(help="CPU threads of each stage; repeat. Default: 1, and all cores."),
+        typer.Option(help="Decoder replicas; repeat for a server each. Default: 1, and as cores."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, 1 thread a stage.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, 1 decoder.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = Path("out/bench"),
 ) -> None:
     """Measure what serving costs and gains, each figure beside its baseline of the same run."""
@@ -37,7 +37,7 @@ def main(
     if unknown:
         raise _failed(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
     folders = tuple(folder.absolute() for folder in catalog or ())
-    counts = tuple(threads or ([1] if quick else sorted({1, cores()})))
+    counts = tuple(decoders or ([1] if quick else sorted({1, cores()})))
     try:
         setup = Setup(Catalog.load(folders)[model], folders, counts, quick)
         for name in tables or TABLES:

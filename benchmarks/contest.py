@@ -72,21 +72,21 @@ def bare_sides(setup: Setup, pipelines: BarePipelines) -> list[Side]:
 
 @contextmanager
 def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
-    """This system, one server for each thread count, all of them up at the same time."""
+    """This system, one server for each number of decoders, all of them up at the same time."""
 
-    def side(threads: int, address: str) -> Side:
+    def side(decoders: int, address: str) -> Side:
         def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
             return served_round(address, setup.entry.name, pictures, concurrency)
 
-        return Side(Kind.SERVED, f"served, {threads} thread(s) a stage", turn)
+        return Side(Kind.SERVED, f"served, {decoders} decoder(s)", turn)
 
     with ExitStack() as servers:
         sides = []
-        for threads in setup.threads:
-            say(f"starting kandinsky up with {threads} thread(s) a stage")
-            options = ["--threads", str(threads), *setup.server_options]
+        for decoders in setup.decoders:
+            say(f"starting kandinsky up with {decoders} decoder(s)")
+            options = ["--replicas-decoder", str(decoders), *setup.server_options]
             address = servers.enter_context(serving(setup.entry.name, options))
-            sides.append(side(threads, address))
+            sides.append(side(decoders, address))
         yield sides
 
 

@@ -47,6 +47,12 @@ class ServedRound(Round):
         return sum(one.peak_rows for one in self.made) / len(self.made)
 
 
+def made(image: Generated) -> Made:
+    """A picture as the client library gives it."""
+    stats = image.stats["decoder"]
+    return Made(image.encoded or b"", stats.forwards, stats.shared_forwards, stats.peak_rows)
+
+
 Ask = Callable[[Picture], Awaitable[Made]]
 
 
@@ -62,9 +68,7 @@ def served_round(
             async def ask(picture: Picture) -> Made:
                 stream = client.stream(to_request(picture, model))
                 [image] = [event async for event in stream if isinstance(event, Generated)]
-                stats = image.stats["decoder"]
-                png = image.encoded or b""
-                return Made(png, stats.forwards, stats.shared_forwards, stats.peak_rows)
+                return made(image)
 
             return await closed_loop(pictures, concurrency, ask)
 

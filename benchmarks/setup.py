@@ -24,10 +24,10 @@ class Setup:
     entry: CatalogEntry
     folders: tuple[Path, ...]
     """Absolute catalog folders, beside the built-in one."""
-    threads: tuple[int, ...]
-    """CPU threads of each stage: one server of this system for each."""
+    decoders: tuple[int, ...]
+    """Decoder replicas: one server of this system for each, with one CPU thread a replica."""
     quick: bool
-    """Fewer rounds, one thread; the figures are no good for publishing."""
+    """Fewer rounds, one decoder; the figures are no good for publishing."""
 
     @property
     def bare_threads(self) -> list[int]:

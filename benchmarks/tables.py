@@ -7,4 +7,9 @@ TABLES: Mapping[str, str] = {
     "throughput": "benchmarks.throughput",
     "mixed": "benchmarks.mixed",
     "hops": "benchmarks.hops",
+    "checkpoints": "benchmarks.checkpoints",
+    "cancel": "benchmarks.cancel",
+    "recovery": "benchmarks.recovery",
+    "fairness": "benchmarks.fairness",
+    "flood": "benchmarks.flood",
 }

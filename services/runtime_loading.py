@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import ModelHook, add_hook_to_module
+from diffusers import VQModel
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_processor import Attention, FusedAttnProcessor2_0
 
@@ -69,7 +70,7 @@ def prepare(
             _slice_attention(network)
         if options.fuse_qkv:
             _fuse_projections(network)
-    if options.channels_last:
+    if options.lays_out(device, autoencoder=isinstance(network, VQModel)):
         network.to(memory_format=torch.channels_last)
     if options.offload == "model":
         turns.join(network, device)

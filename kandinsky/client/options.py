@@ -63,7 +63,7 @@ class GenerationOptions(TypedDict, total=False):
     eta: float | None
     """DDIM's, 0 to 1."""
     progress_every: int | None
-    """Steps between progress events. Left out: at most ten events a second."""
+    """Steps between progress events. Left out: ten a second at most, fewer on a busy device."""
     preview_every: int | None
     """Steps between previews, which `stream` yields. Left out: none."""
     preview_mode: PreviewMode | None

@@ -12,7 +12,7 @@ from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 from services import sampling
 from services.engine.batcher import Batcher
-from services.engine.job import Event, Finished, Job
+from services.engine.job import Event, Finished, Job, Preview
 from services.engine.phase import Phase
 from services.engine_stats import engine_stats
 from services.rpc import Context, deadline, priority, request_id, streaming, tenant, unary
@@ -93,7 +93,9 @@ async def _to_message(event: Event, output: decoder_pb2.DecodeOutput) -> decoder
             stats=sampling.stats_message(event.stats),
         )
         return decoder_pb2.DecodeEvent(image=image)
-    return decoder_pb2.DecodeEvent(**await asyncio.to_thread(sampling.event_fields, event))
+    if isinstance(event, Preview):
+        return decoder_pb2.DecodeEvent(**await asyncio.to_thread(sampling.event_fields, event))
+    return decoder_pb2.DecodeEvent(**sampling.event_fields(event))
 
 
 def _to_tensor(value: torch.Tensor, output: decoder_pb2.DecodeOutput) -> tensor_pb2.Tensor:

@@ -22,8 +22,8 @@ from services.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-POSITIONS_EVERY = 0.5
-"""Seconds between two looks at who waits where."""
+POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
+"""Seconds between two rounds of telling who waits where: at least, and for each that waits."""
 
 
 class Batcher:
@@ -195,7 +195,8 @@ class Batcher:
 
     def _tell_positions(self) -> None:
         now = time.monotonic()
-        if not self._line or now - self._positions_told < POSITIONS_EVERY:
+        interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._line))
+        if not self._line or now - self._positions_told < interval:
             return
         self._positions_told = now
         for job in self._line:
@@ -256,7 +257,7 @@ class Batcher:
     def _advance(self, job: Job, output: torch.Tensor) -> None:
         preview = self._news.preview(job, output)
         job.advance(output)
-        self._news.tell(job, preview)
+        self._news.tell(job, preview, len(self._running))
         if job.step == len(job.phase.timesteps):
             job.go_on()
             self.counters.finished += job.ended

@@ -21,7 +21,7 @@ class EngineLimits(BaseModel):
     """Jobs that may wait; one more is refused."""
     checkpoint_every: int = Field(default=10, ge=1, le=MOST_STEPS_BETWEEN_CHECKPOINTS)
     """Steps of a job between two checkpoints: what is done again at most when a replica is lost."""
-    alive_seconds: float = Field(default=5, gt=0)
+    alive_seconds: float = Field(default=15, gt=0)
     """Longest silence towards a job's caller, which takes a longer one for a lost replica."""
 
     @property

@@ -10,6 +10,8 @@ from services.engine.pace import Pace
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two progress events of a job, at least."""
+COMPANY_INTERVAL = 0.05
+"""Seconds times jobs in the batch, the same: each event costs every process that it passes."""
 
 
 class News:
@@ -34,10 +36,10 @@ class News:
             return None
         return Preview(job.step + 1, pixels, time.perf_counter() - begun)
 
-    def tell(self, job: Job, preview: Preview | None) -> None:
-        """Sends what is due after a step."""
+    def tell(self, job: Job, preview: Preview | None, company: int) -> None:
+        """Sends what is due after a step of a job, in a batch of so many."""
         steps = len(job.phase.timesteps)
-        self._progress(job, steps)
+        self._progress(job, steps, company)
         if preview is not None:
             job.emit(preview)
         if job.step < steps and job.step % self._checkpoint_every == 0:
@@ -50,10 +52,11 @@ class News:
             self._counters.checkpoints += 1
             job.emit(checkpoint)
 
-    def _progress(self, job: Job, steps: int) -> None:
+    def _progress(self, job: Job, steps: int, company: int) -> None:
         now = time.monotonic()
         if job.progress_every is None:
-            due = now - job.reported >= PROGRESS_INTERVAL
+            interval = max(PROGRESS_INTERVAL, COMPANY_INTERVAL * company)
+            due = now - job.reported >= interval
         else:
             due = job.step % job.progress_every == 0
         if not due and job.step < steps:

@@ -12,13 +12,13 @@ from services.engine.phase import Phase
 
 logger = logging.getLogger(__name__)
 
-LEAST_ROWS, MOST_ROWS = 16, 128
-"""Eight guided pictures share a step at the least, however busy the machine was at the trial."""
+LEAST_ROWS, MOST_ROWS = 32, 128
+"""Sixteen guided pictures share a step at the least, however busy the machine was at the trial."""
 ROUNDS, ROUND_SECONDS = 5, 0.15
 """Forwards of each size, and the time after which no further one begins."""
 LONGEST_FORWARD = 1.0
 """Seconds: a step that takes longer would make cancels and newcomers wait too long."""
-WORTH = 0.08
+WORTH = 0.05
 """Share by which a row must become cheaper for a larger batch to be worth its longer steps."""
 
 

@@ -76,7 +76,9 @@ class Kandinsky22Decoder:
     def __init__(self, loader: Loader, inpaint_loader: Loader | None = None) -> None:
         self._network = self.network(loader.model(UNet2DConditionModel, "unet"), loader.runtime)
         self._scheduler = loader.scheduler()
-        self._movq = autoencoder.MoVQ(loader.model(VQModel, "movq"), loader.runtime.channels_last)
+        self._movq = autoencoder.MoVQ(
+            loader.model(VQModel, "movq"), loader.runtime.lays_out(loader.device, autoencoder=True)
+        )
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
         self._inpaint: DenoisingNetwork | None = None
         if inpaint_loader is not None:

@@ -38,7 +38,7 @@ def limits(monkeypatch: pytest.MonkeyPatch, device: Device, **given: int) -> Eng
     [
         (Device(each=1e-3, a_row=1e-6), MOST_ROWS),  # rows cost nothing: a GPU far from full
         (Device(each=1e-6, a_row=1e-3), LEAST_ROWS),  # they bring nothing
-        (Device(each=1e-2, a_row=1e-3, until=64), 64),  # they bring something up to there
+        (Device(each=2e-2, a_row=1e-3, until=64), 64),  # they bring something up to there
         (Device(each=1e-3, a_row=0.1), 8),  # steps would take too long
     ],
 )
