@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 NEIGHBOURS = (0, 8, 16)
 STEPS = 250
 """Of a job that is cancelled: many times what it takes until then."""
+EVENTS = 3
+"""Of its progress, after which it is cancelled."""
+PATIENCE = 60
+"""Seconds."""
 PHASES = {Stage.PRIOR: "prior", Stage.DECODER: "denoise"}
 
 
@@ -59,7 +63,7 @@ def measure(setup: Setup, say: Say) -> "Cancel":
 
 async def _measure(setup: Setup, address: str, stages: str, say: Say) -> "Cancel":
     rows = []
-    times = 5 if setup.quick else 30
+    times = 5 if setup.quick else 12
     async with AsyncClient(address) as client, engines(stages, setup.entry) as found:
         for stage, engine in found.items():
             for count in NEIGHBOURS:
@@ -69,7 +73,8 @@ async def _measure(setup: Setup, address: str, stages: str, say: Say) -> "Cancel
                         await _cancel(client, setup.entry.name, stage, engine, seed)
                         for seed in range(times)
                     ]
-                stats = await engine.stats()
+                while (stats := await engine.stats()).running:
+                    pass
                 looks = [await _timed(engine) for _ in range(times)]
                 leaves = [one.leave for one in cancelled]
                 step = median(one.step for one in cancelled)
@@ -102,25 +107,29 @@ async def _cancel(
     client: AsyncClient, model: str, stage: Stage, engine: Engine, seed: int
 ) -> Cancelled:
     before = (await engine.stats()).abandoned
-    moments: list[float] = []
+    seen: list[tuple[int, float]] = []
     stream = client.stream(_request(model, stage, seed))
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, Progress) and event.phase == PHASES[stage]:
-                moments.append(time.perf_counter())
-            if len(moments) == 12:
+                seen.append((event.step, time.perf_counter()))
+            if len(seen) == EVENTS:
                 break
         begun = time.perf_counter()
-    while (await engine.stats()).abandoned == before:
-        pass
-    return Cancelled(time.perf_counter() - begun, (moments[-1] - moments[1]) / (len(moments) - 2))
+    async with asyncio.timeout(PATIENCE):
+        while (await engine.stats()).abandoned == before:
+            pass
+    (first, earlier), (last, later) = seen[0], seen[-1]
+    return Cancelled(time.perf_counter() - begun, (later - earlier) / (last - first))
 
 
 def _request(model: str, stage: Stage, seed: int) -> Any:
-    steps = {"prior_steps": STEPS} if stage is Stage.PRIOR else {"steps": STEPS, "prior_steps": 4}
-    return requests.text_to_image(
-        PROMPTS[seed % len(PROMPTS)], model=model, seed=seed, progress_every=1, **steps
-    )
+    if stage is Stage.PRIOR:
+        steps = {"prior_steps": STEPS, "steps": 1}
+    else:
+        steps = {"prior_steps": 4, "steps": STEPS}
+    prompt = PROMPTS[seed % len(PROMPTS)]
+    return requests.text_to_image(prompt, model=model, seed=seed, **steps)
 
 
 @asynccontextmanager
@@ -135,11 +144,8 @@ async def _neighbours(
             stream = client.stream(_request(model, stage, 1000 + number))
             async with aclosing(stream):
                 async for event in stream:
-                    if isinstance(event, Progress):
-                        if event.phase == PHASES[stage]:
-                            at_work[number].set()
-                        elif stage is Stage.PRIOR:
-                            break  # it has left the stage
+                    if isinstance(event, Progress) and event.phase == PHASES[stage]:
+                        at_work[number].set()
 
     keeping = [asyncio.create_task(keep(number)) for number in range(count)]
     for one in at_work:
@@ -185,8 +191,8 @@ class Cancel:
     def note(self) -> str:
         """How it was measured."""
         return (
-            f"{self.times} jobs of {STEPS} steps each are cancelled by their client at their 12th "
-            "step; the engine is then asked without pause until it says that the job has left. "
+            f"{self.times} jobs of {STEPS} steps each are cancelled by their client soon after "
+            "they begin; the engine is then asked without pause until it says that the job has left. "
             "That time holds client, gateway and Serve's proxy on the way there, and one look at "
             "the engine. Steps after: taken by any cancelled job after its replica had learnt of "
             "the cancel, by the engine's counters; 1 is the step under way. Of the job: the time "

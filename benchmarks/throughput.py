@@ -35,7 +35,7 @@ def measure(setup: Setup, say: Say) -> "Throughput":
                 side.round(plain(entry, concurrency), concurrency)
         differs = {side.name: difference(pipelines, side, plain(entry, 4)) for side in servers}
         idle = idle_cores()
-        rounds = play(sides, _turns(setup), 2 if setup.quick else 5, say)
+        rounds = play(sides, _turns(setup), 2 if setup.quick else 3, say)
     return Throughput(Standings(sides, rounds), str(batching), differs, idle)
 
 
