@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -74,7 +74,10 @@ class Fairness:
 
     def content(self) -> dict[str, Any]:
         """The rows and their rounds."""
-        raw = {name: [asdict(one) for one in rounds] for name, rounds in self.rounds.items()}
+        raw = {
+            name: [{"seconds": one.seconds, "latencies": one.latencies} for one in rounds]
+            for name, rounds in self.rounds.items()
+        }
         return {"rows": self.rows(), "raw": raw, "capacity": self.capacity}
 
     def plot(self, axes: "Axes") -> None:
