@@ -193,10 +193,10 @@ class Cancel:
         return (
             f"{self.times} jobs of {STEPS} steps each are cancelled by their client soon after "
             "they begin; the engine is then asked without pause until it says that the job has "
-            "left. That time holds client, gateway and Serve's proxy on the way there, and one look "
-            "at the engine. Steps after: taken by any cancelled job after its replica had learnt of "
-            "the cancel, by the engine's counters; 1 is the step under way. Of the job: the time "
-            "over what the job would have taken to its end."
+            "left. That time holds client, gateway and Serve's proxy on the way there, and one "
+            "look at the engine. Steps after: taken by any cancelled job after its replica had "
+            "learnt of the cancel, by the engine's counters; 1 is the step under way. Of the job:"
+            " the time over what the job would have taken to its end."
         )
 
     def content(self) -> dict[str, Any]:

@@ -96,9 +96,10 @@ class Flood:
         return (
             f"Requests arrive at random moments for {self.seconds:g} s, {TIMES} times as many as "
             "the server makes pictures with 32 requests open, measured just before; nobody comes "
-            "back after a refusal. Goodput counts the pictures that came while the flood went on. "
-            "Memory is that of all processes of the server; clients and server share the machine's "
-            "cores, so that the clients' own work is in every figure."
+            "back after a refusal. Goodput counts the pictures that came while the flood went on."
+            " Memory is what the server's processes hold resident, shared pages counted in each; "
+            "clients and server share the machine's cores, so that the clients' own work is in "
+            "every figure."
         )
 
     def content(self) -> dict[str, Any]:
@@ -178,15 +179,15 @@ async def _watch(flood: Flood, begun: float) -> None:
     while True:
         gib = await asyncio.to_thread(_memory)
         flood.memory.append((time.perf_counter() - begun, gib))
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
 
 
 def _memory() -> float:
-    """GiB of this process's descendants: the server's."""
+    """Resident GiB of this process's descendants: the server's."""
     total = 0
     for process in psutil.Process(os.getpid()).children(recursive=True):
         try:
-            total += process.memory_full_info().uss
+            total += process.memory_info().rss
         except psutil.Error:
             continue
     return total / 2**30
