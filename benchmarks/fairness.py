@@ -100,9 +100,9 @@ async def _measure(setup: Setup, address: str, stages: str, say: Say) -> Fairnes
         capacity = (await found[Stage.DECODER].stats()).max_batch_rows // 2
     loads = {"is away": 0, "fills the batch": capacity, "floods": capacity + QUEUED}
     rounds: dict[str, list[Round]] = {name: [] for name in loads}
-    singles = plain(setup.entry, 2 if setup.quick else 6)
+    singles = plain(setup.entry, 2 if setup.quick else 4)
     async with AsyncClient(address, tenant="single") as client:
-        for number_ in range(2 if setup.quick else 5):
+        for number_ in range(2 if setup.quick else 3):
             for name, open_ in loads.items():
                 say(f"round {number_ + 1}: the other tenant {name}")
                 async with _load(setup, address, open_):

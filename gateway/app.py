@@ -48,7 +48,7 @@ class GatewayConfig(BaseModel):
     """Names in the catalog."""
     catalog: tuple[Path, ...] = ()
     """Folders of further catalog entries."""
-    max_requests: int = Field(default=256, ge=1)
+    max_requests: int = Field(default=128, ge=1)
     """Images of requests in flight, of a request up to `max_jobs`; what goes beyond is refused with
     OVERLOADED. One tenant gets three quarters."""
     max_jobs: int = Field(default=64, ge=1)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -21,6 +23,9 @@ from services.engine.phase import Phase
 from services.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
+
+ENGINE_NICE = 5
+"""Added to the engine thread's nice value."""
 
 POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
 """Seconds between two rounds of telling who waits where: at least, and for each that waits."""
@@ -137,6 +142,7 @@ class Batcher:
         return Queued(self._line.position(job), self.pace.seconds(ahead))
 
     def _loop(self) -> None:
+        _yield_to_others()
         with torch.inference_mode():
             while not self._closing:
                 with self._wake:
@@ -289,6 +295,12 @@ class Batcher:
     def _fail(self, job: Job) -> None:
         self.counters.failed += 1
         job.end(refusals.internal())
+
+
+def _yield_to_others() -> None:
+    """Lets whoever shares the cores go first: callers are answered while networks compute."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ENGINE_NICE)
 
 
 def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:

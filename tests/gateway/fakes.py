@@ -60,6 +60,7 @@ class FakeStages(
         self.breaks_at_the_end: set[str] = set()
         self.holds: dict[str, Hold] = {}
         self.readers = ("prior",)
+        self.previews = 0
         self._names: dict[bytes, str] = {}
         self._numbers = itertools.count(1)
         self._server = grpc.aio.server(options=OPTIONS)
@@ -136,6 +137,8 @@ class FakeStages(
         yield decoder_pb2.DecodeEvent(
             progress=sampling_pb2.Progress(phase="denoise", step=1, steps=request.sampling.steps)
         )
+        for step in range(1, self.previews + 1):
+            yield decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=step))
         yield decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(step=1))
         if await self._break_midway("Decode", context):
             return
