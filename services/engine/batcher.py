@@ -300,7 +300,9 @@ class Batcher:
 def _yield_to_others() -> None:
     """Lets whoever shares the cores go first: callers are answered while networks compute."""
     if sys.platform == "linux":  # where a thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ENGINE_NICE)
+        thread = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, thread) + ENGINE_NICE
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:
