@@ -78,6 +78,7 @@ class Flood:
             "time to come back, s, median": median(self.retry_after),
             "refusal, s, median": median(self.refusals),
             "refusal, s, p99": percentile(self.refusals, 0.99),
+            "refusals within 50 ms": sum(one <= 0.05 for one in self.refusals) / len(self.refusals),
             "neither done nor refused": len(self.others),
             "memory at the end over that at the start": self.growth,
             "healthy after": int(self.healthy),

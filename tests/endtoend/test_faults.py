@@ -37,7 +37,7 @@ def mixed(count: int) -> list:
     """Requests of three flows, with step counts and guidance of their own."""
     made = []
     for seed in range(count):
-        options = {"seed": seed, "steps": 25 + 5 * (seed % 3), "progress_every": 1}
+        options = {"seed": seed, "steps": 50 + 10 * (seed % 3), "progress_every": 1}
         options["guidance_scale"] = (4.0, 1.0, 6.0)[seed % 3]
         if seed % 3 == 0:
             made.append(requests.text_to_image("a red circle on a blue background", **options))
@@ -109,19 +109,17 @@ def engines(system: System) -> Iterator[Engines]:
 
 
 async def test_killed_replicas_cost_no_image(system: System, engines: Engines) -> None:
-    made = mixed(12)
+    made = mixed(9)
     twins = await Load(system.gateway, made).images()
     assert sum(twin.stats["decoder"].resumes for twin in twins) == 0
+    replicas = await asyncio.to_thread(engines.stats, Stage.DECODER)
     drawing = await Load(system.gateway, made).start()
-    stats = await asyncio.to_thread(engines.stats, Stage.DECODER)
-    victims = [replica for replica, one in stats.items() if one.running]
-    assert victims, "nobody was at work"
-    for replica in victims:
+    for replica in replicas:
         os.kill(int(replica.rpartition(":")[2]), signal.SIGKILL)
     images = await drawing
     assert_same(images, twins)
     moved = [image.stats["decoder"] for image in images if image.stats["decoder"].resumes]
-    assert moved, "no image was at work on the killed replicas"
+    assert moved, "no image was at work on a killed replica"
     for one in moved:
         # k, and what was under way while a checkpoint travelled
         assert one.steps_redone <= one.resumes * (CHECKPOINT_EVERY + 2)
