@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 NEIGHBOURS = (0, 8, 16)
 STEPS = 250
 """Of a job that is cancelled: many times what it takes until then."""
-EVENTS = 3
-"""Of its progress, after which it is cancelled."""
+EVENTS, EVERY = 3, 5
+"""Of its progress, after which it is cancelled, and steps between them."""
 PATIENCE = 60
 """Seconds."""
 PHASES = {Stage.PRIOR: "prior", Stage.DECODER: "denoise"}
@@ -63,7 +63,7 @@ def measure(setup: Setup, say: Say) -> "Cancel":
 
 async def _measure(setup: Setup, address: str, stages: str, say: Say) -> "Cancel":
     rows = []
-    times = 5 if setup.quick else 12
+    times = 5 if setup.quick else 10
     async with AsyncClient(address) as client, engines(stages, setup.entry) as found:
         for stage, engine in found.items():
             for count in NEIGHBOURS:
@@ -108,7 +108,7 @@ async def _cancel(
 ) -> Cancelled:
     before = (await engine.stats()).abandoned
     seen: list[tuple[int, float]] = []
-    stream = client.stream(_request(model, stage, seed))
+    stream = client.stream(_request(model, stage, seed, progress_every=EVERY))
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, Progress) and event.phase == PHASES[stage]:
@@ -123,13 +123,13 @@ async def _cancel(
     return Cancelled(time.perf_counter() - begun, (later - earlier) / (last - first))
 
 
-def _request(model: str, stage: Stage, seed: int) -> Any:
+def _request(model: str, stage: Stage, seed: int, **options: Any) -> Any:
     if stage is Stage.PRIOR:
         steps = {"prior_steps": STEPS, "steps": 1}
     else:
         steps = {"prior_steps": 4, "steps": STEPS}
     prompt = PROMPTS[seed % len(PROMPTS)]
-    return requests.text_to_image(prompt, model=model, seed=seed, **steps)
+    return requests.text_to_image(prompt, model=model, seed=seed, **steps, **options)
 
 
 @asynccontextmanager
