@@ -134,9 +134,11 @@ class FakeStages(
         if not request.HasField("sampling"):
             await _refuse(context, invalid("sampling", "is missing"))
         await self._arrive("Decode", request, context)
-        yield decoder_pb2.DecodeEvent(
-            progress=sampling_pb2.Progress(phase="denoise", step=1, steps=request.sampling.steps)
-        )
+        if not request.HasField("resume_from"):
+            steps = request.sampling.steps
+            yield decoder_pb2.DecodeEvent(
+                progress=sampling_pb2.Progress(phase="denoise", step=1, steps=steps)
+            )
         for step in range(1, self.previews + 1):
             yield decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=step))
         yield decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(step=1))

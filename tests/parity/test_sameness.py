@@ -43,6 +43,8 @@ FLOWS: dict[str, tuple[str, dict[str, Any]]] = {
         {"image": PICTURE, "source_prompt": "a cat", "target_prompt": "a dog", "amount": 0.4},
     ),
 }
+ENCODED = {"ImageToImage", "Inpaint", "Outpaint"}
+"""Flows whose decoder job encodes a picture before its loop."""
 JOBS = {"InterpolateFrames": 2}
 """Decoder jobs of a request; 1 where not named."""
 Draw = Callable[..., "Running"]
@@ -172,7 +174,9 @@ async def test_neighbour_cancelled(chain: Chain, draw: Draw, jobs: int) -> None:
         await neighbour.image()
 
 
-async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, jobs: int) -> None:
+async def test_moved_to_another_replica_half_way(
+    chain: Chain, draw: Draw, flow: str, jobs: int
+) -> None:
     expected = {seed: await alone(chain, draw, seed=seed, steps=14) for seed in (1, 2)}
     first, second = chain.stages.decoders
     first.hold()
@@ -190,7 +194,9 @@ async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, jobs:
     for seed, one in running.items():
         image = await one.image()
         assert_same(image, expected[seed])
-        assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, 0)
+        # The pass that encodes a picture is taken again: the loop needs its result.
+        redone = int(flow in ENCODED)
+        assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, redone)
     assert 3 <= first.forwards_with("moved 1", "moved 2")[-1]["moved 1"] <= 4
     assert second.forwards_with("moved 1", "moved 2")[0]["moved 1"] >= 3
     assert second.counters.resumed == first.counters.drained >= 2
