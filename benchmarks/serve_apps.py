@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.child import child, wait_for_the_end
+from services.ray_environment import ENVIRONMENT
 
 SERVICERS = [
     f"kandinsky.v1.{name}_pb2_grpc.add_{service}ServiceServicer_to_server"
@@ -21,8 +22,6 @@ SERVICERS = [
         ("generation", "Generation"),
     )
 ]
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""As in services.local: replicas reserve no GPU, and must see it all the same."""
 
 
 @contextmanager

@@ -19,10 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Replicas reserve no GPU here; they must see it all the same.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+from services.ray_environment import ENVIRONMENT
+
+os.environ.update({**ENVIRONMENT, **os.environ})
 
 import psutil
 import ray

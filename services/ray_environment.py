@@ -1,0 +1,27 @@
+"""What Ray is told through the environment, which its processes read as they start.
+
+Without it everything works, only slower: these are Ray's own documented choices between isolation
+and speed. What the environment says already is left as it is.
+"""
+
+from collections.abc import Mapping
+
+from kandinsky.wire.channels import MESSAGE_BYTES
+
+ENVELOPE_BYTES = 2**20
+"""What Serve may add to a message."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Replicas of a local cluster reserve no GPU; they must see it all the same.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The proxy speaks gRPC with replicas; through Ray's objects an event costs twice as much.
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MESSAGE_BYTES + ENVELOPE_BYTES),
+    # Handlers never block, so that they and Serve can share one loop; each event then changes
+    # threads less often, and the engine's thread waits less for the interpreter.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # Ten times a second otherwise, in every process, and when nothing happens too.
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
+}
