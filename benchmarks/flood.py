@@ -1,23 +1,28 @@
 """Ten times as many requests as the system can serve: what still gets done, what is refused."""
 
 import asyncio
+import gc
+import itertools
 import os
 import random
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from functools import partial
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.table import Table
 
 from benchmarks.figures import percentile
-from benchmarks.load import served_round
 from benchmarks.messages import to_request
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, plain
 from kandinsky import AsyncClient, KandinskyError
+from kandinsky.catalog.catalog import CatalogEntry
 from kandinsky.cli.child import serving
 from kandinsky.cli.health import wait_until_serving
 from kandinsky.wire.errors import Reason
@@ -28,7 +33,13 @@ if TYPE_CHECKING:
 TIMES = 10
 """Requests that arrive, over those that can be served."""
 PEAK_CONCURRENCY = 32
+WARM_SECONDS = 15.0
+"""From when requests are open until pictures come at the rate of the peak."""
+PICTURES = 128
+"""Different ones."""
 SEED = 5
+
+Ask = Callable[[Picture], Awaitable[None]]
 
 
 @dataclass
@@ -36,13 +47,15 @@ class Flood:
     """What became of the requests, and of the server's memory."""
 
     seconds: float
-    capacity: float
+    capacity: float = 0.0
     """Pictures a second that the same server makes unflooded, with 32 requests open."""
     after: float = 0.0
     """As `capacity`, measured when the flood was over."""
+    begun: float = 0.0
+    """When the flood began, on `time.perf_counter`'s clock."""
+    done: list[float] = field(default_factory=list)
+    """When each picture came, on that clock: before, during and after the flood."""
     offered: int = 0
-    done_at: list[float] = field(default_factory=list)
-    """Seconds from the flood's start to each picture that was made."""
     refusals: list[float] = field(default_factory=list)
     """Seconds that each refusal took to arrive."""
     retry_after: list[float] = field(default_factory=list)
@@ -55,7 +68,12 @@ class Flood:
     @property
     def goodput(self) -> float:
         """Pictures a second while the flood went on."""
-        return sum(moment <= self.seconds for moment in self.done_at) / self.seconds
+        return sum(0 <= moment <= self.seconds for moment in self.done_at) / self.seconds
+
+    @property
+    def done_at(self) -> list[float]:
+        """Seconds from the flood's start to each picture; before it they are negative."""
+        return [moment - self.begun for moment in self.done]
 
     @property
     def growth(self) -> float:
@@ -73,6 +91,7 @@ class Flood:
             "times capacity": self.offered / self.seconds / self.capacity,
             "goodput, images/s": self.goodput,
             "goodput of capacity": self.goodput / self.capacity,
+            "goodput of both peaks": self.goodput / mean((self.capacity, self.after)),
             "refused": len(self.refusals),
             "refused with a time to come back": len(self.retry_after),
             "time to come back, s, median": median(self.retry_after),
@@ -95,12 +114,14 @@ class Flood:
     def note(self) -> str:
         """How it was measured."""
         return (
-            f"Requests arrive at random moments for {self.seconds:g} s, {TIMES} times as many as "
-            "the server makes pictures with 32 requests open, measured just before; nobody comes "
-            "back after a refusal. Goodput counts the pictures that came while the flood went on."
-            " Memory is what the server's processes hold resident, shared pages counted in each; "
-            "clients and server share the machine's cores, so that the clients' own work is in "
-            "every figure."
+            f"With {PEAK_CONCURRENCY} requests open at any time the server is at its peak, which "
+            f"is measured for {self.seconds:g} s. Then requests arrive at random moments for as "
+            f"long, {TIMES} times as many as that, while those still open go on; nobody comes back "
+            "after a refusal. Goodput counts the pictures that came while the flood went on. Both "
+            "peaks: the mean of those before and after it, between which the machine's own speed "
+            "drifts. Memory is what the server's processes hold resident, shared pages counted in "
+            "each; clients and server share the machine's cores, so that the clients' own work is "
+            "in every figure."
         )
 
     def content(self) -> dict[str, Any]:
@@ -125,42 +146,74 @@ class Flood:
 
 
 def measure(setup: Setup, say: Say) -> Flood:
-    """Measures the capacity, floods, and measures again."""
-    entry = setup.entry
-    pictures = plain(entry, 2 * PEAK_CONCURRENCY if setup.quick else 4 * PEAK_CONCURRENCY)
-    with serving(entry.name, setup.server_options) as address:
-        say("warming up")
-        served_round(address, entry.name, pictures[:PEAK_CONCURRENCY], PEAK_CONCURRENCY)
-        say("measuring the capacity")
-        peak = served_round(address, entry.name, pictures, PEAK_CONCURRENCY).images_a_second
-        flood = Flood(15.0 if setup.quick else 60.0, peak)
-        say(f"flooding for {flood.seconds:g} s")
-        asyncio.run(_flood(flood, address, entry.name, pictures))
-        say("measuring the capacity again")
-        flood.healthy = wait_until_serving(address, entry.name, lambda: True, 10)
-        after = served_round(address, entry.name, pictures, PEAK_CONCURRENCY)
-        flood.after = after.images_a_second
+    """Fills the server to its peak, floods it, and fills it again."""
+    flood = Flood(15.0 if setup.quick else 60.0)
+    gc.freeze()  # else this process, which takes the times, pauses now and then for 0.1 s
+    with serving(setup.entry.name, setup.server_options) as address:
+        asyncio.run(_measure(flood, address, setup.entry, say))
     return flood
 
 
-async def _flood(flood: Flood, address: str, model: str, pictures: list[Picture]) -> None:
-    draw = random.Random(SEED)
-    begun = time.perf_counter()
-    async with AsyncClient(address) as client, asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(_watch(flood, begun))
-        due = 0.0
-        while due < flood.seconds:
-            await asyncio.sleep(max(0.0, begun + due - time.perf_counter()))
-            picture = pictures[flood.offered % len(pictures)]
-            flood.offered += 1
-            tasks.create_task(_ask(flood, client, model, picture, begun))
-            due += draw.expovariate(TIMES * flood.capacity)
-        watching.cancel()
+async def _measure(flood: Flood, address: str, entry: CatalogEntry, say: Say) -> None:
+    pictures = itertools.cycle(plain(entry, PICTURES))
+    async with AsyncClient(address) as client:
+        ask = partial(_ask, flood, client, entry.name)
+        say("measuring the peak")
+        async with asyncio.TaskGroup() as tasks:
+            async with _peak(tasks, ask, pictures):
+                flood.capacity = await _rate(flood)
+            say(f"flooding for {flood.seconds:g} s")
+            await _flood(flood, tasks, ask, pictures)
+        say("measuring the peak again")
+        is_up = partial(wait_until_serving, address, entry.name, lambda: True, 10)
+        flood.healthy = await asyncio.to_thread(is_up)
+        async with asyncio.TaskGroup() as tasks, _peak(tasks, ask, pictures):
+            flood.after = await _rate(flood)
 
 
-async def _ask(
-    flood: Flood, client: AsyncClient, model: str, picture: Picture, begun: float
+@asynccontextmanager
+async def _peak(
+    tasks: asyncio.TaskGroup, ask: Ask, pictures: Iterator[Picture]
+) -> AsyncIterator[None]:
+    """Keeps as many requests open as make the most pictures; what is open at the end goes on."""
+    is_over = False
+
+    async def worker() -> None:
+        while not is_over:
+            await ask(next(pictures))
+
+    for _ in range(PEAK_CONCURRENCY):
+        tasks.create_task(worker())
+    try:
+        yield
+    finally:
+        is_over = True
+
+
+async def _rate(flood: Flood) -> float:
+    """Pictures a second, for as long as the flood is to last, once the first have come."""
+    await asyncio.sleep(WARM_SECONDS)
+    before = len(flood.done)
+    await asyncio.sleep(flood.seconds)
+    return (len(flood.done) - before) / flood.seconds
+
+
+async def _flood(
+    flood: Flood, tasks: asyncio.TaskGroup, ask: Ask, pictures: Iterator[Picture]
 ) -> None:
+    draw = random.Random(SEED)
+    flood.begun = time.perf_counter()
+    watching = tasks.create_task(_watch(flood))
+    due = 0.0
+    while due < flood.seconds:
+        await asyncio.sleep(max(0.0, flood.begun + due - time.perf_counter()))
+        flood.offered += 1
+        tasks.create_task(ask(next(pictures)))
+        due += draw.expovariate(TIMES * flood.capacity)
+    watching.cancel()
+
+
+async def _ask(flood: Flood, client: AsyncClient, model: str, picture: Picture) -> None:
     asked = time.perf_counter()
     try:
         async for _ in client.stream(to_request(picture, model)):
@@ -173,13 +226,13 @@ async def _ask(
         if error.retry_after is not None:
             flood.retry_after.append(error.retry_after)
     else:
-        flood.done_at.append(time.perf_counter() - begun)
+        flood.done.append(time.perf_counter())
 
 
-async def _watch(flood: Flood, begun: float) -> None:
+async def _watch(flood: Flood) -> None:
     while True:
         gib = await asyncio.to_thread(_memory)
-        flood.memory.append((time.perf_counter() - begun, gib))
+        flood.memory.append((time.perf_counter() - flood.begun, gib))
         await asyncio.sleep(2)
 
 

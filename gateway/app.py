@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import signal
 import socket
 import sys
@@ -130,6 +131,7 @@ async def serve(config: GatewayConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     gateway = Gateway(config)
     await gateway.start()
+    gc.freeze()  # what is there now stays; going through it would hold up every request
     await stopped.wait()
     await gateway.stop()
 

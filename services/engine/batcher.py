@@ -39,7 +39,11 @@ class Batcher:
     """
 
     def __init__(
-        self, limits: EngineLimits, name: str = "engine", pace: Pace | None = None
+        self,
+        limits: EngineLimits,
+        name: str = "engine",
+        pace: Pace | None = None,
+        nice: int = ENGINE_NICE,
     ) -> None:
         self.limits = limits
         self.counters = Counters()
@@ -50,6 +54,7 @@ class Batcher:
         self._news = News(self.pace, self.counters, limits.checkpoint_every)
         self._stacked: dict[GroupKey, tuple[list[Phase], dict[str, torch.Tensor]]] = {}
         self._positions_told = 0.0
+        self._nice = nice
         self._draining = False
         self._closing = False
         self._wake = threading.Condition()
@@ -142,7 +147,7 @@ class Batcher:
         return Queued(self._line.position(job), self.pace.seconds(ahead))
 
     def _loop(self) -> None:
-        _yield_to_others()
+        _yield_to_others(self._nice)
         with torch.inference_mode():
             while not self._closing:
                 with self._wake:
@@ -297,12 +302,12 @@ class Batcher:
         job.end(refusals.internal())
 
 
-def _yield_to_others() -> None:
+def _yield_to_others(nice: int) -> None:
     """Lets whoever shares the cores go first: callers are answered while networks compute."""
     if sys.platform == "linux":  # where a thread has a priority of its own
         thread = threading.get_native_id()
-        nice = os.getpriority(os.PRIO_PROCESS, thread) + ENGINE_NICE
-        os.setpriority(os.PRIO_PROCESS, thread, nice)
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, own + nice)
 
 
 def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:

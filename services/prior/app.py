@@ -17,6 +17,9 @@ from services.prior.families import FAMILIES
 from services.prior.service import PriorService
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
 
+PRIOR_NICE = 10
+"""Above the decoder's: where stages share cores, what is nearer to its end goes first."""
+
 
 @serve.deployment(name="Prior", max_ongoing_requests=MAX_ONGOING_REQUESTS)
 class Prior(PriorService):
@@ -28,7 +31,7 @@ class Prior(PriorService):
         family = families.load(FAMILIES, settings.entry.family)(settings.loader(Stage.PRIOR))
         pace = Pace()
         limits = limits_for(settings.engine, family.trial(), pace)
-        batcher = Batcher(limits, f"{settings.model}-prior", pace)
+        batcher = Batcher(limits, f"{settings.model}-prior", pace, PRIOR_NICE)
         super().__init__(family, batcher)
         when_stopped(batcher.drain)
 
