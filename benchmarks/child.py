@@ -5,7 +5,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,7 @@ STOP_SECONDS = 60
 
 
 @contextmanager
-def child(module: str, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def child(module: str, *words: str) -> Iterator[str]:
     """Runs `python -m module words`; gives the first line that it prints, its address.
 
     The module must end when its standard input is closed, which the kernel does however this
@@ -37,7 +37,7 @@ def child(module: str, *words: str, environment: Mapping[str, str] | None = None
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": searched, **(environment or {})},
+            env={**os.environ, "PYTHONPATH": searched},
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends it
         )
         try:

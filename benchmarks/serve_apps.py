@@ -5,14 +5,12 @@ Run by `serving_apps` as `python -m benchmarks.serve_apps APPLICATIONS`.
 
 import importlib
 import json
-import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.child import child, wait_for_the_end
-from services.ray_environment import ENVIRONMENT
 
 SERVICERS = [
     f"kandinsky.v1.{name}_pb2_grpc.add_{service}ServiceServicer_to_server"
@@ -36,7 +34,7 @@ def serving_apps(builder: str, applications: Mapping[str, Mapping[str, Any]]) ->
         ServerError: it did not start or did not end.
     """
     words = builder, json.dumps(applications)
-    with child("benchmarks.serve_apps", *words, environment=ENVIRONMENT) as address:
+    with child("benchmarks.serve_apps", *words) as address:
         yield address
 
 
@@ -45,26 +43,11 @@ def main(builder: str, applications: str) -> None:
     import ray
     from ray import serve
 
-    from services.local import HOST, OBJECT_STORE_BYTES, free_port
+    from services.local import HOST, free_port, start_serve
 
     port = free_port()
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=1,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address=HOST,
-    )
     try:
-        serve.start(
-            http_options={"host": HOST, "port": free_port()},
-            grpc_options={"port": port, "grpc_servicer_functions": SERVICERS},
-            logging_config={"log_level": "WARNING"},
-        )
+        start_serve(port, SERVICERS)
         module, _, function = builder.partition(":")
         build = getattr(importlib.import_module(module), function)
         for name, arguments in json.loads(applications).items():

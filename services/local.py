@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -109,24 +109,8 @@ class LocalCluster:
         self._port = self._port or free_port()
         self._guard = _start_guard()
         before = set(_children())
-        for name in ("ray", "ray.serve"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
-            with _own_signal_handlers():
-                ray.init(
-                    address="local",
-                    num_cpus=1,  # as many workers are started before there is work for them
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    _node_ip_address=HOST,
-                )
-            serve.start(
-                http_options={"host": HOST, "port": free_port()},
-                grpc_options={"port": self._port, "grpc_servicer_functions": SERVICERS},
-                logging_config={"log_level": "WARNING"},
-            )
+            start_serve(self._port, SERVICERS)
             _get_global_client().deploy_apps(ServeDeploySchema.model_validate(self._config()))
             self._wait_until_running()
         finally:
@@ -225,6 +209,32 @@ def _is_running(application: ApplicationStatusOverview, replicas: int) -> bool:
     return application.status == ApplicationStatus.RUNNING and all(
         dict(deployment.replica_states) == {ReplicaState.RUNNING: replicas}
         for deployment in application.deployments.values()
+    )
+
+
+def start_serve(port: int, servicers: Sequence[str]) -> None:
+    """Starts Ray, quietly and for this machine alone, and Serve with its gRPC proxy.
+
+    Args:
+        port: of the proxy.
+        servicers: dotted names of the functions that add the proxy's services.
+    """
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with _own_signal_handlers():
+        ray.init(
+            address="local",
+            num_cpus=1,  # as many workers are started before there is work for them
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address=HOST,
+        )
+    serve.start(
+        http_options={"host": HOST, "port": free_port()},
+        grpc_options={"port": port, "grpc_servicer_functions": list(servicers)},
+        logging_config={"log_level": "WARNING"},
     )
 
 

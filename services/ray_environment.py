@@ -18,8 +18,8 @@ ENVIRONMENT: Mapping[str, str] = {
     # The proxy speaks gRPC with replicas; through Ray's objects an event costs twice as much.
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MESSAGE_BYTES + ENVELOPE_BYTES),
-    # Handlers never block, so that they and Serve can share one loop; each event then changes
-    # threads less often, and the engine's thread waits less for the interpreter.
+    # Handlers leave long work to other threads, so that they can share Serve's loop; each event
+    # then changes threads less often, and the engine waits less for the interpreter.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     # Ten times a second otherwise, in every process, and when nothing happens too.

@@ -54,11 +54,10 @@ class Batcher:
         self._news = News(self.pace, self.counters, limits.checkpoint_every)
         self._stacked: dict[GroupKey, tuple[list[Phase], dict[str, torch.Tensor]]] = {}
         self._positions_told = 0.0
-        self._nice = nice
         self._draining = False
         self._closing = False
         self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._loop, args=(nice,), name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -146,8 +145,8 @@ class Batcher:
         ahead = sum(other.cost for other in self._line.ahead(job))
         return Queued(self._line.position(job), self.pace.seconds(ahead))
 
-    def _loop(self) -> None:
-        _yield_to_others(self._nice)
+    def _loop(self, nice: int) -> None:
+        _yield_to_others(nice)
         with torch.inference_mode():
             while not self._closing:
                 with self._wake:
