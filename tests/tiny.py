@@ -27,6 +27,8 @@ from transformers import (
 WIDTH = 32
 POSITIONS = 16
 IMAGE_SIZE = 32
+HINT_SCALE = 3.0
+"""With it, unlike hints make images over 100 levels of 255 apart."""
 
 
 def build(folder: Path, seed: int = 0) -> Path:
@@ -39,6 +41,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     inpaint = KandinskyV22InpaintPipeline(unet=unet(in_channels=9), **others)
     inpaint.save_pretrained(folder / "decoder-inpaint")
     hinted = unet(in_channels=8, addition_embed_type="image_hint")
+    strengthen_hint(hinted)
     control = KandinskyV22ControlnetPipeline(unet=hinted, **others)
     control.save_pretrained(folder / "decoder-control")
     index = folder / "prior" / "model_index.json"
@@ -132,6 +135,18 @@ def unet(in_channels: int = 4, addition_embed_type: str = "image") -> UNet2DCond
         attention_head_dim=4,
         resnet_time_scale_shift="scale_shift",
     )
+
+
+def strengthen_hint(network: UNet2DConditionModel) -> None:
+    """Scales the convolutions that read the hint.
+
+    As initialized, each keeps a third of what it is given: after eight of them one hint is as
+    good as another, and a test could not see that it is dropped.
+    """
+    with torch.no_grad():
+        for layer in network.add_embedding.input_hint_block:
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.weight.mul_(HINT_SCALE)
 
 
 def letter_tokenizer() -> CLIPTokenizer:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import KandinskyV22PriorEmb2EmbPipeline
@@ -64,17 +65,21 @@ async def test_a_prior_that_starts_from_the_picture(
 
 
 async def test_control(chain: Chain, family: Family) -> None:
-    hint = HINT.permute(2, 0, 1)[None]
     embeds = family.prior("a red cat")
-    expected = family.decode("Controlnet", "decoder-control", "", embeds, hint=hint)
-    [image] = await chain.ask(
-        "Control",
-        model="tiny-control",
-        prompts=["a red cat"],
-        hint={"pixels": tensors.from_torch(HINT)},
-        settings=settings(),
-    )
-    assert_equal(image, expected)
+    images = []
+    for hint in (HINT, 1 - HINT):
+        channels_first = hint.permute(2, 0, 1)[None]
+        expected = family.decode("Controlnet", "decoder-control", "", embeds, hint=channels_first)
+        [image] = await chain.ask(
+            "Control",
+            model="tiny-control",
+            prompts=["a red cat"],
+            hint={"pixels": tensors.from_torch(hint)},
+            settings=settings(),
+        )
+        assert_equal(image, expected)
+        images.append(expected)
+    assert np.abs(images[0] - images[1]).max() > 100, "parity would hold without the hint"
 
 
 async def test_control_from_a_picture(chain: Chain, family: Family) -> None:

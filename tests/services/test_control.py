@@ -54,13 +54,16 @@ async def test_it_equals_the_reference(
     assert np.abs(difference).max() <= 1
 
 
-async def test_the_hint_counts(control_stages: StageStubs) -> None:
-    other = hinted("noise", tensors.from_torch(1 - HINT))
-    pictures = []
-    for request in (hinted("noise"), other):
-        request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
-        pictures.append(drawn(await control_stages.decode(request)))
-    assert np.abs(pictures[0] - pictures[1]).max() > 1e-3
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+async def test_another_hint_makes_another_image(
+    control_stages: StageStubs, guidance_scale: float
+) -> None:
+    """So that the parity above means the hint: without it, these would be equal."""
+    images = []
+    for request in (hinted("noise"), hinted("noise", tensors.from_torch(1 - HINT))):
+        request.sampling.guidance_scale = guidance_scale
+        images.append(drawn(await control_stages.decode(request)))
+    assert np.abs(images[0] - images[1]).max() > 100
 
 
 @pytest.mark.parametrize(
