@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -58,43 +58,77 @@ _PRIOR_PARTS = (
     *("prior", "scheduler"),
 )
 _WITHOUT_WEIGHTS = ("tokenizer", "image_processor", "scheduler")
+_CLASS_KEYS = {
+    "scheduler_config.json": "_class_name",
+    "tokenizer_config.json": "tokenizer_class",
+    "preprocessor_config.json": "image_processor_type",
+}
+"""Where a part that is no network names its class, by its file."""
 _DECODER_PARTS = ("unet", "scheduler", "movq")
 _2_1 = {"encoder_hid_dim_type": "text_image_proj"}
 _2_2 = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
 _HINT = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image_hint"}
 
+_PRIOR_2_1 = Kind(
+    "prior of Kandinsky 2.1", "kandinsky-2-1", "encoders and prior: checkpoint", _PRIOR_PARTS
+)
+_DECODER_2_1 = Kind(
+    "decoder of Kandinsky 2.1",
+    "kandinsky-2-1",
+    "decoder: checkpoint; encoders: decoder_text_checkpoint",
+    ("tokenizer", "text_encoder", *_DECODER_PARTS),
+    {**_2_1, "in_channels": 4},
+)
+_INPAINT_2_1 = Kind(
+    "inpainting decoder of Kandinsky 2.1",
+    *("kandinsky-2-1", "decoder: inpaint_checkpoint", _DECODER_PARTS),
+    {**_2_1, "in_channels": 9},
+)
+_PRIOR_2_2 = Kind(
+    "prior of Kandinsky 2.2", "kandinsky-2-2", "encoders and prior: checkpoint", _PRIOR_PARTS
+)
+_DECODER_2_2 = Kind(
+    "decoder of Kandinsky 2.2",
+    *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_2_2, "in_channels": 4}),
+)
+_INPAINT_2_2 = Kind(
+    "inpainting decoder of Kandinsky 2.2",
+    *("kandinsky-2-2", "decoder: inpaint_checkpoint", _DECODER_PARTS),
+    {**_2_2, "in_channels": 9},
+)
+_CONTROL_2_2 = Kind(
+    "depth-controlled decoder of Kandinsky 2.2",
+    *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_HINT, "in_channels": 8}),
+)
+
+
+def _combined(kind: Kind) -> Kind:
+    """A decoder whose folder holds a prior too, under names that no stage loads from."""
+    return replace(
+        kind,
+        what=f"{kind.what}, a prior beside it",
+        serves=f"{kind.serves}; encoders and prior need the prior in a folder of its own",
+    )
+
+
 KINDS: Mapping[str, Kind] = {
-    "KandinskyV22PriorPipeline": Kind(
-        "prior of Kandinsky 2.2", "kandinsky-2-2", "encoders and prior: checkpoint", _PRIOR_PARTS
-    ),
-    "KandinskyV22Pipeline": Kind(
-        "decoder of Kandinsky 2.2",
-        *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_2_2, "in_channels": 4}),
-    ),
-    "KandinskyV22InpaintPipeline": Kind(
-        "inpainting decoder of Kandinsky 2.2",
-        *("kandinsky-2-2", "decoder: inpaint_checkpoint", _DECODER_PARTS),
-        {**_2_2, "in_channels": 9},
-    ),
-    "KandinskyV22ControlnetPipeline": Kind(
-        "depth-controlled decoder of Kandinsky 2.2",
-        *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_HINT, "in_channels": 8}),
-    ),
-    "KandinskyPriorPipeline": Kind(
-        "prior of Kandinsky 2.1", "kandinsky-2-1", "encoders and prior: checkpoint", _PRIOR_PARTS
-    ),
-    "KandinskyPipeline": Kind(
-        "decoder of Kandinsky 2.1",
-        "kandinsky-2-1",
-        "decoder: checkpoint; encoders: decoder_text_checkpoint",
-        ("tokenizer", "text_encoder", *_DECODER_PARTS),
-        {**_2_1, "in_channels": 4},
-    ),
-    "KandinskyInpaintPipeline": Kind(
-        "inpainting decoder of Kandinsky 2.1",
-        *("kandinsky-2-1", "decoder: inpaint_checkpoint", _DECODER_PARTS),
-        {**_2_1, "in_channels": 9},
-    ),
+    "KandinskyV22PriorPipeline": _PRIOR_2_2,
+    "KandinskyV22PriorEmb2EmbPipeline": _PRIOR_2_2,
+    "KandinskyV22Pipeline": _DECODER_2_2,
+    "KandinskyV22Img2ImgPipeline": _DECODER_2_2,
+    "KandinskyV22CombinedPipeline": _combined(_DECODER_2_2),
+    "KandinskyV22Img2ImgCombinedPipeline": _combined(_DECODER_2_2),
+    "KandinskyV22InpaintPipeline": _INPAINT_2_2,
+    "KandinskyV22InpaintCombinedPipeline": _combined(_INPAINT_2_2),
+    "KandinskyV22ControlnetPipeline": _CONTROL_2_2,
+    "KandinskyV22ControlnetImg2ImgPipeline": _CONTROL_2_2,
+    "KandinskyPriorPipeline": _PRIOR_2_1,
+    "KandinskyPipeline": _DECODER_2_1,
+    "KandinskyImg2ImgPipeline": _DECODER_2_1,
+    "KandinskyCombinedPipeline": _combined(_DECODER_2_1),
+    "KandinskyImg2ImgCombinedPipeline": _combined(_DECODER_2_1),
+    "KandinskyInpaintPipeline": _INPAINT_2_1,
+    "KandinskyInpaintCombinedPipeline": _combined(_INPAINT_2_1),
     "Kandinsky3Pipeline": Kind("Kandinsky 3"),
     "UnCLIPPipeline": Kind("Karlo unCLIP"),
     "UnCLIPImageVariationPipeline": Kind("Karlo unCLIP image variation"),
@@ -136,7 +170,7 @@ def recognise(files: Files) -> Recognised:
     """
     index, unet = files.json(INDEX), files.json("unet/config.json")
     pipeline = index.get("_class_name") or _by_network(files, unet)
-    kind = KINDS.get(pipeline)
+    kind = KINDS.get(str(pipeline))
     if kind is None:
         raise UnrecognisedError(f"{INDEX} names {pipeline}, which this system does not know")
     folders = sorted({PurePosixPath(path).parts[0] for path in files.sizes if "/" in path})
@@ -157,8 +191,18 @@ def _part(name: str, index: Mapping[str, Any], files: Files) -> Part:
     config = files.json(f"{name}/config.json")
     listed = index.get(name)
     named = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
-    kind = named or config.get("_class_name") or (config.get("architectures") or ["unknown"])[0]
-    return Part(name, kind, _weight_bytes(name, files), bool(config))
+    kind = named or config.get("_class_name") or (config.get("architectures") or [None])[0]
+    return Part(
+        name, str(kind or _without_weights(name, files)), _weight_bytes(name, files), bool(config)
+    )
+
+
+def _without_weights(part: str, files: Files) -> str:
+    """The class of a part that is no network, by its own file."""
+    for file, key in _CLASS_KEYS.items():
+        if found := files.json(f"{part}/{file}").get(key):
+            return str(found)
+    return "unknown"
 
 
 def _weight_bytes(part: str, files: Files) -> int:
