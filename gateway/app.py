@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.admission import Admission
 from gateway.call import Call
+from gateway.codec_pool import ImageCodecPool
 from gateway.health import ModelHealth
 from gateway.logs import log_json
-from gateway.pictures import Pictures
 from gateway.service import GenerationService, StageAccess
 from gateway.stages import Stages, stage_channel
 from kandinsky.catalog.catalog import Catalog, CatalogError
@@ -55,7 +55,7 @@ class GatewayConfig(BaseModel):
     max_jobs: int = Field(default=64, ge=1)
     """Stage jobs that one request has open at once."""
     picture_threads: int = Field(default=2, ge=1)
-    """Threads that make PNG, JPEG and WebP files."""
+    """Threads that read and make PNG, JPEG and WebP files; decoding leaves one to other work."""
     attempt_seconds: float = Field(default=60, gt=0)
     """How long a stage may stay silent, and a broken job without a replica that takes it."""
     probe_seconds: float = Field(default=2, gt=0)
@@ -76,7 +76,7 @@ class Gateway:
         models = {name: catalog[name] for name in config.models}
         self._config = config
         self._channel = stage_channel(config.stages)
-        self._pictures = Pictures(config.picture_threads)
+        self._codecs = ImageCodecPool(config.picture_threads)
         self._admission = Admission(config.max_requests)
         access = StageAccess(self._channel, config.max_jobs, config.attempt_seconds)
         servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -91,7 +91,7 @@ class Gateway:
         )
         # Without this option a second server shares the port in silence.
         self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
-        service = GenerationService(models, access, self._admission, self._pictures)
+        service = GenerationService(models, access, self._admission, self._codecs)
         add_to_server: Any = add_GenerationServiceServicer_to_server
         add_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
@@ -121,7 +121,7 @@ class Gateway:
         log.info("drained", all_ended=all_ended)
         await self._server.stop(None)
         await self._channel.close(None)
-        self._pictures.close()
+        self._codecs.close()
 
 
 async def serve(config: GatewayConfig) -> None:

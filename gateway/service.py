@@ -13,6 +13,7 @@ import grpc.aio
 from gateway.admission import Admission, Admitted
 from gateway.bounds import check_answer_size
 from gateway.call import Call
+from gateway.codec_pool import ImageCodecPool
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -22,7 +23,7 @@ from gateway.flows.outpaint import outpaint
 from gateway.flows.text_guided_edit import text_guided_edit
 from gateway.flows.text_to_image import text_to_image
 from gateway.flows.variation import variation
-from gateway.pictures import Pictures
+from gateway.image_work import ImageWork
 from gateway.plan import Plan
 from gateway.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
@@ -64,8 +65,9 @@ def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
 
     async def stream(self: GenerationService, request: Any, context: Context) -> None:
         async with self.admission.admit(context, rpc, model=request.model) as admitted:
-            plan = await self.pictures.run(plan_of, request, self.models)
-            async with aclosing(self.generate(plan, admitted)) as events:
+            work = ImageWork(self.codecs, admitted.call.tenant)
+            plan = await work.plan(plan_of, request, self.models)
+            async with aclosing(self.generate(plan, admitted, work)) as events:
                 async for event in events:
                     await context.write(event)
 
@@ -74,9 +76,10 @@ def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
     ) -> generation.GenerateResponse:
         response = generation.GenerateResponse()
         async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as admitted:
-            plan = await self.pictures.run(plan_of, request, self.models)
+            work = ImageWork(self.codecs, admitted.call.tenant)
+            plan = await work.plan(plan_of, request, self.models)
             check_answer_size(plan, rpc)
-            async with aclosing(self.generate(plan, admitted)) as events:
+            async with aclosing(self.generate(plan, admitted, work)) as events:
                 images = [event.image async for event in events if event.HasField("image")]
             response.images.extend(sorted(images, key=lambda image: image.index))
         return response
@@ -91,7 +94,7 @@ class GenerationService(GenerationServiceServicer):
         models: what is served, by name.
         access: how stages are reached.
         admission: bounds and outcomes of all requests.
-        pictures: makes files of pixels.
+        codecs: where image files are read and made.
     """
 
     def __init__(
@@ -99,12 +102,12 @@ class GenerationService(GenerationServiceServicer):
         models: Mapping[str, CatalogEntry],
         access: StageAccess,
         admission: Admission,
-        pictures: Pictures,
+        codecs: ImageCodecPool,
     ) -> None:
         self.models = models
         self.access = access
         self.admission = admission
-        self.pictures = pictures
+        self.codecs = codecs
 
     TextToImage, TextToImageUnary = _flow("TextToImage", text_to_image)
     Mix, MixUnary = _flow("Mix", mix)
@@ -116,7 +119,7 @@ class GenerationService(GenerationServiceServicer):
     Control, ControlUnary = _flow("Control", control)
     TextGuidedEdit, TextGuidedEditUnary = _flow("TextGuidedEdit", text_guided_edit)
 
-    async def generate(self, plan: Plan, admitted: Admitted) -> Events:
+    async def generate(self, plan: Plan, admitted: Admitted, work: ImageWork) -> Events:
         """A plan's events, each image with the time that it took.
 
         Raises:
@@ -125,7 +128,7 @@ class GenerationService(GenerationServiceServicer):
         admitted.hold.grow(min(len(plan.images), self.access.max_jobs))
         call = admitted.call
         stages = self.access.stages(plan.entry, call)
-        async with aclosing(generate(plan, stages, self.pictures)) as events:
+        async with aclosing(generate(plan, stages, work)) as events:
             async for event in events:
                 if event.HasField("image"):
                     seconds = time.monotonic() - call.arrived

@@ -15,7 +15,7 @@ from gateway.flows.stage_requests import (
     prior_fields,
     prior_requests,
 )
-from gateway.pictures import Pictures
+from gateway.image_work import ImageWork
 from gateway.plan import ImagePlan, Plan, Source
 from gateway.stages import Encoded, Stages
 from kandinsky.v1.generation_pb2 import GenerateEvent
@@ -27,13 +27,13 @@ from kandinsky.v1.prior_pb2 import (
 
 
 async def generate(
-    plan: Plan, stages: Stages, pictures: Pictures
+    plan: Plan, stages: Stages, work: ImageWork
 ) -> AsyncGenerator[GenerateEvent, None]:
     """Events of all images as they come; closing it cancels every stage call."""
     encoded = await stages.encode(plan.texts, plan.pictures)
     check_widths(plan, encoded)
     runs = _PriorRuns(stages)
-    images = (_image(plan, image, encoded, runs, stages, pictures) for image in plan.images)
+    images = (_image(plan, image, encoded, runs, stages, work) for image in plan.images)
     async with aclosing(merge(images)) as events:
         async for event in events:
             yield event
@@ -45,7 +45,7 @@ async def _image(
     encoded: Encoded,
     runs: _PriorRuns,
     stages: Stages,
-    pictures: Pictures,
+    work: ImageWork,
 ) -> AsyncGenerator[GenerateEvent, None]:
     result, sampled = new_image(image), dict[Source, SampledEmbedding]()
     requests = prior_requests(plan, image, encoded)
@@ -63,7 +63,7 @@ async def _image(
     async with aclosing(stages.decode(request, decoder_fields(image))) as decoding:
         async for decoded in decoding:
             if decoded.HasField("image"):
-                yield await pictures.finish(result, decoded.image, plan.settings, image.start.crop)
+                yield await work.finish(result, decoded.image, plan.settings, image.start.crop)
             for news in news_of(image, decoded):
                 yield news
 

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gateway.pictures import Pictures
+from gateway.image_work import ImageWork
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.errors import Reason
@@ -62,7 +62,7 @@ async def test_a_fault_of_ours_tells_nothing_but_its_id(api, monkeypatch):
     async def fail(*_):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(Pictures, "finish", fail)
+    monkeypatch.setattr(ImageWork, "finish", fail)
     error = await failure(api.TextToImage(REQUEST, metadata=(("x-request-id", "7"),)))
     assert (error.reason, error.metadata) == (Reason.INTERNAL, {"request_id": "7"})
     assert "secret" not in error.message

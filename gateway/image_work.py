@@ -1,21 +1,19 @@
-"""Pictures in and out, off the event loop: requests are read here, and files made of pixels."""
+"""The image work of one request: reading it, and making files of pixels."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
+from gateway.codec_pool import ImageCodecPool, Work
 from gateway.crops import Crop
+from gateway.plan import Plan
 from gateway.settings import Settings
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import images, tensors
 from kandinsky.wire.errors import KandinskyError
 from kandinsky.wire.tensors import Array
-
-T = TypeVar("T")
 
 _FILES: Mapping[int, images.Format] = {
     generation.OUTPUT_FORMAT_PNG: "png",
@@ -24,11 +22,21 @@ _FILES: Mapping[int, images.Format] = {
 }
 
 
-class Pictures:
-    """Reads and finishes pictures on a few threads of its own."""
+class ImageWork:
+    """The image work of one request, on the pool that all requests share.
 
-    def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+    Args:
+        pool: the threads.
+        tenant: on whose behalf.
+    """
+
+    def __init__(self, pool: ImageCodecPool, tenant: str) -> None:
+        self._pool = pool
+        self._tenant = tenant
+
+    async def plan(self, plan_of: Callable[..., Plan], *args: Any) -> Plan:
+        """Call the function that reads a request and plans it; raises what it raises."""
+        return await self._pool.run(Work.CHECK, self._tenant, plan_of, *args)
 
     async def finish(
         self,
@@ -51,20 +59,15 @@ class Pictures:
         result.format = settings.output.format
         result.decoder_stats.CopyFrom(decoded.stats)
         if settings.output.format in _FILES:
-            result.encoded = await self.run(_file, decoded.tensor, settings, crop)
+            result.encoded = await self._encode(_file, decoded.tensor, settings, crop)
         elif crop is not None:
-            result.tensor.CopyFrom(await self.run(_laid_back, decoded.tensor, settings, crop))
+            result.tensor.CopyFrom(await self._encode(_laid_back, decoded.tensor, settings, crop))
         else:
             result.tensor.CopyFrom(decoded.tensor)
         return generation.GenerateEvent(image_index=result.index, image=result)
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls a function that reads or makes pictures on one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-    def close(self) -> None:
-        """Ends the threads; what they are at is finished first."""
-        self._threads.shutdown()
+    async def _encode(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._pool.run(Work.ENCODE, self._tenant, function, *args)
 
 
 def _file(tensor: tensor_pb2.Tensor, settings: Settings, crop: Crop | None) -> bytes:
