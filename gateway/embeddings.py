@@ -13,6 +13,9 @@ from kandinsky.wire.errors import invalid
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
+ALIGNED = 1e-9
+"""Length of a unit vector's part across another below which it is rounding, and no direction."""
+
 
 def blend(
     embeds: Sequence[tensor_pb2.Tensor],
@@ -83,11 +86,21 @@ def turn(
 
 
 def slerp(a: Vector, b: Vector, t: float) -> Vector:
-    """The unit vector at share t of the way from unit vector a to b: Shoemake 1985, section 3.3."""
-    angle = np.arccos(np.clip(a @ b, -1, 1))
-    if np.sin(angle) < 1e-7:  # the same direction, or opposite ones, between which no way is short
-        return _unit((1 - t) * a + t * b)
-    return np.asarray((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle))
+    """The unit vector at share t of the way from unit vector a to b: Shoemake 1985, section 3.3.
+
+    Written as a turn of a toward b's part across a, which stays exact where the angle is near 0 or
+    180 degrees. Between opposite vectors every great circle is as short: the way leads over the
+    basis axis least aligned with a (the first of them), whatever else the vectors are.
+    """
+    across = b - (a @ b) * a
+    angle = np.arctan2(np.linalg.norm(across), a @ b)
+    if np.linalg.norm(across) < ALIGNED:
+        if a @ b >= 0:  # one direction
+            return _unit((1 - t) * a + t * b)
+        axis = np.zeros_like(a)
+        axis[np.argmin(abs(a))] = 1
+        across = axis - (axis @ a) * a
+    return _unit(np.cos(t * angle) * a + np.sin(t * angle) * _unit(across))
 
 
 def _unit(vector: Vector) -> Vector:

@@ -18,6 +18,7 @@ from kandinsky.v1 import (
     prior_pb2,
     prior_pb2_grpc,
     sampling_pb2,
+    tensor_pb2,
 )
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
@@ -61,6 +62,8 @@ class FakeStages(
         self.holds: dict[str, Hold] = {}
         self.readers = ("prior",)
         self.previews = 0
+        self.made: dict[str, tensor_pb2.Tensor] = {}
+        """The latest tensor of each name."""
         self._names: dict[bytes, str] = {}
         self._numbers = itertools.count(1)
         self._server = grpc.aio.server(options=OPTIONS)
@@ -91,6 +94,7 @@ class FakeStages(
         values = np.random.default_rng(next(self._numbers)).standard_normal(shape)
         tensor = tensors.encode(values.astype(np.float32))
         self._names[tensor.data] = name
+        self.made[name] = tensor
         return tensor
 
     async def EncodeText(self, request, context):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -46,6 +46,43 @@ def test_slerp_divides_the_angle(a, b, share):
     assert abs(np.arccos(np.clip(a @ made, -1, 1)) - share * angle) < 1e-5
 
 
+OPPOSITE = [
+    np.eye(6)[2],
+    np.full(6, 6**-0.5),
+    np.arange(1.0, 7) / np.linalg.norm(np.arange(1.0, 7)),
+]
+
+
+@pytest.mark.parametrize("a", OPPOSITE)
+@pytest.mark.parametrize("noise", [0, 1e-16, 1e-12, 1e-8, 1e-4])
+def test_the_way_between_opposite_vectors_is_a_great_circle(a, noise):
+    """From one to the other at even speed and full length, however nearly opposite they are."""
+    b = -a + noise * np.eye(6)[0]
+    b /= np.linalg.norm(b)
+    way = np.stack([slerp(a, b, share) for share in np.linspace(0, 1, 9)])
+    np.testing.assert_allclose(np.linalg.norm(way, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose((way[0], way[-1]), (a, b), atol=1e-8)
+    angle = np.arctan2(np.linalg.norm(a + b), np.linalg.norm(a - b)) * 2
+    angle = np.pi - angle
+    np.testing.assert_allclose((way[:-1] * way[1:]).sum(1), np.cos(angle / 8), atol=1e-8)
+
+
+def test_the_way_between_opposite_vectors_leads_over_the_least_aligned_axis():
+    a = np.array([0.8, 0.0, -0.6])
+    np.testing.assert_allclose(slerp(a, -a, 0.5), [0, 1, 0], atol=1e-12)
+
+
+def test_a_spherical_blend_of_opposites_is_not_nothing():
+    ends = [np.arange(1.0, 5), np.arange(-2.0, -10, -2)]
+    half = mixed(ends, [0.5, 0.5], spherical=True)
+    assert abs(np.linalg.norm(half) - 1.5 * np.linalg.norm(ends[0])) < 1e-9
+
+
+def test_a_spherical_blend_with_a_zero_embedding_has_the_other_ones_direction():
+    for vectors in ([np.zeros(3), np.eye(3)[1]], [np.eye(3)[1], np.zeros(3)]):
+        np.testing.assert_allclose(mixed(vectors, [1, 1], spherical=True), np.eye(3)[1] / 2)
+
+
 def test_three_spherical_weights_are_shares():
     """Equal weights of three orthogonal directions come near their middle, whatever the order."""
     made = mixed(np.eye(3), [1, 1, 1], spherical=True)
@@ -69,6 +106,8 @@ def test_another_width_is_named():
 
 
 @given(VECTORS, VECTORS, VECTORS)
+@example(image=np.eye(6)[0], source=np.eye(6)[0], target=np.zeros(6))
+@example(image=np.ones(6), source=np.ones(6), target=-2 * np.ones(6))
 def test_a_turn_keeps_the_length_and_goes_toward_the_difference(image, source, target):
     difference = target - source
     if np.linalg.norm(difference) < 0.1:
