@@ -56,8 +56,9 @@ class GatewayConfig(BaseModel):
     """Stage jobs that one request has open at once."""
     picture_threads: int = Field(default=2, ge=1)
     """Threads that read and make PNG, JPEG and WebP files; decoding leaves one to other work."""
-    attempt_seconds: float = Field(default=60, gt=0)
-    """How long a stage may stay silent, and a broken job without a replica that takes it."""
+    attempt_seconds: float = Field(default=120, gt=0)
+    """How long a stage may stay silent, and a broken call without a replica that takes it: longer
+    than a replica takes to load."""
     probe_seconds: float = Field(default=2, gt=0)
     """Pause between health probes of a model's stages."""
     drain_seconds: float = Field(default=30, ge=0)
@@ -84,7 +85,13 @@ class Gateway:
             servicer,
             SERVICE,
             {
-                name: Stages(self._channel, entry, HEALTH, attempt_seconds=config.probe_seconds)
+                name: Stages(
+                    self._channel,
+                    entry,
+                    HEALTH,
+                    access.quarantine,
+                    attempt_seconds=config.probe_seconds,
+                )
                 for name, entry in models.items()
             },
             config.probe_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
@@ -25,6 +25,7 @@ from gateway.flows.text_to_image import text_to_image
 from gateway.flows.variation import variation
 from gateway.image_work import ImageWork
 from gateway.plan import Plan
+from gateway.quarantine import Quarantine
 from gateway.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
@@ -42,7 +43,8 @@ class StageAccess:
     max_jobs: int
     """Stage jobs that one request has open at once."""
     attempt_seconds: float
-    """How long one attempt of a stage call may stay without an answer."""
+    """How long a stage may stay silent, and a broken call without a replica that takes it."""
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     def stages(self, entry: CatalogEntry, call: Call) -> Stages:
         """The stages of a model, on behalf of one request."""
@@ -50,6 +52,7 @@ class StageAccess:
             self.channel,
             entry,
             call,
+            self.quarantine,
             max_jobs=self.max_jobs,
             attempt_seconds=self.attempt_seconds,
         )

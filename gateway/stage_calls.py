@@ -3,16 +3,16 @@
 The only file that knows how a stage is reached: Serve's proxy routes a call by its `application`
 metadata.
 
-What breaks on the way to a stage (no replica, a killed one, a killed proxy) shows as a status
-that carries no ErrorInfo of ours; a replica that is stopped says DRAINING. A stage call depends
-on its request alone, so it is then made again, and a sampling call goes on from its latest
-checkpoint: the result is the same.
+What breaks on the way to a stage (no replica, a killed one, a killed proxy or controller) shows as
+a status that carries no ErrorInfo of ours; a replica that is stopped says DRAINING. A stage call
+depends on its request alone, so it is then made again, and a sampling call goes on from its latest
+checkpoint: the result is the same. Both go on until the request's deadline, as long as `Patience`
+lasts, or until `Quarantine` finds that the job itself breaks replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -21,21 +21,19 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
-import tenacity
 
 from gateway.call import PRIORITY, REQUEST_ID, TENANT, Call
-from gateway.stage_errors import StageBrokeError, deadline_exceeded, domain_error
+from gateway.patience import Patience
+from gateway.quarantine import Quarantine, Suspicion
+from gateway.stage_errors import (
+    StageBrokeError,
+    deadline_exceeded,
+    domain_error,
+    replicas_lost,
+)
 from gateway.trail import Trail
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason
-
-UNARY_ATTEMPTS = 3
-UNARY_PAUSE = 0.2
-"""Seconds; each pause between attempts is drawn from 0 to this."""
-FUTILE_ATTEMPTS = 8
-"""Attempts of a sampling call, one after the other, that came no further than those before."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds: the pause before the next of those is drawn from 0 to a bound that doubles."""
 
 log = structlog.get_logger()
 
@@ -46,19 +44,27 @@ class StageCalls:
     Args:
         entry: the model.
         call: the request; no stage call outlives its deadline.
+        quarantine: knows which jobs may break replicas; one for all requests.
         max_jobs: sampler and picture calls that it has open at once; further ones wait.
-        attempt_seconds: how long a stage may stay silent, and a broken call without a replica
-            that takes it.
+        attempt_seconds: how long a stage may stay silent, and how long a broken call goes on
+            without a replica that takes it.
 
     Its methods raise KandinskyError: what the stage said, with field paths of the public request;
-    STAGE_UNAVAILABLE where it could not be reached; DEADLINE_EXCEEDED.
+    STAGE_UNAVAILABLE where it could not be reached; INTERNAL for a job that broke two replicas;
+    DEADLINE_EXCEEDED.
     """
 
     def __init__(
-        self, entry: CatalogEntry, call: Call, max_jobs: int, attempt_seconds: float
+        self,
+        entry: CatalogEntry,
+        call: Call,
+        quarantine: Quarantine,
+        max_jobs: int,
+        attempt_seconds: float,
     ) -> None:
         self._entry = entry
         self._call = call
+        self._quarantine = quarantine
         self.jobs = asyncio.Semaphore(max_jobs)
         """A place for each sampler and picture call."""
         self._attempt_seconds = attempt_seconds
@@ -72,22 +78,29 @@ class StageCalls:
             request: to send.
             fields: paths in the public request, by the start of the path in `request`.
         """
-
-        async def attempt() -> Any:
-            remaining = self._remaining()
-            timeout = min(self._attempt_seconds, remaining or self._attempt_seconds)
-            try:
-                return await method(request, metadata=self._metadata(stage), timeout=timeout)
-            except grpc.aio.AioRpcError as error:
-                raise self._error(stage, error, fields) from error
-
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(UNARY_ATTEMPTS),
-            wait=tenacity.wait_random(0, UNARY_PAUSE),
-            retry=tenacity.retry_if_exception_type(StageBrokeError),
-            reraise=True,
-        )
-        return await retrying(attempt)
+        patience = Patience(self._attempt_seconds)
+        async with self._suspicion(stage) as suspicion:
+            while True:
+                await _wait_for_trial(suspicion, patience)
+                remaining = self._remaining()
+                timeout = min(patience.silence, remaining or patience.silence)
+                try:
+                    return await method(
+                        request,
+                        metadata=self._metadata(stage),
+                        timeout=timeout,
+                        wait_for_ready=patience.is_broken,
+                    )
+                except grpc.aio.AioRpcError as error:
+                    known = self._error(stage, error, fields)
+                    if not isinstance(known, StageBrokeError):
+                        raise known from error
+                    if known.replica_died and suspicion.died(0):
+                        raise replicas_lost(stage) from error
+                    patience.broke()
+                    if patience.is_over:
+                        raise known from error
+                await self._pause(patience)
 
     async def follow(
         self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str], result: str
@@ -103,31 +116,32 @@ class StageCalls:
             fields: as for `ask`.
             result: the field of an event that holds the result; what comes after it is moot.
         """
-        trail = Trail(request)
-        futile, broken_since = 0, time.monotonic()
-        async with self.jobs:
+        trail, patience = Trail(request), Patience(self._attempt_seconds)
+        async with self.jobs, self._suspicion(stage) as suspicion:
             while True:
-                events = self._attempt(stage, method, trail.request, fields)
+                await _wait_for_trial(suspicion, patience)
+                events = self._attempt(stage, method, trail.request, fields, patience)
                 try:
                     async with aclosing(events):
                         async for event in events:
                             if event.HasField(result):
-                                stats = getattr(event, result).stats
-                                stats.resumes = trail.resumes
-                                stats.steps_redone = trail.steps_redone
+                                trail.write(getattr(event, result).stats)
                                 yield event
                                 return
-                            if trail.note(event):
+                            is_new = trail.note(event)
+                            suspicion.survived(trail.furthest)
+                            if is_new:
                                 yield event
                     raise StageBrokeError(stage)  # it ended well, but without a result
                 except KandinskyError as error:
                     if not _goes_on(error, trail):
                         raise
-                    if trail.broke() or not futile:
-                        futile, broken_since = 0, time.monotonic()
-                    futile += 1
-                    is_over = time.monotonic() - broken_since > self._attempt_seconds
-                    if is_over or futile == FUTILE_ATTEMPTS:
+                    if _is_to_blame(error, trail, suspicion):
+                        raise replicas_lost(stage) from error
+                    if trail.broke():
+                        patience.renew()
+                    patience.broke()
+                    if patience.is_over:
                         raise
                 log.info(
                     "job goes on elsewhere",
@@ -135,8 +149,9 @@ class StageCalls:
                     resumes=trail.resumes,
                     step=trail.request.resume_from.step,
                     steps_redone=trail.steps_redone,
+                    suspect=suspicion.is_suspect,
                 )
-                await asyncio.sleep(_pause(futile))
+                await self._pause(patience)
 
     async def answers(self, stage: Stage, method: Any, request: Any) -> bool:
         """Whether the stage answers, be it with a refusal, in the time of one attempt."""
@@ -150,16 +165,27 @@ class StageCalls:
         return True
 
     async def _attempt(
-        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]
+        self,
+        stage: Stage,
+        method: Any,
+        request: Any,
+        fields: Mapping[str, str],
+        patience: Patience,
     ) -> AsyncGenerator[Any, None]:
-        call = method(request, timeout=self._remaining(), metadata=self._metadata(stage))
+        call = method(
+            request,
+            timeout=self._remaining(),
+            metadata=self._metadata(stage),
+            wait_for_ready=patience.is_broken,
+        )
         try:
             while True:
                 # A stage that is alive is never silent for so long, whatever its job does.
-                async with asyncio.timeout(self._attempt_seconds):
+                async with asyncio.timeout(patience.silence):
                     event = await call.read()
                 if event is grpc.aio.EOF:  # type: ignore[attr-defined]
                     return
+                patience.answered()
                 yield event
         except grpc.aio.AioRpcError as error:
             raise self._error(stage, error, fields) from error
@@ -167,6 +193,13 @@ class StageCalls:
             raise StageBrokeError(stage) from error
         finally:
             call.cancel()
+
+    def _suspicion(self, stage: Stage) -> Suspicion:
+        return self._quarantine.suspicion(self._entry.application(stage))
+
+    async def _pause(self, patience: Patience) -> None:
+        remaining = self._remaining()
+        await asyncio.sleep(patience.pause if remaining is None else min(patience.pause, remaining))
 
     def _metadata(self, stage: Stage) -> tuple[tuple[str, str], ...]:
         call = self._call
@@ -206,5 +239,13 @@ def _goes_on(error: KandinskyError, trail: Trail) -> bool:
     return isinstance(error, StageBrokeError) or bool(was_let_in)
 
 
-def _pause(futile: int) -> float:
-    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**futile))
+def _is_to_blame(error: KandinskyError, trail: Trail, suspicion: Suspicion) -> bool:
+    if not isinstance(error, StageBrokeError) or not error.replica_died:
+        return False
+    step = trail.untried
+    return step is not None and suspicion.died(step)
+
+
+async def _wait_for_trial(suspicion: Suspicion, patience: Patience) -> None:
+    with patience.suspended():
+        await suspicion.wait_for_trial()

@@ -24,7 +24,8 @@ RETRY_AFTER = 1.0
 _BROKEN = frozenset(
     {
         grpc.StatusCode.INTERNAL,  # a replica died
-        grpc.StatusCode.UNAVAILABLE,  # the proxy died
+        grpc.StatusCode.UNAVAILABLE,  # the proxy died, or has no replica
+        grpc.StatusCode.NOT_FOUND,  # a proxy that has just started knows no application yet
         grpc.StatusCode.CANCELLED,  # someone on the way gave up; our own caller never shows here
         grpc.StatusCode.DEADLINE_EXCEEDED,  # an attempt's own limit: no replica took the call
     }
@@ -35,12 +36,22 @@ log = structlog.get_logger()
 
 
 class StageBrokeError(KandinskyError):
-    """The way to a stage broke before it had answered; the same call may succeed elsewhere."""
+    """The way to a stage broke before it had answered; the same call may succeed elsewhere.
 
-    def __init__(self, stage: Stage) -> None:
+    Args:
+        stage: the stage that was asked.
+        code: that the infrastructure answered with; None where it said nothing.
+    """
+
+    def __init__(self, stage: Stage, code: grpc.StatusCode | None = None) -> None:
+        self.replica_died = code is grpc.StatusCode.INTERNAL
+        """Whether a replica took the call and died; a proxy that dies looks otherwise."""
+        what = f"the {stage.value} stage did not answer"
+        if code is grpc.StatusCode.NOT_FOUND:
+            what = f"Serve runs no application for the {stage.value} stage"
         super().__init__(
             Reason.STAGE_UNAVAILABLE,
-            f"the {stage.value} stage did not answer",
+            what,
             retry_after=RETRY_AFTER,
             metadata={"stage": stage.value},
         )
@@ -49,6 +60,16 @@ class StageBrokeError(KandinskyError):
 def deadline_exceeded() -> KandinskyError:
     """The error for a request whose deadline has passed."""
     return KandinskyError(Reason.DEADLINE_EXCEEDED, "the request's deadline passed")
+
+
+def replicas_lost(stage: Stage) -> KandinskyError:
+    """The error for a job that is to blame for the end of replicas."""
+    return KandinskyError(
+        Reason.INTERNAL,
+        f"two replicas of the {stage.value} stage died at the same step of this job; "
+        "it is not sent to a third",
+        metadata={"stage": stage.value},
+    )
 
 
 def domain_error(
@@ -70,11 +91,8 @@ def domain_error(
     code = error.code()
     log.warning("stage call broke", stage=stage.value, code=code.name, details=error.details())
     if code in _BROKEN:
-        return StageBrokeError(stage)
-    if code is grpc.StatusCode.NOT_FOUND:  # Serve runs no application of that name
-        reason = Reason.STAGE_UNAVAILABLE
-    else:
-        reason = from_rpc_error(error).reason
+        return StageBrokeError(stage, code)
+    reason = from_rpc_error(error).reason
     return KandinskyError(
         reason,
         f"the {stage.value} stage could not be asked: {code.name}",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc.aio
 
 from gateway.call import Call
+from gateway.quarantine import Quarantine
 from gateway.stage_calls import StageCalls
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import (
@@ -60,8 +61,9 @@ class Stages:
         channel: from `stage_channel`.
         entry: the model.
         call: the request.
+        quarantine: of all requests.
         max_jobs: sampler and picture calls that it has open at once; further ones wait.
-        attempt_seconds: how long a stage may stay silent.
+        attempt_seconds: how long a stage may stay silent, and a broken call without a replica.
 
     All methods raise KandinskyError, as those of StageCalls.
     """
@@ -71,15 +73,16 @@ class Stages:
         channel: grpc.aio.Channel,
         entry: CatalogEntry,
         call: Call,
+        quarantine: Quarantine,
         *,
         max_jobs: int = 64,
-        attempt_seconds: float = 60.0,
+        attempt_seconds: float,
     ) -> None:
         self._encoders = encoders_pb2_grpc.EncoderServiceStub(channel)  # type: ignore[no-untyped-call]
         self._prior = prior_pb2_grpc.PriorServiceStub(channel)  # type: ignore[no-untyped-call]
         self._decoder = decoder_pb2_grpc.DecoderServiceStub(channel)  # type: ignore[no-untyped-call]
         self._entry = entry
-        self._calls = StageCalls(entry, call, max_jobs, attempt_seconds)
+        self._calls = StageCalls(entry, call, quarantine, max_jobs, attempt_seconds)
 
     async def encode(self, texts: Mapping[str, str], pictures: Mapping[str, Pixels]) -> Encoded:
         """Encodes texts, in one call, and pictures, in one call each.

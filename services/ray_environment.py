@@ -22,6 +22,8 @@ ENVIRONMENT: Mapping[str, str] = {
     # then changes threads less often, and the engine waits less for the interpreter.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # A dead proxy, through which all calls go, is replaced after three checks: 30 s otherwise.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # Ten times a second otherwise, in every process, and when nothing happens too.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
 }

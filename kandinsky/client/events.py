@@ -82,6 +82,8 @@ class StageStats:
     """How often the image went on elsewhere because its replica was lost or stopped."""
     steps_redone: int = 0
     """Steps that were taken again after those."""
+    most_steps_redone: int = 0
+    """The most of them after one of those."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def _stats(stats: sampling_pb2.SamplingStats) -> StageStats:
         peak_rows=stats.peak_rows,
         resumes=stats.resumes,
         steps_redone=stats.steps_redone,
+        most_steps_redone=stats.most_steps_redone,
     )
 
 

@@ -53,9 +53,10 @@ class FakeStages(
     Every tensor that it makes has bytes of its own, by which `name` tells where it came from.
     """
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1:0"):
         self.calls: list[StageCall] = []
         self.failures: dict[str, deque[KandinskyError | grpc.StatusCode]] = defaultdict(deque)
+        self.dies_at_work: dict[str, deque[grpc.StatusCode]] = defaultdict(deque)
         self.breaks_midway: dict[str, int] = {}
         self.ends_midway: dict[str, int] = {}
         self.breaks_at_the_end: set[str] = set()
@@ -70,7 +71,7 @@ class FakeStages(
         encoders_pb2_grpc.add_EncoderServiceServicer_to_server(self, self._server)
         prior_pb2_grpc.add_PriorServiceServicer_to_server(self, self._server)
         decoder_pb2_grpc.add_DecoderServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
 
     async def __aenter__(self):
         await self._server.start()
@@ -120,6 +121,7 @@ class FakeStages(
             await _refuse(context, invalid("sampling", "is missing"))
         await self._arrive("SampleEmbedding", request, context)
         yield prior_pb2.SampleEmbeddingEvent(queued=sampling_pb2.Queued(position=0))
+        await self._die_at_work("SampleEmbedding", request, context)
         yield prior_pb2.SampleEmbeddingEvent(
             progress=sampling_pb2.Progress(phase="prior", step=1, steps=request.sampling.steps)
         )
@@ -138,6 +140,8 @@ class FakeStages(
         if not request.HasField("sampling"):
             await _refuse(context, invalid("sampling", "is missing"))
         await self._arrive("Decode", request, context)
+        yield decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=0))
+        await self._die_at_work("Decode", request, context)
         if not request.HasField("resume_from"):
             steps = request.sampling.steps
             yield decoder_pb2.DecodeEvent(
@@ -177,6 +181,10 @@ class FakeStages(
             except asyncio.CancelledError:
                 hold.cancelled.set()
                 raise
+
+    async def _die_at_work(self, method, request, context):
+        if self.dies_at_work[method]:
+            await context.abort(self.dies_at_work[method].popleft(), "The actor died unexpectedly")
 
     async def _break_midway(self, method, context):
         if self.breaks_midway.get(method, 0):

@@ -4,15 +4,17 @@ import asyncio
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 
-from gateway import stage_calls
-from gateway.stage_calls import FUTILE_ATTEMPTS, UNARY_ATTEMPTS
+from gateway import patience
+from gateway.stage_calls import StageCalls
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from kandinsky.wire.tensors import encode
 from tests.gateway.errors import failure
-from tests.gateway.fakes import Hold
+from tests.gateway.fakes import FakeStages, Hold
 
 REQUEST = generation.TextToImageRequest(
     model="tiny", prompts=["a", "b"], negative_prompts=["", "x"], settings={"seed": 5}
@@ -46,13 +48,64 @@ async def test_what_a_stage_says_passes(api, stages, method):
     assert sum(call.method == method for call in stages.calls) <= 3
 
 
+@pytest.fixture
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
+
+
+AWAY = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND]
+
+
 @pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
-@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE])
-async def test_broken_infrastructure_is_asked_again(api, stages, method, code):
-    stages.failures[method].extend([code, code])
+@pytest.mark.parametrize("codes", [[grpc.StatusCode.INTERNAL], AWAY * 10])
+@pytest.mark.usefixtures("short_pauses")
+async def test_broken_infrastructure_is_asked_until_it_answers(api, stages, method, codes):
+    stages.failures[method].extend(codes)
     undisturbed = (await api.TextToImageUnary(REQUEST)).images
     assert not stages.failures[method]
     assert [(image.index, image.seed) for image in undisturbed] == [(0, 5), (1, 6)]
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+async def test_a_proxy_that_is_killed_costs_nothing(api, stages, method):
+    hold = stages.holds[method] = Hold()
+    asked = asyncio.ensure_future(api.TextToImageUnary(REQUEST))
+    await hold.asked.wait()
+    await stages.stop()
+    async with FakeStages(stages.address):
+        assert len((await asked).images) == 2
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+async def test_a_caller_that_goes_away_while_the_proxy_is_away(api, stages, method, pausing):
+    hold = stages.holds[method] = Hold()
+    asked = api.TextToImageUnary(REQUEST)
+    await hold.asked.wait()
+    await stages.stop()
+    await pausing.entered.wait()
+    asked.cancel()
+    await pausing.left.wait()
+
+
+class Pausing:
+    """Pauses that do not end."""
+
+    def __init__(self):
+        self.entered, self.left = asyncio.Event(), asyncio.Event()
+
+    async def pause(self, _):
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def pausing(monkeypatch):
+    pausing = Pausing()
+    monkeypatch.setattr(StageCalls, "_pause", pausing.pause)
+    return pausing
 
 
 def asked(stages, method):
@@ -96,14 +149,9 @@ async def test_a_job_that_was_let_in_once_waits_for_room_elsewhere(api, stages):
 
 
 @pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
-async def test_a_stream_that_ends_without_its_result_is_started_again(
-    api, stages, method, no_pauses
-):
+async def test_a_stream_that_ends_without_its_result_is_started_again(api, stages, method):
     stages.ends_midway[method] = 1
     assert len((await api.TextToImageUnary(REQUEST)).images) == 2
-    stages.ends_midway[method] = 100
-    error = await failure(api.TextToImageUnary(REQUEST))
-    assert error.reason is Reason.STAGE_UNAVAILABLE
 
 
 @pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
@@ -114,32 +162,37 @@ async def test_a_stream_that_breaks_after_its_result_gives_it_once(api, stages, 
     assert sorted(images) == [0, 1]
 
 
-@pytest.fixture
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(stage_calls, "FIRST_PAUSE", 0)
+FOREVER = 100_000
+ONE = generation.TextToImageRequest(model="tiny", prompts=["a"])
 
 
-@pytest.mark.parametrize(
-    ("method", "attempts"),
-    [("EncodeText", UNARY_ATTEMPTS), ("SampleEmbedding", FUTILE_ATTEMPTS), ("Decode", 8)],
-)
-@pytest.mark.usefixtures("no_pauses")
-async def test_a_stage_that_stays_broken(gateway_at, stages, method, attempts):
-    stages.failures[method].extend([grpc.StatusCode.INTERNAL] * attempts)
-    request = generation.TextToImageRequest(model="tiny", prompts=["a"])
-    async with gateway_at() as (_, channel):
-        error = await failure(GenerationServiceStub(channel).TextToImage(request))
+@pytest.mark.parametrize("method", ["EncodeText", "SampleEmbedding", "Decode"])
+@pytest.mark.parametrize("code", AWAY)
+async def test_a_stage_that_stays_away(gateway_at, stages, method, code):
+    stages.failures[method].extend([code] * FOREVER)
+    async with gateway_at(attempt_seconds=0.3) as (_, channel):
+        error = await failure(GenerationServiceStub(channel).TextToImage(ONE, timeout=60))
     assert error.reason is Reason.STAGE_UNAVAILABLE
     assert error.retry_after is not None
-    assert error.metadata["stage"] in ("encoders", "prior", "decoder")
+    assert error.metadata["stage"] in error.message
+    assert ("runs no application" in error.message) == (code is grpc.StatusCode.NOT_FOUND)
     assert "Traceback" not in error.message
-    assert sum(call.method == method for call in stages.calls) == attempts
+    assert 1 < sum(call.method == method for call in stages.calls) < 10
 
 
-async def test_an_application_that_serve_does_not_know(api, stages):
-    stages.failures["SampleEmbedding"].append(grpc.StatusCode.NOT_FOUND)
-    error = await failure(api.TextToImage(REQUEST))
-    assert (error.reason, error.metadata["stage"]) == (Reason.STAGE_UNAVAILABLE, "prior")
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+async def test_a_stream_that_never_comes_further(gateway_at, stages, method):
+    stages.ends_midway[method] = FOREVER
+    async with gateway_at(attempt_seconds=0.3) as (_, channel):
+        error = await failure(GenerationServiceStub(channel).TextToImage(ONE, timeout=60))
+    assert error.reason is Reason.STAGE_UNAVAILABLE
+
+
+async def test_a_proxy_that_stays_away(gateway_at, stages):
+    async with gateway_at(attempt_seconds=0.3) as (_, channel):
+        await stages.stop()
+        error = await failure(GenerationServiceStub(channel).TextToImage(ONE, timeout=60))
+    assert (error.reason, error.metadata["stage"]) == (Reason.STAGE_UNAVAILABLE, "encoders")
 
 
 async def test_a_stage_without_a_replica(gateway_at, stages):
@@ -190,3 +243,76 @@ async def test_one_failing_image_ends_the_others(gateway_at, stages):
         error = await reading
         assert error.reason is Reason.INVALID_FIELD
         await hold.cancelled.wait()
+
+
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+async def test_a_job_that_breaks_two_replicas_is_not_sent_to_a_third(api, stages, method):
+    stages.dies_at_work[method].extend([grpc.StatusCode.INTERNAL] * FOREVER)
+    error = await failure(api.TextToImage(ONE))
+    assert error.reason is Reason.INTERNAL
+    assert "two replicas" in error.message
+    assert error.metadata["stage"] in error.message
+    assert sum(call.method == method for call in stages.calls) == 2
+
+
+@pytest.mark.parametrize("method", ["EncodeText", "EncodeImage"])
+async def test_nor_is_an_encoder_call(api, stages, method):
+    stages.failures[method].extend([grpc.StatusCode.INTERNAL] * FOREVER)
+    encoded = encode(np.zeros((64, 64, 3), np.uint8))
+    variation = generation.VariationRequest(model="tiny", image={"pixels": encoded})
+    error = await failure(
+        api.Variation(variation) if method == "EncodeImage" else api.TextToImage(ONE)
+    )
+    assert (error.reason, "two replicas" in error.message) == (Reason.INTERNAL, True)
+    assert sum(call.method == method for call in stages.calls) == 2
+
+
+@pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
+@pytest.mark.usefixtures("short_pauses")
+async def test_a_proxy_that_dies_again_and_again_is_no_job_s_fault(api, stages, method):
+    stages.dies_at_work[method].extend([grpc.StatusCode.UNAVAILABLE] * 10)
+    assert len((await api.TextToImageUnary(ONE)).images) == 1
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_replicas_that_die_midway_are_no_job_s_fault(api, stages):
+    stages.breaks_midway["Decode"] = 10
+    [image] = (await api.TextToImageUnary(ONE)).images
+    assert image.decoder_stats.resumes == 10
+
+
+class FatalStages(FakeStages):
+    """A decoder that one seed's first forward kills, with whatever else it is at work on."""
+
+    FATAL = 5
+
+    def __init__(self):
+        super().__init__()
+        self.deaths = self.asked = 0
+        self._both_at_work = asyncio.Barrier(2)
+
+    async def _die_at_work(self, method, request, context):
+        if method != "Decode":
+            return
+        self.asked += 1
+        if not self.deaths:
+            await self._both_at_work.wait()
+        elif request.sampling.seed != self.FATAL:
+            return
+        self.deaths += request.sampling.seed == self.FATAL
+        await context.abort(grpc.StatusCode.INTERNAL, "The actor died unexpectedly")
+
+
+async def test_a_job_that_died_with_the_one_to_blame_is_made(gateway_at):
+    seeds = FatalStages.FATAL, FatalStages.FATAL + 1
+    fatal, innocent = (
+        generation.TextToImageRequest(model="tiny", prompts=["a"], settings={"seed": seed})
+        for seed in seeds
+    )
+    async with FatalStages() as stages, gateway_at(stages=stages.address) as (_, channel):
+        api = GenerationServiceStub(channel)
+        error, made = await asyncio.gather(
+            failure(api.TextToImage(fatal)), api.TextToImageUnary(innocent)
+        )
+    assert (error.reason, len(made.images)) == (Reason.INTERNAL, 1)
+    assert (stages.deaths, stages.asked) == (2, 4)

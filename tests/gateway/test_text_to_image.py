@@ -189,6 +189,7 @@ async def test_stream_tells_of_every_image(api):
     assert kinds == [
         ("queued", ""),
         ("progress", "prior"),
+        ("queued", ""),
         ("progress", "denoise"),
         ("image", ""),
     ]

@@ -35,16 +35,22 @@ def walk(trail, start, end):
 
 @given(st.lists(st.integers(0, 31), max_size=6))
 def test_every_step_is_told_once_and_what_is_done_again_is_counted(ends):
-    trail, told, start, redone = Trail(REQUEST), [], 0, 0
+    trail, told, start, redone, most = Trail(REQUEST), [], 0, 0, 0
     for end in ends:
         end = max(start, end)
         told += walk(trail, start, end)
         trail.broke()
-        start, redone = min(end // EVERY * EVERY, 20), redone + end - min(end // EVERY * EVERY, 20)
+        start = min(end // EVERY * EVERY, 20)
+        redone, most = redone + end - start, max(most, end - start)
         assert trail.request.resume_from.step == start
     told += walk(trail, start, 31)
     assert told == list(range(1, 32))
-    assert (trail.resumes, trail.steps_redone) == (len(ends), redone)
+    assert (trail.resumes, trail.steps_redone, trail.most_steps_redone) == (
+        len(ends),
+        redone,
+        most,
+    )
+    assert most <= EVERY + 1  # the pass after the loop
 
 
 def test_the_next_replica_is_asked_for_the_rest_of_the_same():
@@ -94,6 +100,52 @@ def test_a_pass_before_the_loop_is_taken_again_and_told_once():
     assert trail.steps_redone == 3
     assert trail.note(step(LOOP, 30))
     assert trail.note(step(DECODE, 1))
+
+
+def test_the_pass_before_the_loop_counts_for_the_move_that_it_is_taken_again_in():
+    trail, encode = Trail(REQUEST), ("encode", 1)
+    trail.note(step(encode, 1))
+    trail.note(step(LOOP, 10))
+    trail.note(checkpoint(1, 10))
+    for end in (14, 12):
+        trail.note(step(LOOP, end))
+        trail.broke()
+        trail.note(step(encode, 1))
+    assert (trail.steps_redone, trail.most_steps_redone) == (4 + 1 + 2 + 1, 4 + 1)
+    stats = sampling_pb2.SamplingStats()
+    trail.write(stats)
+    assert (stats.resumes, stats.steps_redone, stats.most_steps_redone) == (2, 8, 5)
+
+
+def test_the_place_where_a_job_may_be_to_blame_is_a_phase_s_first_forward():
+    trail = Trail(REQUEST)
+    assert trail.untried is None  # no replica has it yet
+    trail.note(queued(3))
+    assert trail.untried is None  # others go before it
+    trail.note(queued(0))
+    assert trail.untried == 0
+    trail.note(step(LOOP, 1))
+    assert trail.untried is None  # a forward like those that went well
+    trail.note(step(LOOP, 30))
+    assert trail.untried == 30
+    trail.broke()
+    assert trail.untried is None
+    walk(trail, 0, 29)
+    assert trail.untried is None
+    trail.note(step(LOOP, 30))
+    assert trail.untried == 30
+
+
+def test_a_phase_that_was_begun_once_is_nobody_s_fault():
+    trail = Trail(REQUEST)
+    trail.note(step(LOOP, 1))
+    trail.broke()
+    trail.note(queued(0))
+    assert trail.untried is None
+
+
+def queued(position):
+    return decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=position))
 
 
 def test_a_preview_is_told_once():
