@@ -14,7 +14,7 @@ import typer
 from google.protobuf.message import Message
 from PIL import Image
 
-from kandinsky.cli.address import AddressOption, resolve
+from kandinsky.cli.address import AddressOption, TimeoutOption, resolve
 from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.outputs import OutputError, format_for, path_of, preview_path
 from kandinsky.cli.progress import StepBars
@@ -58,7 +58,7 @@ def _running(
     format: Annotated[
         FormatName | None, typer.Option(help="Default: by the output's suffix.")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole request.")] = None,
+    timeout: TimeoutOption = None,
     request_id: Annotated[str | None, typer.Option(help="Stands in the server's logs.")] = None,
     address: AddressOption = None,
 ) -> None:

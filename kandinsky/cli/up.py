@@ -71,7 +71,7 @@ def up(options: Options) -> None:
     own = run_file.Running(
         pid=os.getpid(),
         started=psutil.Process().create_time(),
-        address=f"{options.host}:{port}",
+        address=_address(options.host, port),
         models=tuple(entry.name for entry in plan.models),
     )
     with ExitStack() as stack:
@@ -165,6 +165,10 @@ def _cut_off_after(seconds: float) -> None:
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
     timer.daemon = True
     timer.start()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"  # IPv6 takes brackets
 
 
 def _check_alone(other: run_file.Running | None) -> None:

@@ -34,8 +34,7 @@ class AsyncClient:
         tenant: str | None = None,
         priority: int | None = None,
     ) -> None:
-        self._server = Server(address, tls)
-        self._timeout = timeout
+        self._server = Server(address, tls, timeout)
         self._tenant = tenant
         self._priority = priority
         credentials = self._server.credentials()
@@ -197,12 +196,11 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - the server is told it too
     ) -> list[generation_pb2.Model]:
         """The models served here, their flows, defaults and limits."""
+        limit = self._server.limit(timeout)
         try:
-            answer = await self._stub.ListModels(
-                generation_pb2.ListModelsRequest(), timeout=self._limit(timeout)
-            )
+            answer = await self._stub.ListModels(generation_pb2.ListModelsRequest(), timeout=limit)
         except grpc.RpcError as error:
-            raise self._server.error(error) from error
+            raise self._server.error(error, limit) from error
         return list(answer.models)
 
     async def close(self) -> None:
@@ -238,20 +236,18 @@ class AsyncClient:
         self, method: Any, request: Any, timeout: float | None, request_id: str | None
     ) -> AsyncGenerator[Event, None]:
         metadata = requests.metadata(request_id, self._tenant, self._priority)
+        limit = self._server.limit(timeout)
 
         async def events() -> AsyncGenerator[Event, None]:
-            call = method(request, timeout=self._limit(timeout), metadata=metadata)
+            call = method(request, timeout=limit, metadata=metadata)
             try:
                 async for message in call:
                     event = read(message)
                     if event is not None:
                         yield event
             except grpc.RpcError as error:
-                raise self._server.error(error) from error
+                raise self._server.error(error, limit) from error
             finally:
                 call.cancel()
 
         return events()
-
-    def _limit(self, timeout: float | None) -> float | None:
-        return self._timeout if timeout is None else timeout

@@ -26,7 +26,7 @@ class Client:
     Args:
         address: HOST:PORT of the gateway.
         tls: True trusts the system's certificate authorities; a path names a PEM file of them.
-        timeout: seconds that one call may take; None waits for ever.
+        timeout: seconds that one call may take, above 0; None waits without a limit.
         tenant: on whose behalf; tenants get fair shares. None is a tenant of its own.
         priority: -100 to 100; higher goes before lower among a tenant's own. None is 0.
     """
@@ -40,8 +40,7 @@ class Client:
         tenant: str | None = None,
         priority: int | None = None,
     ) -> None:
-        self._server = Server(address, tls)
-        self._timeout = timeout
+        self._server = Server(address, tls, timeout)
         self._tenant = tenant
         self._priority = priority
         credentials = self._server.credentials()
@@ -261,12 +260,11 @@ class Client:
 
     def list_models(self, *, timeout: float | None = None) -> list[generation_pb2.Model]:
         """The models served here, their flows, defaults and limits."""
+        limit = self._server.limit(timeout)
         try:
-            answer = self._stub.ListModels(
-                generation_pb2.ListModelsRequest(), timeout=self._limit(timeout)
-            )
+            answer = self._stub.ListModels(generation_pb2.ListModelsRequest(), timeout=limit)
         except grpc.RpcError as error:
-            raise self._server.error(error) from error
+            raise self._server.error(error, limit) from error
         return list(answer.models)
 
     def close(self) -> None:
@@ -302,20 +300,18 @@ class Client:
         self, method: Any, request: Any, timeout: float | None, request_id: str | None
     ) -> Generator[Event, None, None]:
         metadata = requests.metadata(request_id, self._tenant, self._priority)
+        limit = self._server.limit(timeout)
 
         def events() -> Generator[Event, None, None]:
-            call = method(request, timeout=self._limit(timeout), metadata=metadata)
+            call = method(request, timeout=limit, metadata=metadata)
             try:
                 for message in call:
                     event = read(message)
                     if event is not None:
                         yield event
             except grpc.RpcError as error:
-                raise self._server.error(error) from error
+                raise self._server.error(error, limit) from error
             finally:
                 call.cancel()
 
         return events()
-
-    def _limit(self, timeout: float | None) -> float | None:
-        return self._timeout if timeout is None else timeout

@@ -1,5 +1,6 @@
 """A gateway that records requests and answers with prepared events."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         self.time_left: list[float | None] = []
         self.events: Sequence[generation_pb2.GenerateEvent] = [picture(0, seed=7)]
         self.error: KandinskyError | None = None
+        self.silent = False
+        """Whether it answers nothing before the caller has gone."""
         self.models = [
             generation_pb2.Model(
                 name="shapes",
@@ -43,6 +46,7 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         self.time_left.append(context.time_remaining())
+        self._wait(context)
         yield from self.events
         if self.error is not None:
             context.abort_with_status(rpc_status.to_status(to_status(self.error)))
@@ -53,7 +57,13 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
     def ListModels(
         self, request: generation_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> generation_pb2.ListModelsResponse:
+        self._wait(context)
         return generation_pb2.ListModelsResponse(models=self.models)
+
+    def _wait(self, context: grpc.ServicerContext) -> None:
+        gone = threading.Event()
+        if self.silent and context.add_callback(gone.set):
+            gone.wait()
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """The command against a recording gateway."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,12 +95,35 @@ def test_models_are_listed(gateway: RecordingGateway) -> None:
         ["text-to-image", "a", "-o", "a.png", "--format", "latents"],
         ["text-to-image", "a", "--steps", "many"],
         ["paint"],
+        *(["text-to-image", "a", "--timeout", seconds] for seconds in ("0", "-1", "nan", "inf")),
+        *(["models", "--address", address] for address in ("", "localhost", ":1", "a:99999")),
+        ["status", "--address", ""],
+        ["text-to-image", "a", "--address", ""],
     ],
 )
 def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
     done = run(*args)
     assert done.exit_code == 2
     assert "Traceback" not in done.output
+
+
+def test_a_deadline_that_passes_is_one_sentence(gateway: RecordingGateway, tmp_path: Path) -> None:
+    gateway.silent = True
+    out = ["-o", str(tmp_path / "a.png"), "--address", gateway.address]
+    done = run("text-to-image", "a", "--timeout", "0.01", *out)
+    assert done.exit_code == 1
+    assert done.stderr.strip() == (
+        f"the deadline of 0.01 s passed before the server at {gateway.address} had answered"
+    )
+
+
+def test_grpc_writes_nothing_of_its_own(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "kandinsky", "models", "--address", ""]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "'' is not HOST:PORT" in " ".join(done.stderr.split())
+    assert "channel" not in done.stderr
 
 
 def test_nothing_runs() -> None:

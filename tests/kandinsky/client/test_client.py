@@ -170,6 +170,90 @@ def test_what_fits_no_field_is_refused_before_it_is_sent(
     assert gateway.requests == []
 
 
+def models_sync(address: str, **options: Any) -> Any:
+    with Client(address) as client:
+        return client.list_models(**options)
+
+
+def models_async(address: str, **options: Any) -> Any:
+    async def ask() -> Any:
+        async with AsyncClient(address) as client:
+            return await client.list_models(**options)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("call", [draw_sync, draw_async, models_sync, models_async])
+def test_a_deadline_that_passes_is_named(call: Any, gateway: RecordingGateway) -> None:
+    gateway.silent = True
+    with pytest.raises(KandinskyError) as caught:
+        call(gateway.address, timeout=0.01)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+    assert caught.value.message == (
+        f"the deadline of 0.01 s passed before the server at {gateway.address} had answered"
+    )
+
+
+def test_the_deadline_that_the_server_names_keeps_its_words(
+    draw: Draw, gateway: RecordingGateway
+) -> None:
+    gateway.error = KandinskyError(Reason.DEADLINE_EXCEEDED, "it would take 9 s")
+    with pytest.raises(KandinskyError, match=r"^it would take 9 s$"):
+        draw("a", timeout=60)
+
+
+NO_TIMEOUTS = [0, 0.0, -1, float("nan"), float("inf"), 1e18, "soon"]
+
+
+@pytest.mark.parametrize("timeout", NO_TIMEOUTS)
+@pytest.mark.parametrize("call", [draw_sync, draw_async, models_sync, models_async])
+def test_a_timeout_that_is_none_is_refused(
+    call: Any, timeout: Any, gateway: RecordingGateway
+) -> None:
+    with pytest.raises(KandinskyError) as caught:
+        call(gateway.address, timeout=timeout)
+    [violation] = caught.value.violations
+    assert violation.field == "timeout"
+    assert "above 0" in violation.description
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("timeout", NO_TIMEOUTS)
+def test_so_is_that_of_a_client(kind: Any, timeout: Any) -> None:
+    with pytest.raises(KandinskyError, match=r"^timeout: "):
+        kind(timeout=timeout)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "localhost",
+        ":50051",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "a b:1",
+        "http://a:1",
+        "::1:50051",
+        "a:1\n",
+    ],
+)
+def test_an_address_that_is_none_is_refused(kind: Any, address: str) -> None:
+    with pytest.raises(KandinskyError, match="HOST:PORT") as caught:
+        kind(address)
+    assert [violation.field for violation in caught.value.violations] == ["address"]
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "my_host-2.svc.cluster.local:443"]
+)
+def test_an_address_is_host_and_port(address: str) -> None:
+    Client(address).close()
+
+
 def test_an_unknown_option_is_a_type_error(draw: Draw) -> None:
     with pytest.raises(TypeError, match="colour"):
         draw("a", colour="red")
