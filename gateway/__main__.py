@@ -1,7 +1,11 @@
 """`python -m gateway`."""
 
-import typer
+from kandinsky.interrupts import leave_at_once
 
-from gateway.app import run
+if __name__ == "__main__":
+    leave_at_once()  # before the imports, which take a second
+    import typer
 
-typer.run(run)
+    from gateway.app import run
+
+    typer.run(run)

@@ -60,9 +60,12 @@ def up(
     folders = [folder.absolute() for folder in catalog or []]
     try:
         models = model or [DEFAULT_MODEL]
-        system.up(system.Options(models, folders, host, port, stages_port, replicas, threads))
+        options = system.Options(models, folders, host, port, stages_port, replicas, threads)
+        code = system.up(options)
     except (PreflightError, system.StartError) as error:
         raise fail(str(error)) from error
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -129,7 +132,7 @@ def models(address: AddressOption = None) -> None:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command that `sys.argv` names."""
     try:
         app()
     except run_file.RunFolderError as error:

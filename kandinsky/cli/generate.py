@@ -19,6 +19,7 @@ from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.outputs import OutputError, format_for, path_of, preview_path
 from kandinsky.cli.progress import StepBars
 from kandinsky.client import DEFAULT_MODEL, Client, Generated, Preview, PreviewMode, Progress
+from kandinsky.interrupts import undoing
 from kandinsky.wire.errors import KandinskyError
 
 FormatName = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
@@ -122,7 +123,7 @@ def _run(
         raise typer.BadParameter(str(error), param_hint="--output") from error
     try:
         request = request_of(options)
-        with Client(resolve(address)) as client, StepBars() as bars:
+        with undoing(), Client(resolve(address)) as client, StepBars() as bars:
             stream = client.stream(request, timeout=timeout, request_id=request_id)
             images: list[Generated] = []
             with closing(stream):

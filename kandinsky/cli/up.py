@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,7 +33,7 @@ class StartError(RuntimeError):
 
 
 class Stopped(BaseException):
-    """A signal asked this process to end."""
+    """A signal asked this process to end; its argument is the signal's number."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,11 @@ class Options:
     threads: int
 
 
-def up(options: Options) -> None:
+def up(options: Options) -> int:
     """Checks, starts everything, and waits for a signal; then ends everything.
+
+    Returns:
+        The exit code: 0, or 128 + the signal's number where it came before the models served.
 
     Raises:
         PreflightError: a check failed; nothing was started.
@@ -74,28 +76,35 @@ def up(options: Options) -> None:
         address=_address(options.host, port),
         models=tuple(entry.name for entry in plan.models),
     )
+    local: Any = importlib.import_module("services.local")  # a signal in an import may be lost
+    serving, code = False, 0
     with ExitStack() as stack:
         _catch_signals()
         try:
             _check_alone(run_file.claim(own))
             stack.callback(run_file.release, own)
-            _serve(stack, options, plan, own, stages_port)
-        except Stopped:
+            gateway = _start(stack, options, plan, own, stages_port, local)
+            serving = True
+            _watch(gateway)
+        except Stopped as stopped:
             _say("stopping")
+            code = 0 if serving else 128 + stopped.args[0]
         finally:
             _ignore_signals()
-            _cut_off_after(STOP_SECONDS)
+            signal.alarm(STOP_SECONDS)
+    return code
 
 
-def _serve(
+def _start(
     stack: ExitStack,
     options: Options,
     plan: preflight.Plan,
     own: run_file.Running,
     stages_port: int,
-) -> None:
+    local: Any,
+) -> "subprocess.Popen[bytes]":
+    """Start the stages, then the gateway; give its process once it serves every model."""
     _say(f"starting the stages of {', '.join(own.models)}")
-    local: Any = importlib.import_module("services.local")
     cluster = local.LocalCluster(
         plan.models,
         options.catalog,
@@ -115,6 +124,10 @@ def _serve(
             raise StartError(f"the gateway does not serve {model}; {_last_line(_log_file())}")
     with suppress(OSError):  # a terminal that has gone
         print(f"kandinsky serves {', '.join(own.models)} at {own.address}", flush=True)
+    return gateway
+
+
+def _watch(gateway: "subprocess.Popen[bytes]") -> None:
     while gateway.poll() is None:
         time.sleep(0.5)
     raise StartError(f"the gateway ended by itself; {_last_line(_log_file())}")
@@ -148,9 +161,15 @@ def _gateway(
 
 
 def _catch_signals() -> None:
+    stopping = False
+
     def stop(number: int, frame: FrameType | None) -> None:
-        _ignore_signals()
-        raise Stopped
+        nonlocal stopping
+        if stopping:
+            return
+        stopping = True
+        signal.alarm(STOP_SECONDS)  # even if what is raised is swallowed, as in a destructor
+        raise Stopped(number)
 
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
@@ -159,12 +178,6 @@ def _catch_signals() -> None:
 def _ignore_signals() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _cut_off_after(seconds: float) -> None:
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
-    timer.daemon = True
-    timer.start()
 
 
 def _address(host: str, port: int) -> str:

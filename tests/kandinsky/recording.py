@@ -28,6 +28,8 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         self.time_left: list[float | None] = []
         self.events: Sequence[generation_pb2.GenerateEvent] = [picture(0, seed=7)]
         self.error: KandinskyError | None = None
+        self.asked = threading.Event()
+        """Set once a request has come."""
         self.silent = False
         """Whether it answers nothing before the caller has gone."""
         self.models = [
@@ -46,6 +48,7 @@ class RecordingGateway(generation_pb2_grpc.GenerationServiceServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         self.time_left.append(context.time_remaining())
+        self.asked.set()
         self._wait(context)
         yield from self.events
         if self.error is not None:
