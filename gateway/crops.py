@@ -21,11 +21,14 @@ class Crop:
     picture: Pixels
     """uint8 [H, W, 3], the whole."""
     mask: Pixels
-    """uint8 [H, W], 255 where new pixels go."""
+    """uint8 [H, W], the share of new pixels in 255ths: grey blends them with the old."""
     box: Box
 
     def laid_back(self, pixels: Array) -> Array:
         """The whole picture with the new pixels of the box under the mask.
+
+        As `VaeImageProcessor.apply_overlay` of diffusers: what is black stays to the bit, and grey
+        is a seam that blends.
 
         Args:
             pixels: [h, w, 3] of any size, uint8, or float32 from 0 to 1; the answer has its dtype.
@@ -41,19 +44,21 @@ class Crop:
             for channel in range(3)
         ]
         fresh = np.stack([np.asarray(channel) for channel in channels], axis=2)
-        under = self.mask[top:bottom, left:right, None] == 255
+        share = self.mask[top:bottom, left:right, None] / np.float32(255)
+        old = whole[top:bottom, left:right]
+        blended = old * (1 - share) + fresh * share
         result = whole.copy()
-        result[top:bottom, left:right] = np.where(under, fresh, whole[top:bottom, left:right])
+        result[top:bottom, left:right] = blended.round() if whole.dtype == np.uint8 else blended
         return result
 
 
 def box_of(mask: Pixels, padding: int, height: int, width: int) -> Box:
-    """The box around a mask's white pixels, padded, and widened to the canvas's aspect ratio.
+    """The box around whatever is not black in a mask, widened to the canvas's aspect ratio.
 
     As `VaeImageProcessor.get_crop_region` of diffusers, which Stable Diffusion inpainting calls.
 
     Args:
-        mask: uint8 [H, W] with at least one white pixel.
+        mask: uint8 [H, W], not all black. The faintest grey counts, as there.
         padding: pixels on every side, as far as the picture goes.
         height: of the canvas, pixels.
         width: of the canvas, pixels.

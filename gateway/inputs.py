@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,6 @@ from kandinsky.wire.images import MAX_PIXELS, Pixels
 from kandinsky.wire.tensors import Array
 
 _FLOAT32 = frozenset({np.dtype("<f4")})
-HALF = 128
-"""Of a mask's 255 levels, the first that counts as white."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,30 @@ class Picture:
     def size(self) -> tuple[int, int] | None:
         """Height and width in pixels; None for a latent."""
         return None if self.pixels is None else (self.pixels.shape[0], self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Mask:
+    """An input mask, in grey: only at the canvas's size its levels are divided, by the decoder."""
+
+    field: str
+    """Its path in the request."""
+    levels: Pixels
+    """uint8 [H, W]: 128 and more is repainted, less is kept."""
+    two_level: bool = False
+    """Whether it is resized by the nearest pixel: sent as bool, one bit a pixel, or a palette."""
+
+    def resized(self, height: int, width: int) -> Mask:
+        """The mask in another size, still in grey, as the Kandinsky pipelines resize it."""
+        if self.levels.shape == (height, width):
+            return self
+        how = Image.Resampling.NEAREST if self.two_level else Image.Resampling.LANCZOS
+        levels = np.asarray(Image.fromarray(self.levels).resize((width, height), how))
+        return replace(self, levels=levels)
+
+    def cropped(self, left: int, top: int, right: int, bottom: int) -> Mask:
+        """A box of the mask, in pixels; right and bottom are outside."""
+        return replace(self, levels=self.levels[top:bottom, left:right])
 
 
 def read_picture(
@@ -77,26 +99,28 @@ def read_picture(
     return None
 
 
-def read_mask(image: generation.InputImage, field: str, faults: Faults) -> Pixels | None:
-    """The mask as uint8 [H, W], 255 repainted and 0 kept; None, and a note, if it is none."""
+def read_mask(
+    image: generation.InputImage, field: str, faults: Faults, *, most: int = MAX_PIXELS
+) -> Mask | None:
+    """Read a mask; on failure record a violation and return None.
+
+    Args:
+        image: as sent.
+        field: its path.
+        faults: takes what is wrong.
+        most: pixels that it may have.
+    """
     try:
         kind = image.WhichOneof("content")
         if kind == "encoded":
-            pixels = images.decode(image.encoded, f"{field}.encoded")
-            values: Array = np.asarray(Image.fromarray(pixels).convert("L"))
-        elif kind == "pixels":
-            values = _levels(image.pixels, f"{field}.pixels", faults)
-        else:
-            faults.add(field, "is required; send a file or pixels")
-            return None
+            path = f"{field}.encoded"
+            return Mask(field, *images.decode_mask(image.encoded, path, max_pixels=most))
+        if kind == "pixels":
+            return _mask(image.pixels, field, most, faults)
+        faults.add(field, "is required; send a file or pixels")
     except KandinskyError as error:
         faults.extend(error)
-        return None
-    mask = np.where(values >= HALF, np.uint8(255), np.uint8(0))
-    if values.size and not mask.any():
-        faults.add(field, "repaints nothing: no value is in the upper half")
-        return None
-    return mask
+    return None
 
 
 def shown(picture: Picture) -> Pixels:
@@ -125,14 +149,6 @@ def fitted(picture: Picture, height: int, width: int, faults: Faults) -> Array:
     return np.asarray(resized)
 
 
-def fitted_mask(mask: Pixels, height: int, width: int) -> Pixels:
-    """A mask at a canvas's size."""
-    if mask.shape == (height, width):
-        return mask
-    resized = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.LANCZOS))
-    return np.where(resized >= HALF, np.uint8(255), np.uint8(0))
-
-
 def _pixels(
     tensor: tensor_pb2.Tensor, field: str, most: int, low: float, faults: Faults
 ) -> Array | None:
@@ -150,21 +166,30 @@ def _pixels(
     return pixels
 
 
-def _levels(tensor: tensor_pb2.Tensor, field: str, faults: Faults) -> Array:
-    values = tensors.decode(tensor, field, dtypes=tensors.UINT8 | tensors.FLOATS | tensors.BOOL)
+def _mask(tensor: tensor_pb2.Tensor, field: str, most: int, faults: Faults) -> Mask | None:
+    path = f"{field}.pixels"
+    values = tensors.decode(tensor, path, dtypes=tensors.UINT8 | tensors.FLOATS | tensors.BOOL)
     plane = _plane(values)
     if plane is None or not plane.size:
-        wanted = "use [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1]"
-        faults.add(f"{field}.shape", f"{list(values.shape)[:8]} is no mask; {wanted}")
-        return np.empty((0, 0), np.uint8)
-    if plane.dtype == np.uint8:
-        return plane
+        shapes = "use [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1]"
+        faults.add(f"{path}.shape", f"{list(values.shape)[:8]} is no mask; {shapes}")
+        return None
+    height, width = plane.shape
+    if height * width > most:
+        faults.add(f"{path}.shape", f"is {width}x{height}; the most is {most} pixels in all")
+        return None
     if plane.dtype == np.bool_:
-        return np.asarray(plane * np.uint8(255))
+        return Mask(field, np.asarray(plane * np.uint8(255)), two_level=True)
+    if plane.dtype == np.uint8:
+        if plane.max() == 1:  # would keep everything, which nobody means who writes ones
+            faults.add(f"{path}.data", "holds 0 and 1 alone; white is 255, or send bool or floats")
+            return None
+        return Mask(field, plane)
     levels = plane.astype(np.float64)
     if not 0 <= levels.min() <= levels.max() <= 1:
-        faults.add(f"{field}.data", "holds values outside 0 to 1")
-    return np.where(levels >= 0.5, np.uint8(255), np.uint8(0))
+        faults.add(f"{path}.data", "holds values outside 0 to 1")
+        return None
+    return Mask(field, (levels * 255).round().astype(np.uint8))  # 0.5 becomes 128
 
 
 def _plane(values: Array) -> Array | None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Picture, read_mask
+from gateway.inputs import Mask, Picture, read_mask
 from gateway.plan import Plan, Start
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.wire.images import Pixels
 
 
 def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntry]) -> Plan:
@@ -37,19 +36,15 @@ def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntr
     return reading.plan(guides, [start for start in canvases if start is not None], "prompts")
 
 
-def _start(
-    reading: Reading, picture: Picture, mask: tuple[str, Pixels], strength: float | None
-) -> Start | None:
+def _start(reading: Reading, picture: Picture, mask: Mask, strength: float | None) -> Start | None:
     request, settings, faults = reading.request, reading.settings, reading.faults
-    field, values = mask
     if not request.HasField("padding_mask_crop"):
-        return starts.masked_image(picture, values, field, strength, settings, faults)
+        return starts.masked_image(picture, mask, strength, settings, faults)
     padding = request.padding_mask_crop
-    return starts.cropped(picture, values, field, padding, strength, settings, faults)
+    return starts.cropped(picture, mask, padding, strength, settings, faults)
 
 
-def _masks(reading: Reading) -> list[tuple[str, Pixels]]:
-    """Path and values of each mask."""
+def _masks(reading: Reading) -> list[Mask]:
     request, faults = reading.request, reading.faults
     sent = {f"masks[{i}]": mask for i, mask in enumerate(request.masks)} or {"mask": request.mask}
     if request.masks and request.HasField("mask"):
@@ -58,8 +53,8 @@ def _masks(reading: Reading) -> list[tuple[str, Pixels]]:
         most = reading.entry.limits.max_images
         faults.add("masks", f"there are {len(sent)}; the most is {most}")
         return []
-    masks = {field: read_mask(image, field, faults) for field, image in sent.items()}
-    return [(field, mask) for field, mask in masks.items() if mask is not None]
+    masks = [read_mask(image, field, faults) for field, image in sent.items()]
+    return [mask for mask in masks if mask is not None]
 
 
 def _check_crop(reading: Reading) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Picture
+from gateway.inputs import Mask, Picture
 from gateway.plan import Plan, Start
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
@@ -50,8 +50,8 @@ def _start(reading: Reading, picture: Picture, strength: float | None) -> Start:
     # The encoder looks over a cell's edge: a repeated edge disturbs the picture's own cells least.
     grown = replace(picture, pixels=np.pad(pixels, (rows, columns, (0, 0)), mode="edge"))
     kept = np.zeros(pixels.shape[:2], np.uint8)
-    mask = np.pad(kept, (rows, columns), constant_values=255)
-    return starts.masked_image(grown, mask, picture.field, strength, settings, reading.faults)
+    mask = Mask(picture.field, np.pad(kept, (rows, columns), constant_values=255))
+    return starts.masked_image(grown, mask, strength, settings, reading.faults)
 
 
 def _check_margins(reading: Reading, pictures: list[Picture]) -> None:

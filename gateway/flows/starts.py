@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gateway.crops import Crop, box_of
 from gateway.faults import Faults
-from gateway.inputs import Picture, fitted, fitted_mask
+from gateway.inputs import Mask, Picture, fitted
 from gateway.plan import Start
 from gateway.settings import Settings
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.images import Pixels
 
 
 def noise(settings: Settings, hint: tensor_pb2.Tensor | None = None, hint_field: str = "") -> Start:
@@ -67,8 +68,7 @@ def _put(
 
 def masked_image(
     picture: Picture,
-    mask: Pixels,
-    mask_field: str,
+    mask: Mask,
     strength: float | None,
     settings: Settings,
     faults: Faults,
@@ -76,26 +76,22 @@ def masked_image(
     """A picture of which a part is made anew.
 
     Args:
-        picture: pixels, and the mask with them, are brought to the canvas's size.
-        mask: uint8 [H, W] of the picture's size, or of the canvas's beside a latent.
-        mask_field: its path.
+        picture: pixels are brought to the canvas's size.
+        mask: of any size; brought to the canvas's, as the picture is.
         strength: share of the steps that is run; None for all.
         settings: hold the canvas's size.
         faults: takes what is wrong.
     """
-    height, width = picture.size or (settings.height, settings.width)
-    if mask.shape != (height, width):
-        have, want = f"{mask.shape[1]}x{mask.shape[0]}", f"{width}x{height}"
-        faults.add(mask_field, f"is {have} pixels; the picture is {want}")
+    levels = mask.resized(settings.height, settings.width).levels
     start = sampling_pb2.MaskedImageCanvas(
-        mask=tensors.encode(fitted_mask(mask, settings.height, settings.width)), strength=strength
+        mask=tensors.encode(np.ascontiguousarray(levels)), strength=strength
     )
     _put(start, picture, settings, faults)
     canvas = sampling_pb2.Canvas(height=settings.height, width=settings.width, masked_image=start)
     fields = {
         "canvas.masked_image.pixels": f"{picture.field}.pixels",
         "canvas.masked_image.latents": f"{picture.field}.latents",
-        "canvas.masked_image.mask": mask_field,
+        "canvas.masked_image.mask": mask.field,
         "canvas.masked_image.strength": "strength",
         "canvas.masked_image.noise": "latents",
     }
@@ -104,8 +100,7 @@ def masked_image(
 
 def cropped(
     picture: Picture,
-    mask: Pixels,
-    mask_field: str,
+    mask: Mask,
     padding: int,
     strength: float | None,
     settings: Settings,
@@ -113,17 +108,17 @@ def cropped(
 ) -> Start | None:
     """The part of a picture around a mask, made anew at the canvas's size and laid back.
 
-    Arguments as of `masked_image`; `padding` in pixels of the picture. None where something is
-    wrong, which goes to `faults`.
+    Arguments as of `masked_image`; `padding` in pixels of the picture, to whose size the mask is
+    brought first. None where something is wrong, which goes to `faults`.
     """
     if picture.pixels is None or picture.pixels.dtype != "uint8":
         faults.add("padding_mask_crop", "crops files and uint8 pixels alone")
         return None
-    if mask.shape != picture.size:
-        have, (height, width) = f"{mask.shape[1]}x{mask.shape[0]}", picture.pixels.shape[:2]
-        faults.add(mask_field, f"is {have} pixels; the picture is {width}x{height}")
+    mask = mask.resized(*picture.pixels.shape[:2])
+    if not mask.levels.any():
+        faults.add(mask.field, "is black; there is nothing to crop to")
         return None
-    left, top, right, bottom = box = box_of(mask, padding, settings.height, settings.width)
+    left, top, right, bottom = box = box_of(mask.levels, padding, settings.height, settings.width)
     part = Picture(picture.field, picture.pixels[top:bottom, left:right])
-    start = masked_image(part, mask[top:bottom, left:right], mask_field, strength, settings, faults)
-    return Start(start.canvas, start.fields, crop=Crop(picture.pixels, mask, box))
+    start = masked_image(part, mask.cropped(*box), strength, settings, faults)
+    return Start(start.canvas, start.fields, crop=Crop(picture.pixels, mask.levels, box))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -14,6 +14,7 @@ from kandinsky.wire.errors import invalid
 
 Format = Literal["png", "jpeg", "webp"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+T = TypeVar("T")
 
 MAX_PIXELS = 4096 * 4096
 """Largest picture that is decoded; its header tells before any pixel is read."""
@@ -60,6 +61,22 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         KandinskyError: INVALID_FIELD if it is no such file, is cut short, moves, or is larger
             than `max_pixels` by its header.
     """
+    return _decoded(data, field, max_pixels, lambda image: np.asarray(_to_rgb(image)))
+
+
+def decode_mask(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, bool]:
+    """The luminance of a PNG, JPEG or WebP file: uint8 [H, W], and whether it is two-level.
+
+    Two-level are images of one bit a pixel and of a palette, which Pillow resizes by the nearest
+    pixel. EXIF orientation is applied; transparency is not read, as diffusers' `convert("L")`.
+
+    Raises:
+        KandinskyError: as of `decode`.
+    """
+    return _decoded(data, field, max_pixels, _luminance)
+
+
+def _decoded(data: bytes, field: str, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size
@@ -68,7 +85,7 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
             if getattr(image, "n_frames", 1) > 1:
                 raise invalid(field, "is animated; send one picture")
             image.load()
-            return np.asarray(_to_rgb(_upright(image)))
+            return convert(_upright(image))
     except UnidentifiedImageError as error:
         raise invalid(field, "is not a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
@@ -83,9 +100,20 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _luminance(image: Image.Image) -> tuple[Pixels, bool]:
+    if image.mode.startswith("I"):
+        return _scaled(image).round().astype(np.uint8), False
+    return np.asarray(image.convert("L")), image.mode in ("1", "P")
+
+
+def _scaled(image: Image.Image) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """16-bit grey on a scale of 255; Pillow would clip it."""
+    return np.asarray(image, dtype=np.float64) * (255 / 65535)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it instead of scaling it
-        levels = np.asarray(image, dtype=np.float64) * (255 / 65535)
+    if image.mode.startswith("I"):
+        levels = _scaled(image)
         if (transparent := image.info.get("transparency")) is not None:
             levels[np.asarray(image) == transparent] = 255
         return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")

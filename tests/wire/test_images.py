@@ -234,6 +234,27 @@ def test_a_broken_tag_beside_the_orientation_does_no_harm():
     np.testing.assert_array_equal(images.decode(data, "f"), np.rot90(pixels, -1))
 
 
+def test_a_mask_is_the_luminance_under_its_transparency():
+    """As `convert("L")` of diffusers: a stroke on nothing is a white stroke on black."""
+    rgba = np.array([[[255, 255, 255, 255], [0, 0, 0, 0], [90, 90, 90, 10]]], np.uint8)
+    levels, two_level = images.decode_mask(saved(Image.fromarray(rgba)), "f")
+    assert (levels.tolist(), two_level) == ([[255, 0, 90]], False)
+
+
+def test_a_mask_of_sixteen_bits_is_scaled():
+    grey = np.array([[0, 257, 32768, 65535]], np.uint16)
+    levels, _ = images.decode_mask(saved(Image.fromarray(grey)), "f")
+    assert levels.tolist() == [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("1", True), ("P", True), ("L", False)])
+def test_a_mask_of_one_bit_or_a_palette_is_two_level(mode, expected):
+    white = Image.new("L", (3, 2), 255).convert(mode)
+    levels, two_level = images.decode_mask(saved(white), "f")
+    assert (levels == 255).all()
+    assert two_level is expected
+
+
 def _seeds_of_mutation() -> list[bytes]:
     picture = Image.fromarray(noise(9, 7))
     exif = Image.Exif()
