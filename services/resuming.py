@@ -30,36 +30,64 @@ def checkpoint_message(checkpoint: Checkpoint) -> sampling_pb2.Checkpoint:
 
 
 def read_checkpoint(message: sampling_pb2.Checkpoint, phases: Sequence[Phase]) -> Checkpoint:
-    """The checkpoint of a request's `resume_from`.
+    """The checkpoint of a request's `resume_from`, whole and fit to go on from.
 
     Args:
         message: as some replica of the stage sent it.
         phases: of the request.
 
     Raises:
-        KandinskyError: INVALID_FIELD if it is no checkpoint of such a request; what only the
-            phase can tell, the engine checks when it gets there.
+        KandinskyError: INVALID_FIELD if it is no checkpoint of such a request.
     """
     if not 0 <= message.phase < len(phases):
         raise invalid("resume_from.phase", f"must be from 0 to {len(phases) - 1}")
-    steps = len(phases[message.phase].timesteps)
+    phase = phases[message.phase]
+    steps = len(phase.timesteps)
     if not 0 < message.step < steps:
         raise invalid("resume_from.step", f"must be from 1 to {steps - 1}")
-    if len(message.scheduler_state) > MOST_STATES:
-        raise invalid("resume_from.scheduler_state", f"has more than {MOST_STATES} tensors")
-    allowed = tensors.FLOATS | tensors.INT64 | tensors.BOOL
-    return Checkpoint(
+    checkpoint = Checkpoint(
         phase=message.phase,
         step=message.step,
         latent=_read(message.latents, "resume_from.latents", tensors.FLOATS)[None],
-        generator_state=_read(
-            message.generator_state, "resume_from.generator_state", tensors.UINT8
+        generator_state=read_generator_state(
+            message.generator_state, "resume_from.generator_state"
         ),
-        state={
-            entry.name: _read(entry.tensor, f"resume_from.scheduler_state[{place}].tensor", allowed)
-            for place, entry in enumerate(message.scheduler_state)
-        },
+        state=_read_state(message.scheduler_state),
     )
+    return phase.accept(checkpoint)
+
+
+def read_generator_state(message: tensor_pb2.Tensor, path: str) -> torch.Tensor:
+    """uint8 [5056], a state that a CPU generator takes.
+
+    Args:
+        message: as a request brings it.
+        path: the field's, for errors.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if a generator refuses it.
+    """
+    generator = torch.Generator("cpu")
+    shape = tuple(generator.get_state().shape)
+    state: torch.Tensor = tensors.to_torch(message, path, dtypes=tensors.UINT8, shape=shape)
+    try:
+        generator.set_state(state)
+    except RuntimeError as error:
+        raise invalid(path, "is no state of a CPU generator") from error
+    return state
+
+
+def _read_state(entries: Sequence[sampling_pb2.NamedTensor]) -> dict[str, torch.Tensor]:
+    path = "resume_from.scheduler_state"
+    if len(entries) > MOST_STATES:
+        raise invalid(path, f"has more than {MOST_STATES} tensors")
+    if len({entry.name for entry in entries}) < len(entries):
+        raise invalid(path, "has two tensors of one name")
+    allowed = tensors.FLOATS | tensors.INT64 | tensors.BOOL
+    return {
+        entry.name: _read(entry.tensor, f"{path}[{place}].tensor", allowed)
+        for place, entry in enumerate(entries)
+    }
 
 
 def _read(message: tensor_pb2.Tensor, path: str, dtypes: frozenset[Any]) -> torch.Tensor:

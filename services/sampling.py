@@ -1,5 +1,6 @@
 """Reading and writing what the prior's and the decoder's sampling have in common."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from services.engine import job as jobs
 from services.engine.checkpoint import Checkpoint
 from services.engine.job import Job
 from services.engine.phase import Phase
-from services.resuming import checkpoint_message, read_checkpoint
+from services.resuming import checkpoint_message, read_checkpoint, read_generator_state
 from services.rpc import Context, deadline, priority, request_id, tenant
 
 DEFAULT_GUIDANCE_SCALE = 4.0
@@ -109,7 +110,7 @@ def conditioning(
     }
 
 
-def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:
+async def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:
     """The engine's job for a sampling call: its own generator, its caller's deadline and tenant.
 
     Args:
@@ -127,23 +128,16 @@ def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:
         raise invalid("sampling.seed", f"is required, from 0 to {MAX_SEED}")
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     if _has(request, "generator_state"):
-        state = tensors.to_torch(
-            request.generator_state,
-            "generator_state",
-            dtypes=tensors.UINT8,
-            shape=tuple(generator.get_state().shape),
-        )
-        try:
-            generator.set_state(state)
-        except RuntimeError as error:
-            raise invalid("generator_state", "is no state of a CPU generator") from error
+        generator.set_state(read_generator_state(request.generator_state, "generator_state"))
     every = sampling.progress_every if sampling.HasField("progress_every") else None
     if every is not None and every < 1:
         raise invalid("sampling.progress_every", f"{every} is less than 1")
     preview_every = getattr(request, "preview_every", 0)
     if preview_every < 0:
         raise invalid("preview_every", f"{preview_every} is less than 1")
-    resumes = request.HasField("resume_from")
+    resume_from = None
+    if request.HasField("resume_from"):  # what it must look like is computed: not on the event loop
+        resume_from = await asyncio.to_thread(read_checkpoint, request.resume_from, phases)
     return Job(
         request_id(context),
         phases,
@@ -153,7 +147,7 @@ def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:
         priority(context),
         progress_every=every,
         preview_every=preview_every,
-        resume_from=read_checkpoint(request.resume_from, phases) if resumes else None,
+        resume_from=resume_from,
     )
 
 

@@ -1,13 +1,14 @@
 """The denoising loop of a latent UNet: from noise, from a picture, and under a mask."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from services.decoder.previews import Previewing
 from services.decoder.schedulers import Walk
+from services.engine.checkpoint import Checkpoint, accept_latent
 from services.engine.phase import Network, Phase, classifier_free_guidance
 
 Noising = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -70,6 +71,11 @@ class Denoise(Phase):
     def state(self) -> Mapping[str, torch.Tensor]:
         return self.walk.state()
 
+    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+        latent = accept_latent(checkpoint.latent, (1, *self.shape), self._like.dtype)
+        state = self.walk.accept(checkpoint.state, checkpoint.step, latent)
+        return replace(checkpoint, latent=latent, state=state)
+
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         self.walk.restore(state)
 
@@ -92,8 +98,12 @@ class Denoise(Phase):
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         if self.given_noise is not None:
             return self.given_noise
-        like = next(iter(self.conditioning.values()))
+        like = self._like
         return randn_tensor((1, *self.shape), generator, device=like.device, dtype=like.dtype)
+
+    @property
+    def _like(self) -> torch.Tensor:
+        return next(iter(self.conditioning.values()))
 
 
 @dataclass(eq=False)

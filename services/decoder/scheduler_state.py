@@ -4,7 +4,7 @@ Schedulers of diffusers keep it in attributes: integers, tensors, and lists of t
 Those that a step has changed are the state; DDPM, DDIM and UnCLIP change none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from kandinsky.wire.errors import invalid
 PATH = "resume_from.scheduler_state"
 LENGTH = "length"
 """Last part of the name under which a list's length stands."""
+LONGEST_NAME = 64
+"""Characters of a name that an error repeats."""
 TABLES = frozenset(
     {"alphas_cumprod", "timesteps", "sigmas", "betas", "alphas", "final_alpha_cumprod"}
 )
@@ -50,26 +52,60 @@ def state(scheduler: Any, before: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return found
 
 
+def accept(
+    saved: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    shape: Sequence[int],
+) -> dict[str, torch.Tensor]:
+    """A state that a request brings, in the dtypes of this replica.
+
+    Args:
+        saved: from `state` of some replica, or what claims to be.
+        expected: of a scheduler that took the same steps, with latents of one element.
+        shape: of the latent, [1, ...].
+
+    Raises:
+        KandinskyError: INVALID_FIELD for a name that this scheduler does not keep at this step or
+            that is missing, another kind of dtype or shape, another number where the step alone
+            decides it, or a value that is not finite.
+    """
+    for name in saved:
+        if name not in expected:
+            raise invalid(PATH, f"this scheduler keeps no {name[:LONGEST_NAME]!r} at this step")
+    missing = sorted(expected.keys() - saved.keys())
+    if missing:
+        raise invalid(PATH, f"lacks {', '.join(missing)}")
+    return {name: _accept(name, saved[name], model, shape) for name, model in expected.items()}
+
+
+def _accept(
+    name: str, tensor: torch.Tensor, model: torch.Tensor, shape: Sequence[int]
+) -> torch.Tensor:
+    extents = list(shape) if model.dim() == len(shape) else list(model.shape)
+    kinds_match = tensor.is_floating_point() == model.is_floating_point()
+    if not kinds_match or list(tensor.shape) != extents:
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise invalid(PATH, f"{name!r} must be {dtype} {extents}")
+    if not model.is_floating_point() and not (tensor.dtype == model.dtype and tensor.equal(model)):
+        raise invalid(PATH, f"{name!r} must be {model.tolist()} at this step")
+    tensor = tensor.to(model.dtype)
+    if not tensor.isfinite().all():
+        raise invalid(PATH, f"{name!r} holds a value that is not finite")
+    return tensor
+
+
 def restore(scheduler: Any, saved: Mapping[str, torch.Tensor], like: torch.Tensor) -> None:
     """Sets what `state` gave, on a scheduler made for the same request.
 
     Args:
         scheduler: before its first step.
-        saved: from `state`.
+        saved: from `accept`.
         like: has the device of the latent.
-
-    Raises:
-        KandinskyError: INVALID_FIELD for a name or a value that is none of this scheduler's.
     """
     lists: dict[str, list[Any]] = {}
     for name, tensor in saved.items():
         attribute, _, place = name.partition(".")
-        # Some attributes are made by the first step; a method or a property is none of them.
-        if not attribute.isidentifier() or hasattr(type(scheduler), attribute):
-            raise invalid(PATH, f"this scheduler keeps no {name!r}")
         if place == LENGTH:
-            if tensor.dim() or not 0 <= int(tensor) <= len(saved):
-                raise invalid(PATH, f"{name!r} is no length")
             lists[attribute] = [None] * int(tensor)
     for name, tensor in saved.items():
         attribute, _, place = name.partition(".")
@@ -77,10 +113,7 @@ def restore(scheduler: Any, saved: Mapping[str, torch.Tensor], like: torch.Tenso
         if not place:
             setattr(scheduler, attribute, value)
         elif place != LENGTH:
-            slots = lists.get(attribute, [])
-            if not place.isdecimal() or int(place) >= len(slots):
-                raise invalid(PATH, f"{name!r} has no place")
-            slots[int(place)] = value
+            lists[attribute][int(place)] = value
     for attribute, slots in lists.items():
         setattr(scheduler, attribute, slots)
 

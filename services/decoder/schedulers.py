@@ -95,6 +95,7 @@ class Walk:
         self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
         """One for each pass of the network; Heun has two to a step."""
         self._before = scheduler_state.attributes(scheduler)
+        self._arguments = sampling, strength, path
 
     @property
     def reads_variance(self) -> bool:
@@ -148,13 +149,38 @@ class Walk:
         """What the scheduler keeps from step to step."""
         return scheduler_state.state(self.scheduler, self._before)
 
-    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Takes over what `state` gave of another walk for the same request.
+    def accept(
+        self, saved: Mapping[str, torch.Tensor], step: int, latent: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """A state that a request brings, checked against what the scheduler keeps at that step.
+
+        Args:
+            saved: from `state` of another walk for the same request, or what claims to be.
+            step: steps taken.
+            latent: [1, C, h, w], after them.
 
         Raises:
-            KandinskyError: INVALID_FIELD if that is no state of this scheduler.
+            KandinskyError: INVALID_FIELD if that is no state of this scheduler at that step.
         """
+        return scheduler_state.accept(saved, self._state_at(step, latent.dtype), latent.shape)
+
+    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Takes over a state from `accept`."""
         scheduler_state.restore(self.scheduler, saved, self.timesteps)
+
+    def _state_at(self, step: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """What the scheduler keeps at a step: another one takes them on a latent of one element."""
+        fresh = type(self.scheduler).from_config(self.scheduler.config)
+        walk = Walk(fresh, *self._arguments, torch.device("cpu"))
+        latent = torch.zeros(1, 1, 1, 1, dtype=dtype)
+        output = torch.zeros(1, 2 if walk.reads_variance else 1, 1, 1, dtype=dtype)
+        generator = torch.Generator("cpu")
+        for place in range(step):
+            walk.inputs(latent, place)
+            latent = walk.advance(output, latent, place, generator)
+            if not walk.state():  # what keeps nothing after its first step never does
+                break
+        return walk.state()
 
 
 def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:

@@ -39,7 +39,7 @@ class DecoderService:
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
         """Samples one picture."""
-        job = sampling.job(self._family.phases(request), request, grpc_context)
+        job = await sampling.job(self._family.phases(request), request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:
                 yield await _to_message(event, request.output)

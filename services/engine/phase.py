@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from kandinsky.wire.errors import invalid
+from services.engine.checkpoint import Checkpoint
 
 
 class Network(Protocol):
@@ -81,12 +82,20 @@ class Phase(Protocol):
         """What the phase keeps from step to step beside latent and generator; often nothing."""
         ...
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over what `state` gave in another engine; called after `begin`.
+    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+        """A checkpoint that a request brings, in this replica's dtypes; called before `begin`.
+
+        Args:
+            checkpoint: of this phase by its index, its step from 1 to the last but one.
 
         Raises:
-            KandinskyError: INVALID_FIELD if that is no state of this phase.
+            KandinskyError: INVALID_FIELD if latent or state are none that this phase can have at
+                that step.
         """
+        ...
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over the state of an accepted checkpoint; called after `begin`."""
         ...
 
     def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
@@ -104,10 +113,14 @@ class Stateless:
         """Nothing."""
         return {}
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Refuses anything."""
-        if state:
+    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Refuses any state."""
+        if checkpoint.state:
             raise invalid("resume_from.scheduler_state", "this sampler keeps none")
+        return checkpoint
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Nothing to take over."""
 
     def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
         """None."""

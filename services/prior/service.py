@@ -33,7 +33,7 @@ class PriorService:
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
     ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
         """Samples one image embedding."""
-        job = sampling.job(self._family.phases(request), request, grpc_context)
+        job = await sampling.job(self._family.phases(request), request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:
                 yield _to_message(event)

@@ -1,7 +1,7 @@
 """The prior of Kandinsky 2.1 and 2.2: CLIP text to CLIP image embedding, by diffusion."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import PriorTransformer
@@ -11,6 +11,7 @@ from kandinsky.v1 import prior_pb2
 from kandinsky.wire.errors import invalid
 from services import sampling
 from services.checkpoints import Loader
+from services.engine.checkpoint import Checkpoint, accept_latent
 from services.engine.phase import Phase, Stateless, classifier_free_guidance
 from services.runtime import RuntimeOptions
 from services.runtime_forward import denoising_call
@@ -72,6 +73,12 @@ class SampleEmbedding(Stateless, Phase):
         if self.start is not None:
             return self.scheduler.add_noise(self.start, latents, self.timesteps[:1])
         return latents * self.scheduler.init_noise_sigma
+
+    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+        shape = (1, self.network.transformer.config.embedding_dim)
+        dtype = self.conditioning["text_embed"].dtype
+        latent = accept_latent(checkpoint.latent, shape, dtype)
+        return super().accept(replace(checkpoint, latent=latent))
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
         return latent
