@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.machine import cores, machine
+from benchmarks.publish import publish
 from benchmarks.report import heading, write
 from benchmarks.setup import Report, Setup
 from benchmarks.tables import TABLES
@@ -31,6 +32,9 @@ def main(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, 1 decoder.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = Path("out/bench"),
+    into_docs: Annotated[
+        bool, typer.Option("--publish", help="Put the tables into docs/benchmarks.md too.")
+    ] = False,
 ) -> None:
     """Measure what serving costs and gains, each figure beside its baseline of the same run."""
     unknown = set(tables or ()) - TABLES.keys()
@@ -41,22 +45,26 @@ def main(
     try:
         setup = Setup(Catalog.load(folders)[model], folders, counts, quick)
         for name in tables or TABLES:
-            _measure(name, setup, out)
+            figures, plot = _measure(name, setup, out)
+            if into_docs:
+                publish(figures, plot)
     except (CatalogError, LookupError, ServerError, OSError) as error:
         raise _failed(str(error)) from error
     except KandinskyError as error:
         raise _failed(f"the server refused: {error.message}") from error
 
 
-def _measure(name: str, setup: Setup, out: Path) -> None:
+def _measure(name: str, setup: Setup, out: Path) -> tuple[Path, Path]:
     about = machine()
     console.print(heading(about))
     module = importlib.import_module(TABLES[name])
     report: Report = module.measure(setup, lambda news: console.print(f"[dim]{news}[/dim]"))
     console.print(report.table())
     console.print(report.note())
-    for path in write(name, report, about, setup.entry.name, out):
+    written = write(name, report, about, setup.entry.name, out)
+    for path in written:
         console.print(path)
+    return written
 
 
 def _failed(sentence: str) -> typer.Exit:

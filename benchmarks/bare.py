@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks.figures import Round
 from benchmarks.workload import STRENGTH, Picture
 from kandinsky.catalog.catalog import CatalogEntry, Checkpoint, Flow, FolderCheckpoint, Stage
 from kandinsky.wire import images
@@ -34,13 +32,14 @@ Embeds = tuple[torch.Tensor, torch.Tensor]
 class BarePipelines:
     """A model's reference pipelines, with its catalog entry's defaults.
 
+    On a CPU the autoencoder is laid out as NHWC, as the stages lay it out.
+
     Raises:
         LookupError: the family has no reference here.
     """
 
     def __init__(self, entry: CatalogEntry) -> None:
-        if entry.family not in PRIORS:
-            raise LookupError(f"no reference pipelines are known for family {entry.family}")
+        self.check(entry)
         for library in (diffusers.utils.logging, transformers.utils.logging):
             library.set_verbosity_error()
             library.disable_progress_bar()
@@ -48,6 +47,16 @@ class BarePipelines:
         self._prior = self._loaded(PRIORS[entry.family], entry.checkpoints(Stage.PRIOR).checkpoint)
         decoder = entry.checkpoints(Stage.DECODER).checkpoint
         self._text_to_image = self._loaded(self._decoder(Flow.TEXT_TO_IMAGE), decoder)
+
+    @staticmethod
+    def check(entry: CatalogEntry) -> None:
+        """Looks whether a model has reference pipelines.
+
+        Raises:
+            LookupError: its family has none here.
+        """
+        if entry.family not in PRIORS:
+            raise LookupError(f"no reference pipelines are known for family {entry.family}")
 
     def make(self, pictures: Sequence[Picture]) -> list[bytes]:
         """Pictures of equal parameters in one call, as the PNG files that the gateway sends."""
@@ -86,17 +95,6 @@ class BarePipelines:
         )
         return [images.encode(np.asarray(image), "png") for image in made.images]
 
-    def round(self, pictures: Sequence[Picture], threads: int) -> Round:
-        """Makes the pictures in sequence, on this many torch threads."""
-        torch.set_num_threads(threads)
-        latencies = []
-        started = time.perf_counter()
-        for picture in pictures:
-            begun = time.perf_counter()
-            self.make([picture])
-            latencies.append(time.perf_counter() - begun)
-        return Round(time.perf_counter() - started, tuple(latencies))
-
     @cached_property
     def _image_to_image(self) -> Any:
         cls = _named(self._decoder(Flow.IMAGE_TO_IMAGE))
@@ -125,7 +123,10 @@ class BarePipelines:
         device = self._entry.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return loaded.to(device)
+        loaded = loaded.to(device)
+        if device == "cpu" and hasattr(loaded, "movq"):
+            loaded.movq.to(memory_format=torch.channels_last)
+        return loaded
 
 
 def _named(pipeline: str) -> Any:

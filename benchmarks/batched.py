@@ -1,59 +1,146 @@
-"""Which request-level batching is the baseline: some are tried, the fastest is kept."""
+"""Request-level batching at its best: at each concurrency, the setting that was fastest in a trial.
 
-from collections.abc import Iterator, Sequence
+For each number of decoder replicas that this system is measured with there is a baseline with as
+many replicas, on the same cores: of one thread each, and of several where they do not fill the
+cores. One Serve holds all of them, and every call says how it is to be gathered.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from benchmarks.batched_app import Batching, arguments
-from benchmarks.contest import Kind, Side, Turn, batched_side, fastest, play
+from benchmarks.contest import Kind, Side, Turn, fastest, play
+from benchmarks.figures import Round
+from benchmarks.load import batched_round
+from benchmarks.machine import cores
 from benchmarks.serve_apps import serving_apps
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture
 
 BUILDER = "benchmarks.batched_app:build"
 TRIAL_ROUNDS = 2
+WAITS = (0.005, 0.05)
+"""Seconds that a batch may wait for more, of those tried."""
 WARM_UP = 8
 
 
-def candidates(setup: Setup, concurrency: int) -> list[Batching]:
-    """What is tried; a batch that may be larger gets longer to fill."""
-    most = setup.bare_threads[-1]
-    if setup.quick:
-        return [Batching(most, 8, 0.01), Batching(most, 16, 0.02)]
-    tried = [
-        Batching(most, 4, 0.01),
-        Batching(most, 8, 0.01),
-        Batching(most, 16, 0.01),
-        Batching(most, 16, 0.05),
-        Batching(most, 32, 0.05),
-        Batching(1, 16, 0.05),
+@dataclass(frozen=True)
+class Application:
+    """Some replicas of the same pipelines."""
+
+    replicas: int
+    threads: int
+    """torch threads of each."""
+
+    @property
+    def name(self) -> str:
+        """In Serve."""
+        return f"batched-{self.replicas}-{self.threads}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of batching requests."""
+
+    application: Application
+    batching: Batching
+
+    def __str__(self) -> str:
+        return f"{self.application.threads} thread(s), {self.batching}"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Request batching with some replicas, and the setting that it keeps at each concurrency."""
+
+    side: Side
+    kept: Mapping[int, Candidate]
+
+    def sentence(self) -> str:
+        """The settings, for a note."""
+        settings = "; ".join(f"{open_} open: {kept}" for open_, kept in self.kept.items())
+        return f"{self.side.name}: {settings}"
+
+
+def candidates(replicas: int, concurrency: int) -> list[Candidate]:
+    """What is tried: a replica's whole share of what is open in a batch, or half of it."""
+    threads = {1, max(1, cores() // replicas)}
+    share = math.ceil(concurrency / replicas)
+    batchings = [
+        Batching(size, wait)
+        for size in sorted({share, math.ceil(share / 2)})
+        for wait in (WAITS if size > 1 else (0.0,))
     ]
-    return [one for one in tried if one.max_batch_size <= concurrency]
-
-
-def best_batching(
-    setup: Setup, pictures: Sequence[Picture], concurrency: int, say: Say
-) -> Batching:
-    """The fastest at a concurrency; the candidates stand side by side, and take turns."""
-    tried = {f"batching-{i}": one for i, one in enumerate(candidates(setup, concurrency))}
-    say(f"trying {len(tried)} settings of request-level batching")
-    applications = {name: _arguments(setup, batching) for name, batching in tried.items()}
-    with serving_apps(BUILDER, applications) as address:
-        sides = [batched_side(name, address, name) for name in tried]
-        for side in sides:
-            side.round(pictures[:WARM_UP], WARM_UP)
-        turn = Turn(concurrency, pictures)
-        rounds = play(sides, [turn], TRIAL_ROUNDS, lambda _: None)
-    best = tried[fastest(sides, Kind.BATCHED, rounds, concurrency).name]
-    say(f"kept {best}")
-    return best
+    return [
+        Candidate(Application(replicas, count), batching)
+        for count in sorted(threads)
+        for batching in batchings
+    ]
 
 
 @contextmanager
-def batched(setup: Setup, batching: Batching) -> Iterator[Side]:
-    """The baseline, standing."""
-    with serving_apps(BUILDER, {"batched": _arguments(setup, batching)}) as address:
-        yield batched_side(f"{Kind.BATCHED}, {batching.threads} thread(s)", address, "batched")
+def baselines(
+    setup: Setup, pictures: Mapping[int, Sequence[Picture]], say: Say
+) -> Iterator[list[Baseline]]:
+    """Request batching with as many replicas as each of this system's servers has decoders.
+
+    Args:
+        setup: names the decoders.
+        pictures: what the settings are tried with, by concurrency.
+        say: takes progress.
+    """
+    tried = {
+        (replicas, concurrency): candidates(replicas, concurrency)
+        for replicas in setup.decoders
+        for concurrency in pictures
+    }
+    applications = {one.application for each in tried.values() for one in each}
+    folders = [str(folder) for folder in setup.folders]
+    started = {
+        one.name: arguments(setup.entry.name, folders, one.replicas, one.threads)
+        for one in applications
+    }
+    with serving_apps(BUILDER, started) as address:
+        for application in applications:
+            warm_up = Candidate(application, Batching(1, 0.0))
+            _side(address, warm_up).round(next(iter(pictures.values()))[:WARM_UP], WARM_UP)
+        found = []
+        for replicas in setup.decoders:
+            kept = {}
+            for concurrency, sample in pictures.items():
+                say(f"trying request batching, {replicas} replica(s), {concurrency} open")
+                kept[concurrency] = _best(
+                    address, tried[replicas, concurrency], sample, concurrency
+                )
+            found.append(_baseline(address, replicas, kept))
+        yield found
 
 
-def _arguments(setup: Setup, batching: Batching) -> dict[str, object]:
-    return arguments(setup.entry.name, [str(folder) for folder in setup.folders], batching)
+def _best(
+    address: str, tried: Sequence[Candidate], pictures: Sequence[Picture], concurrency: int
+) -> Candidate:
+    if len(tried) == 1:
+        return tried[0]
+    sides = {str(one): _side(address, one) for one in tried}
+    rounds = play(list(sides.values()), [Turn(concurrency, pictures)], TRIAL_ROUNDS, lambda _: None)
+    name = fastest(list(sides.values()), Kind.BATCHED, rounds, concurrency).name
+    return next(one for one in tried if str(one) == name)
+
+
+def _side(address: str, candidate: Candidate) -> Side:
+    def turn(pictures: Sequence[Picture], concurrency: int) -> Round:
+        application, batching = candidate.application.name, candidate.batching
+        return batched_round(address, application, batching.metadata(), pictures, concurrency)
+
+    return Side(Kind.BATCHED, str(candidate), turn, candidate.application.replicas)
+
+
+def _baseline(address: str, replicas: int, kept: Mapping[int, Candidate]) -> Baseline:
+    def turn(pictures: Sequence[Picture], concurrency: int) -> Round:
+        candidate = kept[min(kept, key=lambda tried: abs(tried - concurrency))]
+        return _side(address, candidate).round(pictures, concurrency)
+
+    side = Side(Kind.BATCHED, f"request batching, {replicas} replica(s)", turn, replicas)
+    return Baseline(side, kept)

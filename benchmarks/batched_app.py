@@ -1,15 +1,17 @@
 """The other baseline: the same pipelines behind plain Ray Serve, batched at the request.
 
-One replica holds prior and decoder and speaks the public contract's unary RPCs; `@serve.batch`
-gathers calls, and a batch ends as a whole. Each pipeline is called once for all the pictures of a
+Each replica holds prior and decoder and speaks the public contract's unary RPCs; `@serve.batch`
+gathers calls, and a batch ends as a whole. Each pipeline is called once for all the images of a
 batch whose parameters allow it: the prior for all of them, the decoder for those of equal flow,
-size, steps and guidance.
+size, steps and guidance. How calls are gathered is said by each call's metadata, so that the same
+replicas serve every setting.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +24,83 @@ from benchmarks.workload import Picture, groups
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
+from services.memory import keep_freed_memory
+from services.rpc import Context
 
 MAX_ONGOING_REQUESTS = 1000
+SETTING = "x-batching"
+"""Metadata key of a call's Batching."""
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How a replica batches."""
+    """How calls are gathered."""
 
-    threads: int
-    """torch threads."""
     max_batch_size: int
     wait_seconds: float
     """How long a batch that is not full waits for more."""
 
     def __str__(self) -> str:
-        wait = f"{self.wait_seconds * 1000:g} ms"
-        return f"{self.threads} thread(s), batches up to {self.max_batch_size}, wait {wait}"
+        return f"up to {self.max_batch_size}, wait {self.wait_seconds * 1000:g} ms"
+
+    def metadata(self) -> tuple[str, str]:
+        """As a call says it."""
+        return SETTING, f"{self.max_batch_size},{self.wait_seconds}"
+
+    @classmethod
+    def of(cls, context: Context) -> "Batching":
+        """What a call's metadata say."""
+        size, wait = dict(context.invocation_metadata())[SETTING].split(",")
+        return cls(int(size), float(wait))
+
+
+Answers = list[generation.GenerateResponse]
+Gathered = Callable[[Picture], Awaitable[generation.GenerateResponse]]
 
 
 @serve.deployment(name="Batched", max_ongoing_requests=MAX_ONGOING_REQUESTS)
 class Batched:
     """GenerationService's unary RPCs of three flows."""
 
-    def __init__(self, model: str, catalog: list[str], batching: Batching) -> None:
-        torch.set_num_threads(batching.threads)
+    def __init__(self, model: str, catalog: list[str], threads: int) -> None:
+        torch.set_num_threads(threads)
+        keep_freed_memory()
         self._pipelines = BarePipelines(Catalog.load(Path(folder) for folder in catalog)[model])
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
-        self._batch.set_max_batch_size(batching.max_batch_size)
-        self._batch.set_batch_wait_timeout_s(batching.wait_seconds)
+        self._gathered = cache(self._gathering)
 
-    async def TextToImageUnary(self, request: Request) -> generation.GenerateResponse:
-        """A picture from a prompt."""
-        return await self._batch(to_picture(request))
+    async def TextToImageUnary(
+        self, request: Request, grpc_context: Context
+    ) -> generation.GenerateResponse:
+        """An image from a prompt."""
+        return await self._answer(request, grpc_context)
 
-    async def ImageToImageUnary(self, request: Request) -> generation.GenerateResponse:
-        """A picture that starts from a picture."""
-        return await self._batch(to_picture(request))
+    async def ImageToImageUnary(
+        self, request: Request, grpc_context: Context
+    ) -> generation.GenerateResponse:
+        """An image that starts from an image."""
+        return await self._answer(request, grpc_context)
 
-    async def InpaintUnary(self, request: Request) -> generation.GenerateResponse:
-        """The masked part of a picture made anew."""
-        return await self._batch(to_picture(request))
+    async def InpaintUnary(
+        self, request: Request, grpc_context: Context
+    ) -> generation.GenerateResponse:
+        """The masked part of an image generated."""
+        return await self._answer(request, grpc_context)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.01)
-    async def _batch(self, pictures: list[Picture]) -> list[generation.GenerateResponse]:
-        return await asyncio.get_running_loop().run_in_executor(self._device, self._make, pictures)
+    async def _answer(self, request: Request, context: Context) -> generation.GenerateResponse:
+        return await self._gathered(Batching.of(context))(to_picture(request))
 
-    def _make(self, pictures: list[Picture]) -> list[generation.GenerateResponse]:
+    def _gathering(self, batching: Batching) -> Gathered:
+        @serve.batch(
+            max_batch_size=batching.max_batch_size, batch_wait_timeout_s=batching.wait_seconds
+        )
+        async def make(pictures: list[Picture]) -> Answers:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._device, self._make, pictures)
+
+        return make
+
+    def _make(self, pictures: list[Picture]) -> Answers:
         wanted, unwanted = self._pipelines.embeds(pictures)
         answers: dict[int, generation.GenerateResponse] = {}
         for indices in groups(pictures):
@@ -82,16 +114,18 @@ class Batched:
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application for a model's name, catalog folders and batching."""
-    batching = Batching(**args["batching"])
-    threads = {"env_vars": {"OMP_NUM_THREADS": str(batching.threads)}}
-    placed = Batched.options(ray_actor_options={"num_cpus": 0, "runtime_env": threads})
-    return placed.bind(args["model"], args["catalog"], batching)
+    """The application for what `arguments` gives."""
+    threads = {"env_vars": {"OMP_NUM_THREADS": str(args["threads"])}}
+    placed = Batched.options(
+        num_replicas=args["replicas"],
+        ray_actor_options={"num_cpus": 0, "runtime_env": threads},
+    )
+    return placed.bind(args["model"], args["catalog"], args["threads"])
 
 
-def arguments(model: str, catalog: list[str], batching: Batching) -> dict[str, Any]:
-    """What `build` takes."""
-    return {"model": model, "catalog": catalog, "batching": asdict(batching)}
+def arguments(model: str, catalog: list[str], replicas: int, threads: int) -> dict[str, Any]:
+    """What `build` takes: a model's name, catalog folders, replicas, torch threads of each."""
+    return {"model": model, "catalog": catalog, "replicas": replicas, "threads": threads}
 
 
 def _stats(together: list[Picture]) -> sampling_pb2.SamplingStats:

@@ -12,9 +12,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from benchmarks.bare import BarePipelines
+from benchmarks.bare_processes import BareProcesses, bare_processes
 from benchmarks.figures import Round, median_throughput
-from benchmarks.load import ServedRound, batched_round, served_round
+from benchmarks.load import ServedRound, served_round
+from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture
 from kandinsky.cli.child import serving
@@ -28,7 +29,7 @@ class Kind(StrEnum):
     """What makes the pictures."""
 
     BARE = "bare"
-    """diffusers' pipelines in this process, one picture after the other."""
+    """diffusers' pipelines in processes, one picture at a time in each."""
     BATCHED = "request batching"
     """The same pipelines behind plain Ray Serve."""
     SERVED = "served"
@@ -43,6 +44,8 @@ class Side:
     name: str
     round: Callable[[Sequence[Picture], int], Round]
     """Makes pictures, so many requests open."""
+    replicas: int = 1
+    """Of the decoder, of request batching, or processes of bare pipelines."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Turn:
     """What each side is asked for once a round."""
 
     concurrency: int
-    """The bare sides make one at a time, whatever it says."""
+    """A bare side has as many open as it has processes, whatever it says."""
     pictures: Sequence[Picture]
     bare: Sequence[Picture] | None = None
     """What the bare sides make; nothing where absent."""
@@ -60,14 +63,20 @@ Rounds = Mapping[tuple[str, int], list[Round]]
 """By side's name and concurrency."""
 
 
-def bare_sides(setup: Setup, pipelines: BarePipelines) -> list[Side]:
-    """The pipelines with each thread count; the baseline is the faster one."""
+@contextmanager
+def bare_sides(setup: Setup) -> Iterator[tuple[BareProcesses, list[Side]]]:
+    """The pipelines in one process with each thread count, and in as many as there are cores."""
 
-    def side(threads: int) -> Side:
-        name = f"bare, {threads} thread(s)"
-        return Side(Kind.BARE, name, lambda pictures, _: pipelines.round(pictures, threads))
+    def side(processes: int, threads: int) -> Side:
+        def turn(pictures: Sequence[Picture], _: int) -> Round:
+            return bare.round(pictures, processes, threads)
 
-    return [side(threads) for threads in setup.bare_threads]
+        name = f"bare, {processes} process(es) of {threads} thread(s)"
+        return Side(Kind.BARE, name, turn, processes)
+
+    with bare_processes(setup.entry, cores()) as bare:
+        alone = [side(1, threads) for threads in setup.bare_threads]
+        yield bare, alone if cores() == 1 else [*alone, side(cores(), 1)]
 
 
 @contextmanager
@@ -78,7 +87,7 @@ def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
         def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
             return served_round(address, setup.entry.name, pictures, concurrency)
 
-        return Side(Kind.SERVED, f"served, {decoders} decoder(s)", turn)
+        return Side(Kind.SERVED, f"served, {decoders} decoder(s)", turn, decoders)
 
     with ExitStack() as servers:
         sides = []
@@ -88,15 +97,6 @@ def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
             address = servers.enter_context(serving(setup.entry.name, options))
             sides.append(side(decoders, address))
         yield sides
-
-
-def batched_side(name: str, address: str, application: str) -> Side:
-    """Request-level batching at an address."""
-
-    def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
-        return batched_round(address, application, pictures, concurrency)
-
-    return Side(Kind.BATCHED, name, turn)
 
 
 def play(sides: Sequence[Side], turns: Sequence[Turn], rounds: int, say: Say) -> Rounds:
@@ -110,7 +110,7 @@ def play(sides: Sequence[Side], turns: Sequence[Turn], rounds: int, say: Say) ->
                 pictures = turn.bare if is_bare else turn.pictures
                 if pictures:
                     time.sleep(PAUSE)
-                    concurrency = 1 if is_bare else turn.concurrency
+                    concurrency = side.replicas if is_bare else turn.concurrency
                     news = side.round(pictures, concurrency)
                     played.setdefault((side.name, concurrency), []).append(news)
     return played
@@ -124,7 +124,7 @@ def fastest(sides: Sequence[Side], kind: Kind, rounds: Rounds, concurrency: int)
     )
 
 
-def difference(pipelines: BarePipelines, side: Side, pictures: Sequence[Picture]) -> int:
+def difference(bare: BareProcesses, side: Side, pictures: Sequence[Picture]) -> int:
     """Levels, of 255, by which a served picture differs from the bare one at most.
 
     The served ones are asked for all at once, so they share what the server shares.
@@ -133,7 +133,7 @@ def difference(pipelines: BarePipelines, side: Side, pictures: Sequence[Picture]
     if not isinstance(served, ServedRound):
         raise TypeError(f"{side.name} keeps no pictures")
     return max(
-        int(np.abs(_pixels(one.png) - _pixels(pipelines.make([picture])[0])).max())
+        int(np.abs(_pixels(one.png) - _pixels(bare.make(picture))).max())
         for one, picture in zip(served.made, pictures, strict=True)
     )
 

@@ -76,9 +76,22 @@ def served_round(
 
 
 def batched_round(
-    address: str, application: str, pictures: Sequence[Picture], concurrency: int
+    address: str,
+    application: str,
+    batching: tuple[str, str],
+    pictures: Sequence[Picture],
+    concurrency: int,
 ) -> ServedRound:
-    """Asks the request-level batching behind Serve's gRPC proxy, by unary calls."""
+    """Asks the request-level batching behind Serve's gRPC proxy, by unary calls.
+
+    Args:
+        address: of the proxy.
+        application: in Serve.
+        batching: metadata that says how calls are gathered.
+        pictures: to make.
+        concurrency: requests open.
+    """
+    metadata = (("application", application), batching)
 
     async def run() -> ServedRound:
         async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
@@ -88,7 +101,7 @@ def batched_round(
             async def ask(picture: Picture) -> Made:
                 request = to_request(picture, application)
                 method = getattr(stub, f"{RPCS[type(request)]}Unary")
-                answer = await method(request, metadata=(("application", application),))
+                answer = await method(request, metadata=metadata)
                 [image] = answer.images
                 stats = image.decoder_stats
                 return Made(image.encoded, stats.forwards, stats.shared_forwards, stats.peak_rows)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +27,8 @@ class Machine:
     load: float
     """Processes that wanted a core in the minute before the measurement."""
     versions: dict[str, str]
+    commit: str
+    """Of this repository; with a plus where the working tree differs from it."""
 
 
 def machine() -> Machine:
@@ -38,12 +41,24 @@ def machine() -> Machine:
         device=torch.cuda.get_device_name(0) if cuda else "cpu",
         load=round(os.getloadavg()[0], 2),
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        commit=_commit(),
     )
 
 
 def cores() -> int:
     """Cores that this process may use; its children inherit them."""
     return len(os.sched_getaffinity(0))
+
+
+def _commit() -> str:
+    """Which code this is, whatever docs/ holds; empty outside of a clone."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    return f"{commit}+" if _git("status", "--porcelain", "--", ".", ":!docs") else commit
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parents[1]), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _processor() -> str:

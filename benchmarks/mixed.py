@@ -1,13 +1,13 @@
 """Requests of different flow, size, steps and guidance at the same time."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmarks.bare import BarePipelines
-from benchmarks.batched import batched, best_batching
+from benchmarks.batched import Baseline, baselines
 from benchmarks.contest import Turn, bare_sides, difference, play, served_sides
 from benchmarks.setup import Say, Setup
 from benchmarks.standings import Standings
@@ -25,20 +25,23 @@ WARM_UP = 6
 
 
 def measure(setup: Setup, say: Say) -> "Mixed":
-    """Every side makes the same list; bare ones in sequence."""
-    pipelines = BarePipelines(setup.entry)
+    """Every side makes the same list."""
     pictures = mixed(QUICK_REQUESTS if setup.quick else REQUESTS)
-    batching = best_batching(setup, pictures[:TRIAL_REQUESTS], CONCURRENCY, say)
-    with served_sides(setup, say) as served, batched(setup, batching) as rival:
+    samples = {CONCURRENCY: pictures[:TRIAL_REQUESTS]}
+    with (
+        bare_sides(setup) as (bare, alone),
+        baselines(setup, samples, say) as rivals,
+        served_sides(setup, say) as served,
+    ):
         say("warming up")
-        servers = [rival, *served]
-        sides = [*bare_sides(setup, pipelines), *servers]
+        servers = [*(rival.side for rival in rivals), *served]
+        sides = [*alone, *servers]
         for side in sides:
             side.round(pictures[:WARM_UP], WARM_UP)
-        differs = {side.name: difference(pipelines, side, pictures[:WARM_UP]) for side in servers}
+        differs = {side.name: difference(bare, side, pictures[:WARM_UP]) for side in servers}
         turns = [Turn(CONCURRENCY, pictures, bare=pictures)]
         rounds = play(sides, turns, 1 if setup.quick else 3, say)
-    return Mixed(Standings(sides, rounds), pictures, str(batching), differs)
+    return Mixed(Standings(sides, rounds), pictures, rivals, differs)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Mixed:
 
     standings: Standings
     pictures: list[Picture]
-    batching: str
-    """The request batching that was kept."""
+    rivals: Sequence[Baseline]
+    """Request batching, with the setting that was kept."""
     differences: dict[str, int]
     """By side: levels, of 255, from the bare pictures at most."""
 
@@ -61,6 +64,7 @@ class Mixed:
         flows = Counter(picture.flow.value for picture in self.pictures)
         counted = ", ".join(f"{count} {flow}" for flow, count in flows.items())
         differs = ", ".join(f"{name} {levels}" for name, levels in self.differences.items())
+        kept = ". ".join(rival.sentence() for rival in self.rivals)
         sizes, guidance = (
             " or ".join(f"{one:g}" for one in each) for each in (MIXED_SIZES, MIXED_GUIDANCE)
         )
@@ -68,17 +72,18 @@ class Mixed:
             f"{len(self.pictures)} requests, the same list on every side: {counted}; "
             f"{sizes} pixels, {MIXED_STEPS[0]} to {MIXED_STEPS[-1]} steps, guidance {guidance}; "
             f"of the whole list {len(groups(self.pictures))} groups have equal parameters. Request "
-            f"batching ({self.batching}, the fastest of those tried, behind Ray Serve's gRPC "
-            "proxy) calls the prior once for a batch and the decoder once for a group; inpainted "
-            "pictures go alone, since the reference blends a batch of them with its first. The "
-            "bare sides' latency is that of one picture, without waiting. Levels of 255 from the "
-            f"bare pictures: {differs}."
+            "batching (behind Ray Serve's gRPC proxy, as many replicas as there are decoders, at "
+            "the setting that was the fastest in a trial) calls the prior once for a batch and the "
+            "decoder once for a group; inpainted images go alone, since the reference blends a "
+            "batch of them with its first. The bare sides have one request open a process, and "
+            f"their latency is without waiting. Settings kept: {kept}. Levels of 255 from the bare "
+            f"images, at most: {differs}."
         )
 
     def content(self) -> dict[str, Any]:
         """The rows and their rounds."""
         return self.standings.content() | {
-            "request_batching": self.batching,
+            "request_batching": [rival.sentence() for rival in self.rivals],
             "largest_difference_of_255": self.differences,
         }
 

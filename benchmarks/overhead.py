@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmarks.bare import BarePipelines
 from benchmarks.contest import Turn, bare_sides, difference, play, served_sides
 from benchmarks.report import columns
 from benchmarks.setup import Say, Setup
@@ -17,15 +16,14 @@ if TYPE_CHECKING:
 
 
 def measure(setup: Setup, say: Say) -> "Overhead":
-    """Every side makes the same pictures, one at a time."""
-    pipelines = BarePipelines(setup.entry)
+    """Every side makes the same images, one at a time."""
     pictures = plain(setup.entry, 6 if setup.quick else 12)
-    with served_sides(setup, say) as served:
+    with bare_sides(setup) as (bare, alone), served_sides(setup, say) as served:
         say("warming up")
-        sides = [*bare_sides(setup, pipelines), *served]
+        sides = [*(side for side in alone if side.replicas == 1), *served]
         for side in sides:
             side.round(pictures[:2], 1)
-        differs = max(difference(pipelines, side, pictures[:4]) for side in served)
+        differs = max(difference(bare, side, pictures[:4]) for side in served)
         turns = [Turn(1, pictures, bare=pictures)]
         rounds = play(sides, turns, 2 if setup.quick else 5, say)
     return Overhead(Standings(sides, rounds), differs)
@@ -43,7 +41,7 @@ class Overhead:
         table = columns(
             "Latency, one request at a time", ("side", "p50, s", "p95, s", "times the baseline")
         )
-        baseline = self.standings.baseline.name
+        baseline = self.standings.baseline(1).name
         for row in self.standings.rows():
             ratio = "baseline" if row.side == baseline else f"{row.latency_over_bare:.2f}"
             table.add_row(row.side, f"{row.p50:.3f}", f"{row.p95:.3f}", ratio)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -16,7 +17,8 @@ def heading(machine: Machine) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
     return (
         f"{machine.cores} cores for every side, {machine.processor}, {machine.memory_gib} GiB; "
-        f"networks on {machine.device}; load {machine.load} before the start\n{versions}"
+        f"networks on {machine.device}; load {machine.load} before the start\n"
+        f"commit {machine.commit}, {versions}"
     )
 
 
@@ -34,15 +36,24 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "" if value is None else format(value, form)
 
 
-def write(name: str, report: Report, machine: Machine, model: str, out: Path) -> list[Path]:
+def cells(table: Table) -> dict[str, list[Any]]:
+    """A table's column names and its rows of words, JSON-able."""
+    filled = [list(column.cells) for column in table.columns]
+    return {
+        "columns": [str(column.header) for column in table.columns],
+        "cells": [[str(cell) for cell in row] for row in zip(*filled, strict=True)],
+    }
+
+
+def write(name: str, report: Report, machine: Machine, model: str, out: Path) -> tuple[Path, Path]:
     """Writes a table's JSON and PNG plot into a folder; gives their paths."""
     out.mkdir(parents=True, exist_ok=True)
     figures, picture = out / f"{name}.json", out / f"{name}.png"
     content = {"table": name, "model": model, "machine": asdict(machine), "note": report.note()}
-    text = json.dumps({**content, **report.content()}, indent=2)
+    text = json.dumps({**content, **cells(report.table()), **report.content()}, indent=1)
     figures.write_text(text + "\n", encoding="utf-8")
     _plot(report, picture)
-    return [figures, picture]
+    return figures, picture
 
 
 def _plot(report: Report, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.contest import Kind, Rounds, Side, fastest
+from benchmarks.contest import Kind, Rounds, Side
 from benchmarks.figures import (
     Round,
     latency_ratio,
@@ -28,11 +28,14 @@ class Row:
     concurrency: int
     images_a_second: float
     over_bare: float
-    """Times the throughput of the faster bare side."""
+    """Times the throughput of the fastest bare side with no more processes than are open."""
     over_batched: float | None
-    """Times the throughput of request batching at the same concurrency; None where it has none."""
+    """Times the throughput of request batching with as many replicas and requests open; None where
+    it has none."""
     latency_over_bare: float
-    """Times its latency; above 1 is slower."""
+    """Times the latency of the faster bare side with one process; above 1 is slower."""
+    latency_over_batched: float | None
+    """As `over_batched`."""
     p50: float
     """Seconds."""
     p95: float
@@ -50,10 +53,10 @@ class Standings:
     sides: Sequence[Side]
     rounds: Rounds
 
-    @property
-    def baseline(self) -> Side:
-        """The bare side with the faster thread count."""
-        return fastest(self.sides, Kind.BARE, self.rounds, 1)
+    def baseline(self, concurrency: int) -> Side:
+        """The fastest bare side of those with no more processes than requests are open."""
+        bare = [one for one in self.sides if one.kind is Kind.BARE and one.replicas <= concurrency]
+        return max(bare, key=lambda side: median_throughput(self.rounds[side.name, side.replicas]))
 
     def rows(self) -> list[Row]:
         """Side by side, each by concurrency."""
@@ -67,8 +70,8 @@ class Standings:
     def table(self, title: str) -> Table:
         """Throughput and latency, a row a side and concurrency."""
         names = ("side", "open", "images/s", "times bare", "times batching", "p50, s", "p95, s")
-        table = columns(title, (*names, "peak rows", "shared forwards"))
-        baseline, last = self.baseline.name, ""
+        names = (*names, "p50 over batching's", "peak rows", "shared forwards")
+        table, last = columns(title, names), ""
         for row in self.rows():
             if last and row.side != last:
                 table.add_section()
@@ -77,10 +80,11 @@ class Standings:
                 row.side,
                 str(row.concurrency),
                 number(row.images_a_second),
-                "baseline" if row.side == baseline else number(row.over_bare),
+                number(row.over_bare),
                 number(row.over_batched),
                 number(row.p50, ".3f"),
                 number(row.p95, ".3f"),
+                number(row.latency_over_batched),
                 number(row.peak_rows, ".1f"),
                 number(row.shared_share, ".0%"),
             )
@@ -97,15 +101,14 @@ class Standings:
             for (name, concurrency), rounds in self.rounds.items()
         ]
         return {
-            "baseline": self.baseline.name,
             "rows": [asdict(row) for row in self.rows()],
             "raw": raw,
         }
 
     def _row(self, side: Side, concurrency: int, rounds: Sequence[Round]) -> Row:
-        bare = self.rounds[self.baseline.name, 1]
-        batched = self._batched(concurrency)
-        is_served = side.kind is Kind.SERVED
+        baseline, alone = self.baseline(concurrency), self.baseline(1)
+        bare = self.rounds[baseline.name, baseline.replicas]
+        batched = self._batched(side, concurrency)
         latencies = [latency for one in rounds for latency in one.latencies]
         served = [one for one in rounds if isinstance(one, ServedRound)]
         return Row(
@@ -114,16 +117,24 @@ class Standings:
             concurrency=concurrency,
             images_a_second=median_throughput(rounds),
             over_bare=throughput_ratio(rounds, bare),
-            over_batched=throughput_ratio(rounds, batched) if is_served and batched else None,
-            latency_over_bare=latency_ratio(rounds, bare),
+            over_batched=throughput_ratio(rounds, batched) if batched else None,
+            latency_over_bare=latency_ratio(rounds, self.rounds[alone.name, 1]),
+            latency_over_batched=latency_ratio(rounds, batched) if batched else None,
             p50=median_latency(rounds),
             p95=percentile(latencies, 0.95),
             peak_rows=_mean([one.peak_rows for one in served]),
             shared_share=_mean([one.shared_share for one in served]),
         )
 
-    def _batched(self, concurrency: int) -> list[Round] | None:
-        names = [side.name for side in self.sides if side.kind is Kind.BATCHED]
+    def _batched(self, side: Side, concurrency: int) -> list[Round] | None:
+        """Rounds of the request batching that a served side stands beside."""
+        if side.kind is not Kind.SERVED:
+            return None
+        names = [
+            one.name
+            for one in self.sides
+            if one.kind is Kind.BATCHED and one.replicas == side.replicas
+        ]
         return self.rounds.get((names[0], concurrency)) if names else None
 
 

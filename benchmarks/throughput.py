@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmarks.bare import BarePipelines
-from benchmarks.batched import batched, best_batching
+from benchmarks.batched import Baseline, baselines
 from benchmarks.contest import Kind, Turn, bare_sides, difference, play, served_sides
 from benchmarks.figures import median_throughput
 from benchmarks.machine import idle_cores
@@ -22,21 +21,26 @@ CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 
 
 def measure(setup: Setup, say: Say) -> "Throughput":
-    """Every side makes the same pictures at each concurrency; bare ones in sequence."""
-    entry, most = setup.entry, CONCURRENCIES[-1]
-    pipelines = BarePipelines(entry)
-    batching = best_batching(setup, plain(entry, most), most, say)
-    with served_sides(setup, say) as served, batched(setup, batching) as rival:
+    """Every side makes the same images at each concurrency."""
+    entry = setup.entry
+    samples = {open_: plain(entry, max(8, open_)) for open_ in CONCURRENCIES}
+    with (
+        bare_sides(setup) as (bare, alone),
+        baselines(setup, samples, say) as rivals,
+        served_sides(setup, say) as served,
+    ):
         say("warming up")
-        servers = [rival, *served]
-        sides = [*bare_sides(setup, pipelines), *servers]
-        for side in sides:
-            for concurrency in (1,) if side.kind is Kind.BARE else CONCURRENCIES:
+        servers = [*(rival.side for rival in rivals), *served]
+        for side in alone:
+            side.round(plain(entry, 2), 1)
+        for side in servers:
+            for concurrency in CONCURRENCIES:
                 side.round(plain(entry, concurrency), concurrency)
-        differs = {side.name: difference(pipelines, side, plain(entry, 4)) for side in servers}
+        differs = {side.name: difference(bare, side, plain(entry, 4)) for side in servers}
         idle = idle_cores()
+        sides = [*alone, *servers]
         rounds = play(sides, _turns(setup), 2 if setup.quick else 3, say)
-    return Throughput(Standings(sides, rounds), str(batching), differs, idle)
+    return Throughput(Standings(sides, rounds), rivals, differs, idle)
 
 
 def _turns(setup: Setup) -> Sequence[Turn]:
@@ -45,7 +49,7 @@ def _turns(setup: Setup) -> Sequence[Turn]:
         Turn(
             concurrency,
             plain(setup.entry, max(least, deep * concurrency)),
-            bare=plain(setup.entry, 4 if setup.quick else 8) if concurrency == 1 else None,
+            bare=plain(setup.entry, 4 if setup.quick else 12) if concurrency == 1 else None,
         )
         for concurrency in CONCURRENCIES
     ]
@@ -53,11 +57,11 @@ def _turns(setup: Setup) -> Sequence[Turn]:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Pictures a second by concurrency."""
+    """Images a second by concurrency."""
 
     standings: Standings
-    batching: str
-    """The request batching that was kept."""
+    rivals: Sequence[Baseline]
+    """Request batching, with the settings that were kept."""
     differences: dict[str, int]
     """By side: levels, of 255, from the bare pictures at most."""
     idle: float
@@ -70,19 +74,23 @@ class Throughput:
     def note(self) -> str:
         """How it was measured."""
         differs = ", ".join(f"{name} {levels}" for name, levels in self.differences.items())
+        kept = ". ".join(rival.sentence() for rival in self.rivals)
         return (
-            "Same weights, dtype, steps, guidance and PNG on every side; throughput and ratios are "
-            "medians over interleaved rounds. Request batching: the same pipelines in one replica "
-            f"behind Ray Serve's gRPC proxy, @serve.batch, {self.batching}, the fastest of those "
-            "tried; its ratio is at the same concurrency. Peak rows: the most rows in one decoder "
-            "forward, mean over the pictures; a guided picture has two. Levels of 255 from the "
-            f"bare pictures: {differs}. All servers idle together use {self.idle:.2f} cores."
+            "Same weights, dtype, steps, guidance, PNG, allocator setting and autoencoder layout "
+            "on every side; throughput and ratios are medians over interleaved rounds. Times bare: "
+            "over the fastest of the bare sides with no more processes than requests are open. "
+            "Times batching: over the same pipelines behind Ray Serve's gRPC proxy and "
+            "@serve.batch, with as many replicas as there are decoders and as many requests open, "
+            f"each time at the setting that was the fastest in a trial. Settings kept: {kept}. "
+            "Peak rows: the most rows in one decoder forward, mean over the images; a guided image "
+            f"has two. Levels of 255 from the bare images, at most: {differs}. All servers idle "
+            f"together use {self.idle:.2f} cores."
         )
 
     def content(self) -> dict[str, Any]:
         """The rows and their rounds."""
         return self.standings.content() | {
-            "request_batching": self.batching,
+            "request_batching": [rival.sentence() for rival in self.rivals],
             "largest_difference_of_255": self.differences,
             "idle_cores": self.idle,
         }
@@ -95,9 +103,9 @@ class Throughput:
             if side.kind is not Kind.BARE:
                 open_ = [row.concurrency for row in mine]
                 axes.plot(open_, [row.images_a_second for row in mine], "o-", label=side.name)
-        baseline = self.standings.baseline.name
-        level = median_throughput(self.standings.rounds[baseline, 1])
-        axes.axhline(level, linestyle="--", color="gray", label=f"{baseline}, in sequence")
+        baseline = self.standings.baseline(CONCURRENCIES[-1])
+        level = median_throughput(self.standings.rounds[baseline.name, baseline.replicas])
+        axes.axhline(level, linestyle="--", color="gray", label=baseline.name)
         axes.set(xlabel="requests open", ylabel="images per second", title="Throughput")
         axes.set_xscale("log", base=2)
         axes.set_xticks(CONCURRENCIES, [str(each) for each in CONCURRENCIES])

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.batched import Application, Baseline, Candidate
+from benchmarks.batched_app import Batching
 from benchmarks.contest import Kind, Rounds, Side, Turn, fastest, play
 from benchmarks.figures import Round
 from benchmarks.hops import HOPS, QUICK, Hops
@@ -21,7 +23,7 @@ from benchmarks.tables import TABLES
 from benchmarks.throughput import Throughput
 from benchmarks.workload import mixed
 
-MACHINE = Machine(2, "a processor", 24.0, "cpu", 0.1, {"python": "3.11"})
+MACHINE = Machine(2, "a processor", 24.0, "cpu", 0.1, {"python": "3.11"}, "abc1234")
 
 
 def bare(seconds: float) -> Round:
@@ -38,25 +40,34 @@ def never(pictures: object, concurrency: int) -> Round:
 
 
 SIDES = [
-    Side(Kind.BARE, "bare, 1 thread(s)", never),
-    Side(Kind.BARE, "bare, 2 thread(s)", never),
-    Side(Kind.BATCHED, "request batching", never),
-    Side(Kind.SERVED, "served", never),
+    Side(Kind.BARE, "bare, 1 thread", never),
+    Side(Kind.BARE, "bare, 2 threads", never),
+    Side(Kind.BARE, "bare, 2 processes", never, 2),
+    Side(Kind.BATCHED, "batching, 1 replica", never),
+    Side(Kind.BATCHED, "batching, 2 replicas", never, 2),
+    Side(Kind.SERVED, "served, 1 decoder", never),
+    Side(Kind.SERVED, "served, 2 decoders", never, 2),
 ]
 ROUNDS: Rounds = {
-    ("bare, 1 thread(s)", 1): [bare(4.0), bare(8.0)],
-    ("bare, 2 thread(s)", 1): [bare(2.0), bare(4.0)],
-    ("request batching", 1): [served(2.0), served(4.0)],
-    ("request batching", 16): [served(1.0), served(2.0)],
-    ("served", 1): [served(2.5), served(5.0)],
-    ("served", 16): [served(0.5, 8), served(1.0, 8)],
+    ("bare, 1 thread", 1): [bare(4.0), bare(8.0)],
+    ("bare, 2 threads", 1): [bare(2.0), bare(4.0)],
+    ("bare, 2 processes", 2): [bare(1.0), bare(2.0)],
+    ("batching, 1 replica", 1): [served(2.0), served(4.0)],
+    ("batching, 1 replica", 16): [served(1.0), served(2.0)],
+    ("batching, 2 replicas", 16): [served(0.4), served(0.8)],
+    ("served, 1 decoder", 1): [served(2.5), served(5.0)],
+    ("served, 1 decoder", 16): [served(0.5, 8), served(1.0, 8)],
+    ("served, 2 decoders", 16): [served(0.5, 8), served(1.0, 8)],
 }
 STANDINGS = Standings(SIDES, ROUNDS)
+BASELINES = [
+    Baseline(SIDES[3], {16: Candidate(Application(1, 2), Batching(16, 0.05))}),
+]
 HOP_ROWS = [HopRow(hop, 3.0, 1.0, 3.0, [3.0], [1.0]) for hop in HOPS]
 REPORTS: dict[str, Report] = {
     "overhead": Overhead(STANDINGS, 1),
-    "throughput": Throughput(STANDINGS, "1 thread(s)", {"served": 1}, 0.05),
-    "mixed": Mixed(STANDINGS, mixed(6), "1 thread(s)", {"served": 1}),
+    "throughput": Throughput(STANDINGS, BASELINES, {"served": 1}, 0.05),
+    "mixed": Mixed(STANDINGS, mixed(6), BASELINES, {"served": 1}),
     "hops": Hops(HOP_ROWS, QUICK),
 }
 
@@ -78,7 +89,7 @@ def test_a_report_writes_json_and_a_plot(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_prints_a_row_for_each_of_its_figures(name: str) -> None:
     table = REPORTS[name].table()
-    expected = {"overhead": 6, "throughput": 6, "mixed": 6, "hops": len(HOPS)}
+    expected = {"overhead": 9, "throughput": 9, "mixed": 9, "hops": len(HOPS)}
     assert table.row_count == expected[name]
     Console(quiet=True).print(table)
 
@@ -89,19 +100,31 @@ def test_the_tables_are_modules_with_a_measure() -> None:
         assert type(REPORTS[name]).__module__ == TABLES[name]
 
 
-def test_ratios_are_to_the_faster_bare_side_and_to_batching_at_the_same_concurrency() -> None:
-    assert STANDINGS.baseline.name == "bare, 2 thread(s)"
+def test_ratios_are_to_the_fastest_bare_side_that_has_no_more_processes_than_are_open() -> None:
+    assert STANDINGS.baseline(1).name == "bare, 2 threads"
+    assert STANDINGS.baseline(16).name == "bare, 2 processes"
     rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
-    assert rows["bare, 1 thread(s)", 1].over_bare == pytest.approx(0.5)
-    assert rows["bare, 1 thread(s)", 1].over_batched is None
-    assert rows["request batching", 16].over_batched is None
-    assert rows["served", 1].over_bare == pytest.approx(0.8)
-    assert rows["served", 1].over_batched == pytest.approx(0.8)
-    assert rows["served", 16].over_bare == pytest.approx(4.0)
-    assert rows["served", 16].over_batched == pytest.approx(2.0)
-    assert rows["served", 16].peak_rows == 8
-    assert rows["served", 16].shared_share == 0.5
-    assert rows["bare, 1 thread(s)", 1].peak_rows is None
+    assert rows["bare, 1 thread", 1].over_bare == pytest.approx(0.5)
+    assert rows["served, 1 decoder", 1].over_bare == pytest.approx(0.8)
+    assert rows["served, 1 decoder", 16].over_bare == pytest.approx(2.0)
+    assert rows["served, 1 decoder", 16].latency_over_bare == pytest.approx(0.5)
+
+
+def test_ratios_are_to_request_batching_with_as_many_replicas_and_requests_open() -> None:
+    rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
+    assert rows["bare, 1 thread", 1].over_batched is None
+    assert rows["batching, 1 replica", 16].over_batched is None
+    assert rows["served, 1 decoder", 1].over_batched == pytest.approx(0.8)
+    assert rows["served, 1 decoder", 16].over_batched == pytest.approx(2.0)
+    assert rows["served, 2 decoders", 16].over_batched == pytest.approx(0.8)
+    assert rows["served, 2 decoders", 16].latency_over_batched == pytest.approx(1.25)
+
+
+def test_a_row_says_what_shared_its_forwards() -> None:
+    rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
+    assert rows["served, 1 decoder", 16].peak_rows == 8
+    assert rows["served, 1 decoder", 16].shared_share == 0.5
+    assert rows["bare, 1 thread", 1].peak_rows is None
 
 
 def test_the_heading_names_machine_and_versions() -> None:
@@ -109,7 +132,7 @@ def test_the_heading_names_machine_and_versions() -> None:
     assert "2 cores" in heading(MACHINE)
 
 
-def test_sides_take_turns_and_bare_ones_make_one_picture_at_a_time() -> None:
+def test_sides_take_turns_and_bare_ones_have_as_many_open_as_processes() -> None:
     asked: list[tuple[str, int, int]] = []
 
     def side(kind: Kind, name: str, seconds: float) -> Side:
