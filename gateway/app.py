@@ -22,7 +22,10 @@ from gateway.admission import Admission
 from gateway.call import Call
 from gateway.codec_pool import ImageCodecPool
 from gateway.health import ModelHealth
+from gateway.image_work import ImageCodecs
+from gateway.inputs import REQUEST_PIXELS
 from gateway.logs import log_json
+from gateway.pixel_budget import PixelBudget
 from gateway.service import GenerationService, StageAccess
 from gateway.stages import Stages, stage_channel
 from kandinsky.catalog.catalog import Catalog, CatalogError
@@ -56,6 +59,11 @@ class GatewayConfig(BaseModel):
     """Stage jobs that one request has open at once."""
     picture_threads: int = Field(default=2, ge=1)
     """Threads that read and make PNG, JPEG and WebP files; decoding leaves one to other work."""
+    input_pixels: int = Field(default=2 * REQUEST_PIXELS, ge=2 * REQUEST_PIXELS)
+    """Pixels of input images that requests hold decoded at once, about 16 bytes of memory each. One
+    tenant gets half; requests that find no room wait their turn."""
+    input_wait_seconds: float = Field(default=10, gt=0)
+    """How long a request waits for that room; then it is refused with OVERLOADED."""
     attempt_seconds: float = Field(default=120, gt=0)
     """How long a stage may stay silent, and a broken call without a replica that takes it: longer
     than a replica takes to load."""
@@ -78,6 +86,7 @@ class Gateway:
         self._config = config
         self._channel = stage_channel(config.stages)
         self._codecs = ImageCodecPool(config.picture_threads)
+        pixels = PixelBudget(config.input_pixels, config.input_wait_seconds)
         self._admission = Admission(config.max_requests)
         access = StageAccess(self._channel, config.max_jobs, config.attempt_seconds)
         servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -98,7 +107,9 @@ class Gateway:
         )
         # Without this option a second server shares the port in silence.
         self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
-        service = GenerationService(models, access, self._admission, self._codecs)
+        service = GenerationService(
+            models, access, self._admission, ImageCodecs(self._codecs, pixels)
+        )
         add_to_server: Any = add_GenerationServiceServicer_to_server
         add_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
@@ -174,6 +185,8 @@ def run(
     max_requests: Annotated[int, typer.Option()] = DEFAULT.max_requests,
     max_jobs: Annotated[int, typer.Option()] = DEFAULT.max_jobs,
     picture_threads: Annotated[int, typer.Option()] = DEFAULT.picture_threads,
+    input_pixels: Annotated[int, typer.Option()] = DEFAULT.input_pixels,
+    input_wait_seconds: Annotated[float, typer.Option()] = DEFAULT.input_wait_seconds,
     attempt_seconds: Annotated[float, typer.Option()] = DEFAULT.attempt_seconds,
     probe_seconds: Annotated[float, typer.Option()] = DEFAULT.probe_seconds,
     drain_seconds: Annotated[float, typer.Option()] = DEFAULT.drain_seconds,
@@ -192,6 +205,8 @@ def run(
             max_requests=max_requests,
             max_jobs=max_jobs,
             picture_threads=picture_threads,
+            input_pixels=input_pixels,
+            input_wait_seconds=input_wait_seconds,
             attempt_seconds=attempt_seconds,
             probe_seconds=probe_seconds,
             drain_seconds=drain_seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.plan import Plan
+from gateway.plan import Draft
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire.channels import MESSAGE_BYTES
@@ -40,22 +40,22 @@ def served(model: str, flow: Flow, models: Mapping[str, CatalogEntry]) -> Catalo
     return entry
 
 
-def check_answer_size(plan: Plan, twin: str) -> None:
+def check_answer_size(draft: Draft, twin: str) -> None:
     """Refuses what would not fit into one message.
 
     Args:
-        plan: the request.
+        draft: the request.
         twin: the streaming RPC that can serve it.
 
     Raises:
         KandinskyError: ANSWER_TOO_LARGE.
     """
-    width = _BYTES_A_VALUE.get(plan.settings.output.format, 1)
-    estimate = len(plan.images) * plan.output_pixels * 3 * width
+    width = _BYTES_A_VALUE.get(draft.settings.output.format, 1)
+    estimate = draft.count * draft.output_pixels * 3 * width
     if estimate > MESSAGE_BYTES:
         raise KandinskyError(
             Reason.ANSWER_TOO_LARGE,
-            f"{len(plan.images)} images could take {estimate} bytes, and one message holds "
+            f"{draft.count} images could take {estimate} bytes, and one message holds "
             f"{MESSAGE_BYTES}; call {twin}, which streams them",
             metadata={"rpc": twin},
         )

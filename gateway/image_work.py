@@ -1,19 +1,29 @@
-"""The image work of one request: reading it, and making files of pixels."""
+"""The image work of one request: checking it, decoding its images, making files of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.codec_pool import ImageCodecPool, Work
 from gateway.crops import Crop
-from gateway.plan import Plan
+from gateway.faults import Faults
+from gateway.inputs import Picture, shown
+from gateway.pixel_budget import PixelBudget, PixelLease
+from gateway.plan import Draft, Plan
 from gateway.settings import Settings
+from gateway.undecoded import Undecoded
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1.encoders_pb2 import EncodeImageRequest
 from kandinsky.wire import images, tensors
 from kandinsky.wire.errors import KandinskyError
 from kandinsky.wire.tensors import Array
+
+T = TypeVar("T")
 
 _FILES: Mapping[int, images.Format] = {
     generation.OUTPUT_FORMAT_PNG: "png",
@@ -22,21 +32,85 @@ _FILES: Mapping[int, images.Format] = {
 }
 
 
+class ImageCodecs(NamedTuple):
+    """What the image work of all requests shares."""
+
+    pool: ImageCodecPool
+    budget: PixelBudget
+
+
 class ImageWork:
-    """The image work of one request, on the pool that all requests share.
+    """The image work of one request.
 
     Args:
-        pool: the threads.
+        codecs: the threads, and the bound on decoded pixels.
         tenant: on whose behalf.
     """
 
-    def __init__(self, pool: ImageCodecPool, tenant: str) -> None:
-        self._pool = pool
+    def __init__(self, codecs: ImageCodecs, tenant: str) -> None:
+        self._pool, self._budget = codecs
         self._tenant = tenant
+        self._lease = PixelLease(self._budget, tenant, 0)
+        self._kept_pixels = 0
+        self._shown: dict[str, EncodeImageRequest] = {}
 
-    async def plan(self, plan_of: Callable[..., Plan], *args: Any) -> Plan:
-        """Call the function that reads a request and plans it; raises what it raises."""
-        return await self._pool.run(Work.CHECK, self._tenant, plan_of, *args)
+    async def check(self, draft_of: Callable[..., Draft], *args: Any) -> Draft:
+        """Call the function that checks a request and drafts its plan; raises what it raises."""
+        return await self._pool.run(Work.CHECK, self._tenant, draft_of, *args)
+
+    @asynccontextmanager
+    async def decoded(self, draft: Draft) -> AsyncIterator[Plan]:
+        """Decode a draft's images, each a unit of work; the pixels are leased for the block.
+
+        Raises:
+            KandinskyError: OVERLOADED where there is no room for so many pixels, INVALID_FIELD
+                with every image that cannot be decoded or does not do.
+        """
+        if not draft.pixels:
+            yield await self._plan(draft)
+            return
+        async with self._budget.lease(self._tenant, draft.pixels) as self._lease:
+            try:
+                yield await self._plan(draft)
+            finally:
+                self._shown.clear()
+
+    @contextmanager
+    def shown(self) -> Iterator[Mapping[str, EncodeImageRequest]]:
+        """What the image encoder is to see, by field path; dropped when the block ends."""
+        try:
+            yield self._shown
+        finally:
+            self._shown.clear()
+            self._lease.shrink(self._kept_pixels)
+
+    async def _plan(self, draft: Draft) -> Plan:
+        try:
+            await self._all(one.decode for one in draft.inputs)
+            shown = await self._all(partial(_see, one) for one in draft.shown.values())
+            starts = await self._all(start.make for start in draft.starts)
+        finally:
+            for one in draft.inputs:
+                one.drop()
+        self._shown = dict(zip(draft.shown, shown, strict=True))
+        self._kept_pixels = draft.kept_pixels
+        self._lease.shrink(draft.shown_pixels + draft.kept_pixels)
+        return Plan(draft.entry, draft.settings, draft.texts, draft.images(starts))
+
+    async def _all(self, units: Iterable[Callable[[], T]]) -> list[T]:
+        """Run units side by side; what they find wrong with the request is raised together."""
+        runs = [self._pool.run(Work.DECODE, self._tenant, unit) for unit in units]
+        results: list[T] = []
+        faults = Faults()
+        for result in await asyncio.gather(*runs, return_exceptions=True):
+            if isinstance(result, KandinskyError):
+                faults.extend(result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                results.append(result)
+        faults.raise_any()
+        return results
 
     async def finish(
         self,
@@ -68,6 +142,10 @@ class ImageWork:
 
     async def _encode(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._pool.run(Work.ENCODE, self._tenant, function, *args)
+
+
+def _see(picture: Undecoded[Picture]) -> EncodeImageRequest:
+    return EncodeImageRequest(pixels=tensors.encode(shown(picture.content)))
 
 
 def _file(tensor: tensor_pb2.Tensor, settings: Settings, crop: Crop | None) -> bytes:

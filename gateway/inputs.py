@@ -1,21 +1,27 @@
-"""Pictures and masks that a caller sent, as pixels; what is wrong with them goes to Faults."""
+"""Pictures and masks that a caller sent: checked by their headers first, decoded later."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from gateway.faults import Faults
+from gateway.undecoded import Undecoded
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import tensor_pb2
 from kandinsky.wire import images, tensors
-from kandinsky.wire.errors import KandinskyError
+from kandinsky.wire.errors import KandinskyError, invalid
 from kandinsky.wire.images import MAX_PIXELS, Pixels
 from kandinsky.wire.tensors import Array
 
 _FLOAT32 = frozenset({np.dtype("<f4")})
+_PICTURES = tensors.UINT8 | _FLOAT32
+_MASKS = tensors.UINT8 | tensors.FLOATS | tensors.BOOL
+REQUEST_PIXELS = 2 * MAX_PIXELS
+"""Most pixels of all pictures and masks of one request: a largest picture and its mask."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,6 @@ class Picture:
     """uint8 [H, W, 3], or float32 of the same shape from -1 to 1."""
     latents: tensor_pb2.Tensor | None = None
     """[C, h, w]."""
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width in pixels; None for a latent."""
-        return None if self.pixels is None else (self.pixels.shape[0], self.pixels.shape[1])
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def read_picture(
     most: int = MAX_PIXELS,
     low: float = -1.0,
     latents: bool = True,
-) -> Picture | None:
-    """The picture; None, and a note, if it is none.
+) -> Undecoded[Picture] | None:
+    """Read a picture's headers; on failure record a violation and return None.
 
     Args:
         image: as sent.
@@ -81,15 +82,19 @@ def read_picture(
     try:
         kind = image.WhichOneof("content")
         if kind == "encoded":
-            path = f"{field}.encoded"
-            return Picture(field, images.decode(image.encoded, path, max_pixels=most))
+            size = images.size(image.encoded, f"{field}.encoded", max_pixels=most)
+            return Undecoded(field, size, partial(_picture_of_file, image, field))
         if kind == "pixels":
-            pixels = _pixels(image.pixels, f"{field}.pixels", most, low, faults)
-            return None if pixels is None else Picture(field, pixels)
+            dtype, (height, width, _) = tensors.layout(
+                image.pixels, f"{field}.pixels", dtypes=_PICTURES, shape=(None, None, 3)
+            )
+            _check_size(height, width, f"{field}.pixels.shape", most)
+            load = partial(_picture_of_tensor, image.pixels, field, low)
+            return Undecoded(field, (height, width), load, is_float=dtype != np.uint8)
         if kind == "latents" and latents:
             shape = (None, None, None)
             tensors.decode(image.latents, f"{field}.latents", dtypes=tensors.FLOATS, shape=shape)
-            return Picture(field, latents=image.latents)
+            return Undecoded(field, None, lambda: Picture(field, latents=image.latents))
         if kind == "latents":
             faults.add(f"{field}.latents", "does not fit here; send a file or pixels")
         else:
@@ -101,8 +106,8 @@ def read_picture(
 
 def read_mask(
     image: generation.InputImage, field: str, faults: Faults, *, most: int = MAX_PIXELS
-) -> Mask | None:
-    """Read a mask; on failure record a violation and return None.
+) -> Undecoded[Mask] | None:
+    """Read a mask's headers; on failure record a violation and return None.
 
     Args:
         image: as sent.
@@ -113,10 +118,15 @@ def read_mask(
     try:
         kind = image.WhichOneof("content")
         if kind == "encoded":
-            path = f"{field}.encoded"
-            return Mask(field, *images.decode_mask(image.encoded, path, max_pixels=most))
+            size = images.size(image.encoded, f"{field}.encoded", max_pixels=most)
+            return Undecoded(field, size, partial(_mask_of_file, image, field))
         if kind == "pixels":
-            return _mask(image.pixels, field, most, faults)
+            path = f"{field}.pixels"
+            _, extents = tensors.layout(image.pixels, path, dtypes=_MASKS)
+            height, width = _plane(extents, f"{path}.shape")
+            _check_size(height, width, f"{path}.shape", most)
+            load = partial(_mask_of_tensor, image.pixels, field, (height, width))
+            return Undecoded(field, (height, width), load)
         faults.add(field, "is required; send a file or pixels")
     except KandinskyError as error:
         faults.extend(error)
@@ -132,74 +142,75 @@ def shown(picture: Picture) -> Pixels:
     return np.asarray(((picture.pixels + 1) * 127.5).round().astype(np.uint8))
 
 
-def fitted(picture: Picture, height: int, width: int, faults: Faults) -> Array:
-    """A picture's pixels at a canvas's size; uint8 ones are resized as the pipelines do it."""
+def check_fits(picture: Undecoded[Picture], height: int, width: int, faults: Faults) -> None:
+    """Record a violation for float pixels of another size than the canvas's."""
+    if picture.is_float and picture.size not in (None, (height, width)):
+        have = f"{picture.size[1]}x{picture.size[0]}"
+        faults.add(f"{picture.field}.pixels", f"is {have}; floats must be {width}x{height}")
+
+
+def fitted(picture: Picture, height: int, width: int) -> Array:
+    """A picture's pixels at a canvas's size; uint8 ones are resized as the pipelines do it.
+
+    Raises:
+        ValueError: it has no pixels, or floats of another size.
+    """
     pixels = picture.pixels
     if pixels is None:
         raise ValueError("a latent has no pixels")
     if pixels.shape[:2] == (height, width):
         return pixels
     if pixels.dtype != np.uint8:
-        have = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        faults.add(f"{picture.field}.pixels", f"is {have}; floats must be {width}x{height}")
-        return pixels
+        raise ValueError("floats are not resized")
     resized = Image.fromarray(pixels).resize(
         (width, height), Image.Resampling.BICUBIC, reducing_gap=1
     )
     return np.asarray(resized)
 
 
-def _pixels(
-    tensor: tensor_pb2.Tensor, field: str, most: int, low: float, faults: Faults
-) -> Array | None:
-    pixels = tensors.decode(tensor, field, dtypes=tensors.UINT8 | _FLOAT32, shape=(None, None, 3))
-    height, width, _ = pixels.shape
+def _check_size(height: int, width: int, field: str, most: int) -> None:
     if not height * width:
-        faults.add(f"{field}.shape", "has no pixels")
-        return None
+        raise invalid(field, "has no pixels")
     if height * width > most:
-        faults.add(f"{field}.shape", f"is {width}x{height}; the most is {most} pixels in all")
-        return None
+        raise invalid(field, f"is {width}x{height}; the most is {most} pixels in all")
+
+
+def _picture_of_file(image: generation.InputImage, field: str) -> Picture:
+    return Picture(field, images.decode(image.encoded, f"{field}.encoded"))
+
+
+def _picture_of_tensor(tensor: tensor_pb2.Tensor, field: str, low: float) -> Picture:
+    pixels = tensors.decode(tensor, f"{field}.pixels")
     if pixels.dtype != np.uint8 and not (low <= pixels.min() and pixels.max() <= 1):
-        faults.add(f"{field}.data", f"holds values outside {low:g} to 1")
-        return None
-    return pixels
+        raise invalid(f"{field}.pixels.data", f"holds values outside {low:g} to 1")
+    return Picture(field, pixels)
 
 
-def _mask(tensor: tensor_pb2.Tensor, field: str, most: int, faults: Faults) -> Mask | None:
+def _mask_of_file(image: generation.InputImage, field: str) -> Mask:
+    return Mask(field, *images.decode_mask(image.encoded, f"{field}.encoded"))
+
+
+def _mask_of_tensor(tensor: tensor_pb2.Tensor, field: str, size: tuple[int, int]) -> Mask:
     path = f"{field}.pixels"
-    values = tensors.decode(tensor, path, dtypes=tensors.UINT8 | tensors.FLOATS | tensors.BOOL)
-    plane = _plane(values)
-    if plane is None or not plane.size:
-        shapes = "use [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1]"
-        faults.add(f"{path}.shape", f"{list(values.shape)[:8]} is no mask; {shapes}")
-        return None
-    height, width = plane.shape
-    if height * width > most:
-        faults.add(f"{path}.shape", f"is {width}x{height}; the most is {most} pixels in all")
-        return None
+    plane = tensors.decode(tensor, path).reshape(size)
     if plane.dtype == np.bool_:
         return Mask(field, np.asarray(plane * np.uint8(255)), two_level=True)
     if plane.dtype == np.uint8:
         if plane.max() == 1:  # would keep everything, which nobody means who writes ones
-            faults.add(f"{path}.data", "holds 0 and 1 alone; white is 255, or send bool or floats")
-            return None
+            rule = "holds 0 and 1 alone; white is 255, or send bool or floats"
+            raise invalid(f"{path}.data", rule)
         return Mask(field, plane)
     levels = plane.astype(np.float64)
     if not 0 <= levels.min() <= levels.max() <= 1:
-        faults.add(f"{path}.data", "holds values outside 0 to 1")
-        return None
+        raise invalid(f"{path}.data", "holds values outside 0 to 1")
     return Mask(field, (levels * 255).round().astype(np.uint8))  # 0.5 becomes 128
 
 
-def _plane(values: Array) -> Array | None:
-    """A mask's [H, W], of the shapes that the pipelines take."""
-    if values.ndim == 2:
-        return values
-    if values.ndim == 4 and values.shape[:2] == (1, 1):
-        return np.asarray(values[0, 0])
-    if values.ndim == 3 and values.shape[0] == 1:
-        return np.asarray(values[0])
-    if values.ndim == 3 and values.shape[2] == 1:
-        return np.asarray(values[:, :, 0])
-    return None
+def _plane(extents: tuple[int, ...], field: str) -> tuple[int, int]:
+    """A mask's height and width, of the shapes that the pipelines take."""
+    match extents:
+        case (height, width) | (1, height, width) | (1, 1, height, width) | (height, width, 1):
+            if height * width:
+                return height, width
+    shapes = "use [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1]"
+    raise invalid(field, f"{list(extents)[:8]} is no mask; {shapes}")

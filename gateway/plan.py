@@ -5,16 +5,16 @@ Every flow is two choices: what steers the image (`Guide`) and what its canvas s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from gateway.crops import Crop
+from gateway.inputs import Picture
 from gateway.settings import Settings
+from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry
 from kandinsky.v1 import sampling_pb2, tensor_pb2
-from kandinsky.wire.images import Pixels
 
 EMPTY_TEXT = "negative_prompts"
 """Key of "" in `Plan.texts`: what guidance leaves where nothing unwanted is named."""
@@ -98,6 +98,17 @@ class Start:
 
 
 @dataclass(frozen=True)
+class PendingStart:
+    """A start whose images are still to be decoded."""
+
+    make: Callable[[], Start]
+    """Makes it once `inputs` are decoded; raises KandinskyError where their content does not do."""
+    inputs: tuple[Undecoded[Any], ...] = ()
+    crops: Undecoded[Picture] | None = None
+    """The picture that it keeps until the image is answered, and of whose size its mask is."""
+
+
+@dataclass(frozen=True)
 class ImagePlan:
     """One image of a request: one job of the decoder, and what leads to it."""
 
@@ -112,6 +123,48 @@ class ImagePlan:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A request that passed every check that needs neither a checkpoint nor a decoded image."""
+
+    entry: CatalogEntry
+    settings: Settings
+    texts: Mapping[str, str]
+    """What to encode, by field path of the request."""
+    shown: Mapping[str, Undecoded[Picture]]
+    """What the image encoder is to see, by field path of the request."""
+    starts: tuple[PendingStart, ...]
+    count: int
+    """Images that it asks for."""
+    images: Callable[[Sequence[Start]], tuple[ImagePlan, ...]]
+    """The images, of what `starts` have become."""
+    output_pixels: int
+    """Pixels of one answered picture."""
+
+    @property
+    def inputs(self) -> tuple[Undecoded[Any], ...]:
+        """What is decoded, each once."""
+        pending = (one for start in self.starts for one in start.inputs)
+        return tuple(dict.fromkeys([*self.shown.values(), *pending]))
+
+    @property
+    def shown_pixels(self) -> int:
+        """Pixels that are held until the image encoder has answered."""
+        return sum(picture.pixels for picture in self.shown.values())
+
+    @property
+    def kept_pixels(self) -> int:
+        """Pixels that are held until the request ends: cropped pictures, and a mask each start."""
+        cropped = [start.crops for start in self.starts if start.crops is not None]
+        return sum(picture.pixels for picture in [*dict.fromkeys(cropped), *cropped])
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are held at most."""
+        decoded = sum(one.pixels for one in self.inputs)
+        return max(decoded, self.shown_pixels + self.kept_pixels)
+
+
+@dataclass(frozen=True)
 class Plan:
     """A request that passed every check that needs no checkpoint."""
 
@@ -119,32 +172,22 @@ class Plan:
     settings: Settings
     texts: Mapping[str, str]
     """What to encode, by field path of the request."""
-    pictures: Mapping[str, Pixels]
-    """What to encode, by field path of the request: uint8 [H, W, 3]."""
     images: tuple[ImagePlan, ...]
-
-    @property
-    def output_pixels(self) -> int:
-        """Pixels of one answered picture."""
-        crop = self.images[0].start.crop
-        if crop is not None:
-            return int(np.prod(crop.picture.shape[:2]))
-        return self.settings.height * self.settings.width
 
 
 def needed_texts(
-    images: Sequence[ImagePlan], texts: Mapping[str, str], settings: Settings, *, zero: bool
+    guides: Iterable[Guide], texts: Mapping[str, str], settings: Settings, *, zero: bool
 ) -> dict[str, str]:
-    """The texts that some images need, in the request's order, "" last.
+    """The texts that some guides need, in the request's order, "" last.
 
     Args:
-        images: what is planned.
+        guides: what is planned.
         texts: the request's, by path.
         settings: tell which sides of guidance are there.
         zero: whether the encoders' zero embedding can come with texts alone.
     """
     keys: set[str | None] = set()
-    for guide in (image.guide for image in images):
+    for guide in guides:
         sources = [term.source for term in guide.terms]
         if guide.turn is not None:
             keys |= {guide.turn.source_text, guide.turn.target_text}

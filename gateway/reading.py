@@ -5,18 +5,28 @@ asked. What only a checkpoint can tell (token counts, embedding widths) is left 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.bounds import served
 from gateway.faults import Faults
-from gateway.inputs import Picture, read_picture, shown
-from gateway.plan import EMPTY_TEXT, Guide, ImagePlan, Plan, PriorStart, Start, needed_texts
+from gateway.inputs import REQUEST_PIXELS, Mask, Picture, read_mask, read_picture
+from gateway.plan import (
+    EMPTY_TEXT,
+    Draft,
+    Guide,
+    ImagePlan,
+    PendingStart,
+    PriorStart,
+    Start,
+    needed_texts,
+)
 from gateway.settings import Settings, resolve_settings
+from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import tensor_pb2
-from kandinsky.wire.images import MAX_PIXELS, Pixels
+from kandinsky.wire.images import MAX_PIXELS
 
 
 class Reading:
@@ -40,9 +50,9 @@ class Reading:
         self.faults = Faults()
         self.texts: dict[str, str] = {}
         """Every text of the request, by its path."""
-        self.shown: dict[str, Pixels] = {}
+        self.shown: dict[str, Undecoded[Picture]] = {}
         """Pictures for the image encoder, by their path."""
-        self._pixels_left = MAX_PIXELS
+        self._pixels_left = REQUEST_PIXELS
 
     @property
     def has_prior(self) -> bool:
@@ -98,7 +108,7 @@ class Reading:
 
     def pictures(
         self, one: str, many: str, *, low: float = -1.0, latents: bool = True
-    ) -> list[Picture]:
+    ) -> list[Undecoded[Picture]]:
         """The pictures of a field, or of its plural."""
         several = getattr(self.request, many)
         most = self.entry.limits.max_images
@@ -117,22 +127,39 @@ class Reading:
 
     def picture(
         self, image: generation.InputImage, field: str, *, low: float = -1.0, latents: bool = True
-    ) -> list[Picture]:
+    ) -> list[Undecoded[Picture]]:
         """The picture of a field; none, and a note, if it is none."""
-        most = self._pixels_left
+        most = min(self._pixels_left, MAX_PIXELS)
         picture = read_picture(image, field, self.faults, most=most, low=low, latents=latents)
         if picture is None:
             return []
-        if picture.pixels is not None:
-            self._pixels_left -= picture.pixels.shape[0] * picture.pixels.shape[1]
+        self._pixels_left -= picture.pixels
         return [picture]
 
-    def show(self, picture: Picture) -> str:
+    def masks(self) -> list[Undecoded[Mask]]:
+        """Read the masks of the field `mask`, or of `masks`, within the request's pixels."""
+        request, most = self.request, self.entry.limits.max_images
+        if request.masks and request.HasField("mask"):
+            self.faults.add("masks", "stand in for mask; give one of the two")
+        if len(request.masks) > most:
+            self.faults.add("masks", f"there are {len(request.masks)}; the most is {most}")
+            return []
+        sent = {f"masks[{i}]": mask for i, mask in enumerate(request.masks)}
+        found = []
+        for field, image in (sent or {"mask": request.mask}).items():
+            left = min(self._pixels_left, MAX_PIXELS)
+            mask = read_mask(image, field, self.faults, most=left)
+            if mask is not None:
+                self._pixels_left -= mask.pixels
+                found.append(mask)
+        return found
+
+    def show(self, picture: Undecoded[Picture]) -> str:
         """Has the image encoder see a picture; its key."""
-        if picture.pixels is None:
+        if picture.size is None:
             self.faults.add(picture.field, "the image encoder sees no latents; send pixels")
         else:
-            self.shown[picture.field] = shown(picture)
+            self.shown[picture.field] = picture
         return picture.field
 
     def strength(self, field: str, steps: int, default: float | None = None) -> float | None:
@@ -146,7 +173,7 @@ class Reading:
             self.faults.add(field, f"{value:g} of {steps} steps leaves none; raise either")
         return value
 
-    def prior_start(self, pictures: Sequence[Picture]) -> list[PriorStart]:
+    def prior_start(self, pictures: Sequence[Undecoded[Picture]]) -> list[PriorStart]:
         """What the prior starts from, by picture; none where it starts from noise."""
         if not self.request.HasField("prior_strength"):
             return []
@@ -170,7 +197,7 @@ class Reading:
         self.faults.floats(field, tensor, (None,) * rank)
         return tensor
 
-    def plan(self, guides: Sequence[Guide], starts: Sequence[Start], units: str) -> Plan:
+    def plan(self, guides: Sequence[Guide], starts: Sequence[PendingStart], units: str) -> Draft:
         """One entry an image: every guide, `images_per_prompt` times.
 
         Args:
@@ -189,23 +216,42 @@ class Reading:
         prior_latents = self._prior_latents((total, None))
         seed = self.seed(total)
         self.faults.raise_any()
-        images = [
-            ImagePlan(
-                index=index,
-                seed=seed + index,
-                guide=guides[index // each],
-                start=starts[index // each % len(starts)],
-                latents=latents[index] if latents else None,
-                prior_latents=prior_latents[index] if prior_latents else None,
-            )
-            for index in range(total)
-        ]
-        return self.whole(images)
 
-    def whole(self, images: Sequence[ImagePlan]) -> Plan:
-        """The plan of some images, with the texts and pictures that they need."""
-        texts = needed_texts(images, self.texts, self.settings, zero=not self.shown)
-        return Plan(self.entry, self.settings, texts, self.shown, tuple(images))
+        def images(made: Sequence[Start]) -> tuple[ImagePlan, ...]:
+            return tuple(
+                ImagePlan(
+                    index=index,
+                    seed=seed + index,
+                    guide=guides[index // each],
+                    start=made[index // each % len(made)],
+                    latents=latents[index] if latents else None,
+                    prior_latents=prior_latents[index] if prior_latents else None,
+                )
+                for index in range(total)
+            )
+
+        return self.draft(guides, starts, images, each)
+
+    def draft(
+        self,
+        guides: Sequence[Guide],
+        starts: Sequence[PendingStart],
+        images: Callable[[Sequence[Start]], tuple[ImagePlan, ...]],
+        each: int = 1,
+    ) -> Draft:
+        """The draft of `each` images a guide, with the texts and pictures that they need."""
+        settings = self.settings
+        cropped = starts[0].crops
+        return Draft(
+            entry=self.entry,
+            settings=settings,
+            texts=needed_texts(guides, self.texts, settings, zero=not self.shown),
+            shown=self.shown,
+            starts=tuple(starts),
+            count=len(guides) * each,
+            images=images,
+            output_pixels=cropped.pixels if cropped else settings.height * settings.width,
+        )
 
     def seed(self, images: int) -> int:
         """The first image's seed; drawn where the request has none."""

@@ -13,7 +13,6 @@ import grpc.aio
 from gateway.admission import Admission, Admitted
 from gateway.bounds import check_answer_size
 from gateway.call import Call
-from gateway.codec_pool import ImageCodecPool
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -23,8 +22,8 @@ from gateway.flows.outpaint import outpaint
 from gateway.flows.text_guided_edit import text_guided_edit
 from gateway.flows.text_to_image import text_to_image
 from gateway.flows.variation import variation
-from gateway.image_work import ImageWork
-from gateway.plan import Plan
+from gateway.image_work import ImageCodecs, ImageWork
+from gateway.plan import Draft
 from gateway.quarantine import Quarantine
 from gateway.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
@@ -58,19 +57,19 @@ class StageAccess:
         )
 
 
-PlanOf = Callable[[Any, Mapping[str, CatalogEntry]], Plan]
+DraftOf = Callable[[Any, Mapping[str, CatalogEntry]], Draft]
 Streaming = Callable[["GenerationService", Any, Context], Awaitable[None]]
 Unary = Callable[["GenerationService", Any, Context], Awaitable[generation.GenerateResponse]]
 
 
-def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
+def _flow(rpc: str, draft_of: DraftOf) -> tuple[Streaming, Unary]:
     """The two RPCs of a flow: a stream of events, and its twin with one answer."""
 
     async def stream(self: GenerationService, request: Any, context: Context) -> None:
         async with self.admission.admit(context, rpc, model=request.model) as admitted:
             work = ImageWork(self.codecs, admitted.call.tenant)
-            plan = await work.plan(plan_of, request, self.models)
-            async with aclosing(self.generate(plan, admitted, work)) as events:
+            draft = await work.check(draft_of, request, self.models)
+            async with aclosing(self.generate(draft, admitted, work)) as events:
                 async for event in events:
                     await context.write(event)
 
@@ -80,9 +79,9 @@ def _flow(rpc: str, plan_of: PlanOf) -> tuple[Streaming, Unary]:
         response = generation.GenerateResponse()
         async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as admitted:
             work = ImageWork(self.codecs, admitted.call.tenant)
-            plan = await work.plan(plan_of, request, self.models)
-            check_answer_size(plan, rpc)
-            async with aclosing(self.generate(plan, admitted, work)) as events:
+            draft = await work.check(draft_of, request, self.models)
+            check_answer_size(draft, rpc)
+            async with aclosing(self.generate(draft, admitted, work)) as events:
                 images = [event.image async for event in events if event.HasField("image")]
             response.images.extend(sorted(images, key=lambda image: image.index))
         return response
@@ -105,7 +104,7 @@ class GenerationService(GenerationServiceServicer):
         models: Mapping[str, CatalogEntry],
         access: StageAccess,
         admission: Admission,
-        codecs: ImageCodecPool,
+        codecs: ImageCodecs,
     ) -> None:
         self.models = models
         self.access = access
@@ -122,16 +121,20 @@ class GenerationService(GenerationServiceServicer):
     Control, ControlUnary = _flow("Control", control)
     TextGuidedEdit, TextGuidedEditUnary = _flow("TextGuidedEdit", text_guided_edit)
 
-    async def generate(self, plan: Plan, admitted: Admitted, work: ImageWork) -> Events:
-        """A plan's events, each image with the time that it took.
+    async def generate(self, draft: Draft, admitted: Admitted, work: ImageWork) -> Events:
+        """A draft's events, each image with the time that it took.
 
         Raises:
-            KandinskyError: OVERLOADED where there is no room for so many images.
+            KandinskyError: OVERLOADED where there is no room for so many images or their pixels,
+                INVALID_FIELD where they cannot be decoded.
         """
-        admitted.hold.grow(min(len(plan.images), self.access.max_jobs))
+        admitted.hold.grow(min(draft.count, self.access.max_jobs))
         call = admitted.call
-        stages = self.access.stages(plan.entry, call)
-        async with aclosing(generate(plan, stages, work)) as events:
+        stages = self.access.stages(draft.entry, call)
+        async with (
+            work.decoded(draft) as plan,
+            aclosing(generate(plan, stages, work)) as events,
+        ):
             async for event in events:
                 if event.HasField("image"):
                     seconds = time.monotonic() - call.arrived

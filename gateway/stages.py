@@ -22,9 +22,7 @@ from kandinsky.v1 import (
     prior_pb2_grpc,
     tensor_pb2,
 )
-from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
-from kandinsky.wire.images import Pixels
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,14 @@ class Stages:
         self._entry = entry
         self._calls = StageCalls(entry, call, quarantine, max_jobs, attempt_seconds)
 
-    async def encode(self, texts: Mapping[str, str], pictures: Mapping[str, Pixels]) -> Encoded:
+    async def encode(
+        self, texts: Mapping[str, str], pictures: Mapping[str, encoders_pb2.EncodeImageRequest]
+    ) -> Encoded:
         """Encodes texts, in one call, and pictures, in one call each.
 
         Args:
             texts: by their field paths in the public request; "" may be the last.
-            pictures: uint8 [H, W, 3], by their field paths.
+            pictures: by their field paths.
         """
         encoded: dict[str, encoders_pb2.TextEncoding] = {}
         zeros: list[tensor_pb2.Tensor] = []
@@ -106,8 +106,9 @@ class Stages:
         embeds = {key: image.image_embed for key, image in zip(pictures, seen, strict=True)}
         return Encoded(encoded, embeds, zeros[0] if zeros else None)
 
-    async def _see(self, field: str, pixels: Pixels) -> encoders_pb2.EncodeImageResponse:
-        request = encoders_pb2.EncodeImageRequest(pixels=tensors.encode(pixels))
+    async def _see(
+        self, field: str, request: encoders_pb2.EncodeImageRequest
+    ) -> encoders_pb2.EncodeImageResponse:
         async with self._calls.jobs:
             answer: encoders_pb2.EncodeImageResponse = await self._calls.ask(
                 Stage.ENCODERS, self._encoders.EncodeImage, request, {"pixels": field}

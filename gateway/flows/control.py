@@ -9,16 +9,18 @@ import numpy as np
 from gateway.flows import starts
 from gateway.flows.image_to_image import DEFAULT_STRENGTH
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Picture, fitted
-from gateway.plan import Plan, Start
+from gateway.inputs import Picture, check_fits, fitted
+from gateway.plan import Draft, PendingStart, Start
 from gateway.reading import Reading
+from gateway.settings import Settings
+from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import tensor_pb2
 from kandinsky.wire import tensors
 
 
-def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntry]) -> Plan:
+def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.CONTROL, models)
     hints = reading.pictures("hint", "hints", low=0.0, latents=False)
@@ -37,10 +39,12 @@ def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntr
     reading.match("hints", len(hints), len(guides))
     if starts_from_picture:
         reading.match("images", len(pictures), len(guides))
+    for picture in (*hints, *pictures):
+        check_fits(picture, settings.height, settings.width, reading.faults)
     reading.faults.raise_any()
     canvases = [
         _start(
-            reading,
+            settings,
             hints[i % len(hints)],
             pictures[i % len(pictures)] if pictures else None,
             strength,
@@ -51,19 +55,23 @@ def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntr
 
 
 def _start(
-    reading: Reading, hint: Picture, picture: Picture | None, strength: float | None
-) -> Start:
-    settings, faults = reading.settings, reading.faults
-    values = _hint(reading, hint)
-    if picture is None:
-        return starts.noise(settings, values, hint.field)
-    return starts.image(picture, strength, settings, faults, values, hint.field)
+    settings: Settings,
+    hint: Undecoded[Picture],
+    picture: Undecoded[Picture] | None,
+    strength: float | None,
+) -> PendingStart:
+    def make() -> Start:
+        values = _hint(hint.content, settings)
+        if picture is None:
+            return starts.noise(settings, values, hint.field)
+        return starts.image(picture.content, strength, settings, values, hint.field)
+
+    return PendingStart(make, (hint,) if picture is None else (hint, picture))
 
 
-def _hint(reading: Reading, hint: Picture) -> tensor_pb2.Tensor:
+def _hint(hint: Picture, settings: Settings) -> tensor_pb2.Tensor:
     """float32 [3, H, W] from 0 to 1."""
-    settings = reading.settings
-    pixels = fitted(hint, settings.height, settings.width, reading.faults)
+    pixels = fitted(hint, settings.height, settings.width)
     if pixels.dtype == np.uint8:
         pixels = pixels.astype(np.float32) / 255
     return tensors.encode(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

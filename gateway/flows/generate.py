@@ -30,7 +30,8 @@ async def generate(
     plan: Plan, stages: Stages, work: ImageWork
 ) -> AsyncGenerator[GenerateEvent, None]:
     """Events of all images as they come; closing it cancels every stage call."""
-    encoded = await stages.encode(plan.texts, plan.pictures)
+    with work.shown() as shown:
+        encoded = await stages.encode(plan.texts, shown)
     check_widths(plan, encoded)
     runs = _PriorRuns(stages)
     images = (_image(plan, image, encoded, runs, stages, work) for image in plan.images)

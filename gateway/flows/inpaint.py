@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Mask, Picture, read_mask
-from gateway.plan import Plan, Start
+from gateway.inputs import REQUEST_PIXELS, Mask, Picture, check_fits
+from gateway.plan import Draft, PendingStart
 from gateway.reading import Reading
+from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 
 
-def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntry]) -> Plan:
+def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.INPAINT, models)
     pictures = reading.pictures("image", "images")
-    masks = _masks(reading)
+    masks = reading.masks()
     crops = request.HasField("padding_mask_crop")
     size = pictures[0].size if pictures and not crops else None
     settings = reading.settle(prior_runs=reading.runs_prior, size=size)
@@ -25,41 +26,49 @@ def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntr
     strength = reading.strength("strength", settings.steps)
     reading.match("images", len(pictures), len(guides))
     reading.match("masks", len(masks), len(guides))
+    count = max(len(pictures), len(masks)) if pictures and masks else 0
+    pairs = [(pictures[i % len(pictures)], masks[i % len(masks)]) for i in range(count)]
     if crops:
-        _check_crop(reading)
+        _check_crop(reading, pairs)
+    else:
+        for picture in pictures:
+            check_fits(picture, settings.height, settings.width, reading.faults)
     reading.faults.raise_any()
-    canvases = [
-        _start(reading, pictures[i % len(pictures)], masks[i % len(masks)], strength)
-        for i in range(max(len(pictures), len(masks)))
-    ]
-    reading.faults.raise_any()
-    return reading.plan(guides, [start for start in canvases if start is not None], "prompts")
+    canvases = [_start(reading, picture, mask, strength) for picture, mask in pairs]
+    return reading.plan(guides, canvases, "prompts")
 
 
-def _start(reading: Reading, picture: Picture, mask: Mask, strength: float | None) -> Start | None:
-    request, settings, faults = reading.request, reading.settings, reading.faults
+def _start(
+    reading: Reading, picture: Undecoded[Picture], mask: Undecoded[Mask], strength: float | None
+) -> PendingStart:
+    request, settings, inputs = reading.request, reading.settings, (picture, mask)
     if not request.HasField("padding_mask_crop"):
-        return starts.masked_image(picture, mask, strength, settings, faults)
+        return PendingStart(
+            lambda: starts.masked_image(picture.content, mask.content, strength, settings), inputs
+        )
     padding = request.padding_mask_crop
-    return starts.cropped(picture, mask, padding, strength, settings, faults)
+    return PendingStart(
+        lambda: starts.cropped(picture.content, mask.content, padding, strength, settings),
+        inputs,
+        crops=picture,
+    )
 
 
-def _masks(reading: Reading) -> list[Mask]:
-    request, faults = reading.request, reading.faults
-    sent = {f"masks[{i}]": mask for i, mask in enumerate(request.masks)} or {"mask": request.mask}
-    if request.masks and request.HasField("mask"):
-        faults.add("masks", "stand in for mask; give one of the two")
-    if len(sent) > reading.entry.limits.max_images:
-        most = reading.entry.limits.max_images
-        faults.add("masks", f"there are {len(sent)}; the most is {most}")
-        return []
-    masks = [read_mask(image, field, faults) for field, image in sent.items()]
-    return [mask for mask in masks if mask is not None]
-
-
-def _check_crop(reading: Reading) -> None:
-    padding, settings = reading.request.padding_mask_crop, reading.settings
+def _check_crop(
+    reading: Reading, pairs: Sequence[tuple[Undecoded[Picture], Undecoded[Mask]]]
+) -> None:
+    padding, settings, faults = reading.request.padding_mask_crop, reading.settings, reading.faults
     if padding < 0:
-        reading.faults.add("padding_mask_crop", f"{padding} is less than 0")
+        faults.add("padding_mask_crop", f"{padding} is less than 0")
     if settings.output.format == generation.OUTPUT_FORMAT_LATENTS:
-        reading.faults.add("settings.output_format", "a cropped picture has no latent")
+        faults.add("settings.output_format", "a cropped picture has no latent")
+    pictures = [picture for picture, _ in pairs]
+    if any(picture.is_float or picture.size is None for picture in pictures):
+        faults.add("padding_mask_crop", "crops files and uint8 pixels alone")
+    pixels = sum(picture.pixels for picture in [*dict.fromkeys(pictures), *pictures])
+    if pixels > REQUEST_PIXELS:
+        faults.add(
+            "padding_mask_crop",
+            f"pictures, and masks brought to their sizes, are {pixels} pixels; "
+            f"the most is {REQUEST_PIXELS} in all",
+        )

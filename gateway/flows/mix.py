@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.flows import starts
-from gateway.plan import Guide, ImagePlan, Plan, Source, Term
+from gateway.plan import Draft, Guide, ImagePlan, PendingStart, Source, Start, Term
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 
 
-def mix(request: generation.MixRequest, models: Mapping[str, CatalogEntry]) -> Plan:
+def mix(request: generation.MixRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.MIX, models)
     limit = reading.entry.limits.max_images
@@ -29,12 +30,14 @@ def mix(request: generation.MixRequest, models: Mapping[str, CatalogEntry]) -> P
         reading.faults.add("conditions", "every weight is 0; give one that is not")
     blend = _Blend.read(reading, terms)
     settings = reading.settings
-    return reading.plan([blend.guide(terms)], [starts.noise(settings)], "conditions")
+    return reading.plan(
+        [blend.guide(terms)], [PendingStart(partial(starts.noise, settings))], "conditions"
+    )
 
 
 def interpolate_frames(
     request: generation.InterpolateFramesRequest, models: Mapping[str, CatalogEntry]
-) -> Plan:
+) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.MIX, models)
     first, last = (_source(reading, getattr(request, end), end) for end in ("first", "last"))
@@ -45,13 +48,16 @@ def interpolate_frames(
     latents, prior_latents = reading.one("latents", 3), reading.one("prior_latents", 1)
     seed = reading.seed(1)
     reading.faults.raise_any()
-    start = starts.noise(reading.settings)
-    images = []
-    for index in range(request.frames):
-        share = index / (request.frames - 1)
-        guide = blend.guide([Term(first, 1 - share), Term(last, share)])
-        images.append(ImagePlan(index, seed, guide, start, latents, prior_latents))
-    return reading.whole(images)
+    shares = [index / (request.frames - 1) for index in range(request.frames)]
+    guides = [blend.guide([Term(first, 1 - share), Term(last, share)]) for share in shares]
+
+    def images(made: Sequence[Start]) -> tuple[ImagePlan, ...]:
+        return tuple(
+            ImagePlan(index, seed, guide, made[0], latents, prior_latents)
+            for index, guide in enumerate(guides)
+        )
+
+    return reading.draft(guides, [PendingStart(partial(starts.noise, reading.settings))], images)
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
 from gateway.inputs import Mask, Picture
-from gateway.plan import Plan, Start
+from gateway.plan import Draft, PendingStart, Start
 from gateway.reading import Reading
+from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 
 _MARGINS = (("top", "bottom"), ("left", "right"))
 
 
-def outpaint(request: generation.OutpaintRequest, models: Mapping[str, CatalogEntry]) -> Plan:
+def outpaint(request: generation.OutpaintRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.OUTPAINT, models)
     pictures = reading.pictures("image", "images", latents=False)
@@ -36,25 +37,29 @@ def outpaint(request: generation.OutpaintRequest, models: Mapping[str, CatalogEn
     strength = reading.strength("strength", settings.steps)
     reading.match("images", len(pictures), len(guides))
     reading.faults.raise_any()
-    canvases = [_start(reading, picture, strength) for picture in pictures]
+    canvases = [
+        PendingStart(partial(_start, reading, picture, strength), (picture,))
+        for picture in pictures
+    ]
     return reading.plan(guides, canvases, "prompts")
 
 
-def _start(reading: Reading, picture: Picture, strength: float | None) -> Start:
+def _start(reading: Reading, picture: Undecoded[Picture], strength: float | None) -> Start:
     """The picture with its edges repeated outward, under a mask that is white there."""
-    request, settings = reading.request, reading.settings
-    rows, columns = ((getattr(request, a), getattr(request, b)) for a, b in _MARGINS)
-    pixels = picture.pixels
+    rows, columns = (
+        (getattr(reading.request, a), getattr(reading.request, b)) for a, b in _MARGINS
+    )
+    pixels = picture.content.pixels
     if pixels is None:
         raise ValueError("a latent has no edges to continue")
     # The encoder looks over a cell's edge: a repeated edge disturbs the picture's own cells least.
-    grown = replace(picture, pixels=np.pad(pixels, (rows, columns, (0, 0)), mode="edge"))
+    grown = Picture(picture.field, np.pad(pixels, (rows, columns, (0, 0)), mode="edge"))
     kept = np.zeros(pixels.shape[:2], np.uint8)
     mask = Mask(picture.field, np.pad(kept, (rows, columns), constant_values=255))
-    return starts.masked_image(grown, mask, strength, settings, reading.faults)
+    return starts.masked_image(grown, mask, strength, reading.settings)
 
 
-def _check_margins(reading: Reading, pictures: list[Picture]) -> None:
+def _check_margins(reading: Reading, pictures: list[Undecoded[Picture]]) -> None:
     request, faults, limits = reading.request, reading.faults, reading.entry.limits
     for name in (name for pair in _MARGINS for name in pair):
         faults.integer(name, getattr(request, name), 0, limits.max_size)
@@ -76,6 +81,6 @@ def _check_margins(reading: Reading, pictures: list[Picture]) -> None:
             )
 
 
-def _grown(request: generation.OutpaintRequest, picture: Picture) -> tuple[int, int]:
+def _grown(request: generation.OutpaintRequest, picture: Undecoded[Picture]) -> tuple[int, int]:
     height, width = picture.size or (0, 0)
     return height + request.top + request.bottom, width + request.left + request.right

@@ -6,9 +6,12 @@ Section 3.3 of arXiv 2204.06125 calls it text diffs. The canvas is noise, or the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from gateway.flows import starts
-from gateway.plan import Guide, Plan, Source, Term, Turn
+from gateway.flows.image_to_image import noised
+from gateway.inputs import check_fits
+from gateway.plan import Draft, Guide, PendingStart, Source, Term, Turn
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
@@ -18,7 +21,7 @@ DEFAULT_AMOUNT = 0.375
 
 def text_guided_edit(
     request: generation.TextGuidedEditRequest, models: Mapping[str, CatalogEntry]
-) -> Plan:
+) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.TEXT_GUIDED_EDIT, models)
     faults = reading.faults
@@ -37,10 +40,12 @@ def text_guided_edit(
     strength = reading.strength("strength", settings.steps)
     negative = reading.one("negative_image_embed", 1)
     text = reading.told() if request.prompt or not reading.reads_text else "target_prompt"
+    if strength is not None and pictures:
+        check_fits(pictures[0], settings.height, settings.width, faults)
     faults.raise_any()
-    start = starts.noise(settings)
+    start = PendingStart(partial(starts.noise, settings))
     if strength is not None:
-        start = starts.image(pictures[0], strength, settings, faults)
+        start = noised(pictures[0], strength, settings)
     guide = Guide(
         terms=(Term(Source("image", picture=reading.show(pictures[0]))),),
         turn=Turn("source_prompt", "target_prompt", amount),

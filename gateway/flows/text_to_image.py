@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from gateway.flows.starts import noise
 from gateway.flows.text_route import text_guides
-from gateway.plan import Plan
+from gateway.plan import Draft, PendingStart
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
@@ -14,7 +15,7 @@ from kandinsky.v1 import generation_pb2 as generation
 
 def text_to_image(
     request: generation.TextToImageRequest, models: Mapping[str, CatalogEntry]
-) -> Plan:
+) -> Draft:
     """The plan of a request.
 
     Raises:
@@ -23,4 +24,4 @@ def text_to_image(
     """
     reading = Reading(request, Flow.TEXT_TO_IMAGE, models)
     settings = reading.settle(prior_runs=reading.runs_prior)
-    return reading.plan(text_guides(reading), [noise(settings)], "prompts")
+    return reading.plan(text_guides(reading), [PendingStart(partial(noise, settings))], "prompts")

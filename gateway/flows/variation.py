@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from gateway.flows import starts
-from gateway.plan import Guide, Plan, Source, Term
+from gateway.plan import Draft, Guide, PendingStart, Source, Term
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 
 
-def variation(request: generation.VariationRequest, models: Mapping[str, CatalogEntry]) -> Plan:
+def variation(request: generation.VariationRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.VARIATION, models)
     pictures = reading.pictures("image", "images", latents=False)
@@ -34,4 +35,4 @@ def variation(request: generation.VariationRequest, models: Mapping[str, Catalog
         )
         for i, picture in enumerate(pictures)
     ]
-    return reading.plan(guides, [starts.noise(settings)], "images")
+    return reading.plan(guides, [PendingStart(partial(starts.noise, settings))], "images")

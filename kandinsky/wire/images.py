@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -14,7 +16,6 @@ from kandinsky.wire.errors import invalid
 
 Format = Literal["png", "jpeg", "webp"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-T = TypeVar("T")
 
 MAX_PIXELS = 4096 * 4096
 """Largest picture that is decoded; its header tells before any pixel is read."""
@@ -31,6 +32,8 @@ _UPRIGHT: Mapping[int, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes an EXIF orientation (Exif 2.3, tag 0x0112); 1 is upright."""
+_FIRST_SWAPPED = 5
+"""From this orientation on, height and width change places."""
 
 
 def encode(pixels: Pixels, format: Format, quality: int | None = None) -> bytes:
@@ -51,6 +54,18 @@ def encode(pixels: Pixels, format: Format, quality: int | None = None) -> bytes:
     return file.getvalue()
 
 
+def size(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of what `decode` makes of a file, by its headers; no pixel is decoded.
+
+    Raises:
+        KandinskyError: INVALID_FIELD, as `decode`, for whatever the headers tell.
+    """
+    with _opened(data, field, max_pixels) as image:
+        width, height = image.size
+        swaps = _orientation(image, data) >= _FIRST_SWAPPED
+        return (width, height) if swaps else (height, width)
+
+
 def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """A PNG, JPEG or WebP file as uint8 [H, W, 3].
 
@@ -61,7 +76,8 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         KandinskyError: INVALID_FIELD if it is no such file, is cut short, moves, or is larger
             than `max_pixels` by its header.
     """
-    return _decoded(data, field, max_pixels, lambda image: np.asarray(_to_rgb(image)))
+    with _opened(data, field, max_pixels) as image:
+        return np.asarray(_to_rgb(_upright(image, data)))
 
 
 def decode_mask(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, bool]:
@@ -73,10 +89,13 @@ def decode_mask(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tup
     Raises:
         KandinskyError: as of `decode`.
     """
-    return _decoded(data, field, max_pixels, _luminance)
+    with _opened(data, field, max_pixels) as image:
+        return _luminance(_upright(image, data))
 
 
-def _decoded(data: bytes, field: str, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
+@contextmanager
+def _opened(data: bytes, field: str, max_pixels: int) -> Iterator[Image.Image]:
+    """A file whose headers are read; whatever Pillow raises in the block is the file's fault."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size
@@ -84,8 +103,7 @@ def _decoded(data: bytes, field: str, max_pixels: int, convert: Callable[[Image.
                 raise invalid(field, f"is {width}x{height} pixels; the most is {max_pixels} in all")
             if getattr(image, "n_frames", 1) > 1:
                 raise invalid(field, "is animated; send one picture")
-            image.load()
-            return convert(_upright(image))
+            yield image
     except UnidentifiedImageError as error:
         raise invalid(field, "is not a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
@@ -94,10 +112,32 @@ def _decoded(data: bytes, field: str, max_pixels: int, convert: Callable[[Image.
         raise invalid(field, f"is a broken picture file: {error}") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose would write the other tags anew, and breaks on malformed ones.
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+def _upright(image: Image.Image, data: bytes) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image, data))
+    image.load()
     return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation 1 to 8 by the headers; 1 where there is none or none that is known."""
+    # PNG's own getexif decodes the whole picture first, in case an eXIf chunk follows the pixels.
+    # ImageOps.exif_transpose would write the other tags anew, and breaks on malformed ones.
+    exif = Image.Image.getexif(image)
+    if image.format == "PNG" and not exif and (late := _late_exif(data)):
+        exif.load(late)
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _late_exif(data: bytes) -> bytes:
+    """The content of a PNG's eXIf chunk after the pixels; empty where there is none."""
+    start = data.rfind(b"eXIf")
+    if start < 4:
+        return b""
+    (length,) = struct.unpack(">I", data[start - 4 : start])
+    content, checksum = data[start + 4 : start + 4 + length], zlib.crc32(b"eXIf")
+    checksum = zlib.crc32(content, checksum)
+    return content if data[start + 4 + length :].startswith(struct.pack(">I", checksum)) else b""
 
 
 def _luminance(image: Image.Image) -> tuple[Pixels, bool]:

@@ -89,13 +89,7 @@ def decode(
         KandinskyError: INVALID_FIELD if dtype, shape or bytes are not what they must be, or if
             a floating-point value is not finite.
     """
-    dtype = _NUMPY.get(tensor.dtype)
-    if dtype is None:
-        raise invalid(f"{field}.dtype", f"{tensor.dtype} is no known dtype")
-    if dtypes is not None and dtype not in dtypes:
-        names = ", ".join(sorted(allowed.name for allowed in dtypes))
-        raise invalid(f"{field}.dtype", f"{dtype.name} does not fit here; use {names}")
-    extents = _checked_extents(tensor, field, shape)
+    dtype, extents = layout(tensor, field, dtypes=dtypes, shape=shape)
     expected = math.prod(extents) * dtype.itemsize
     data = tensor.data  # protobuf makes a new copy at every read of the field
     if len(data) != expected:
@@ -109,6 +103,27 @@ def decode(
     if dtype in FLOATS and not np.isfinite(array).all():
         raise invalid(f"{field}.data", "holds a value that is not finite")
     return array
+
+
+def layout(
+    tensor: tensor_pb2.Tensor,
+    field: str,
+    *,
+    dtypes: Collection[np.dtype[Any]] | None = None,
+    shape: Sequence[int | None] | None = None,
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The dtype and shape that a Tensor says it has; its bytes are not looked at.
+
+    Arguments and errors as of `decode`.
+    """
+    dtype = _NUMPY.get(tensor.dtype)
+    if dtype is None:
+        raise invalid(f"{field}.dtype", f"{tensor.dtype} is no known dtype")
+    if dtypes is not None and dtype not in dtypes:
+        names = ", ".join(sorted(allowed.name for allowed in dtypes))
+        raise invalid(f"{field}.dtype", f"{dtype.name} does not fit here; use {names}")
+    extents = _checked_extents(tensor, field, shape)
+    return dtype, extents
 
 
 def _checked_extents(

@@ -61,6 +61,7 @@ class FakeStages(
         self.ends_midway: dict[str, int] = {}
         self.breaks_at_the_end: set[str] = set()
         self.holds: dict[str, Hold] = {}
+        self._arrivals = asyncio.Condition()
         self.readers = ("prior",)
         self.previews = 0
         self.made: dict[str, tensor_pb2.Tensor] = {}
@@ -83,6 +84,15 @@ class FakeStages(
     async def stop(self):
         """Goes away, as a proxy does that is killed."""
         await self._server.stop(None)
+
+    async def called(self, method, times):
+        """The calls of a method, once there are so many."""
+        async with self._arrivals:
+            await self._arrivals.wait_for(lambda: len(self._called(method)) >= times)
+        return self._called(method)
+
+    def _called(self, method):
+        return [call for call in self.calls if call.method == method]
 
     def name(self, conditioning, part):
         """Where a part of a conditioning came from; None where it is absent."""
@@ -169,6 +179,8 @@ class FakeStages(
 
     async def _arrive(self, method, request, context):
         self.calls.append(StageCall(method, request, dict(context.invocation_metadata())))
+        async with self._arrivals:
+            self._arrivals.notify_all()
         if self.failures[method]:
             failure = self.failures[method].popleft()
             if isinstance(failure, KandinskyError):

@@ -50,17 +50,18 @@ def test_expansion(parts):
         settings={"images_per_prompt": each, "seed": seed},
         latents=tensors.encode(latents),
     )
-    plan = text_to_image(request, MODELS)
-    assert [image.index for image in plan.images] == list(range(total))
-    first = plan.images[0].seed
+    draft = text_to_image(request, MODELS)
+    images = draft.images([start.make() for start in draft.starts])
+    assert [image.index for image in images] == list(range(total))
+    first = images[0].seed
     assert first == seed if seed is not None else 0 <= first <= 2**63 - 1 - total
-    for i, image in enumerate(plan.images):
+    for i, image in enumerate(images):
         assert image.seed == first + i
         [term] = image.guide.terms
-        assert plan.texts[term.source.text] == prompts[i // each]
+        assert draft.texts[term.source.text] == prompts[i // each]
         negative = negatives[i // each % len(negatives)] if negatives else ""
         if negative.strip():
-            assert plan.texts[image.guide.unwanted] == negative
+            assert draft.texts[image.guide.unwanted] == negative
             assert image.guide.negative.text == image.guide.unwanted
         else:
             assert image.guide.unwanted is image.guide.negative is None

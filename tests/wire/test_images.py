@@ -212,8 +212,26 @@ def test_exif_orientation_is_applied(format, orientation):
     options = {"quality": 100} if format == "jpeg" else {"lossless": True}
     data = saved(Image.fromarray(turned), format, exif=exif.tobytes(), **options)
     decoded = images.decode(data, "f").astype(int)
-    assert decoded.shape == upright.shape
+    assert decoded.shape == upright.shape == (*images.size(data, "f"), 3)
     assert np.abs(decoded - upright).max() < 8
+
+
+def test_an_orientation_after_the_pixels_is_applied_and_known_before_decoding():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = noise(4, 6)
+    plain = saved(Image.fromarray(pixels))
+    end = chunk(b"IEND", b"")
+    data = plain.removesuffix(end) + chunk(b"eXIf", exif.tobytes()[6:]) + end
+    assert images.size(data, "f") == (6, 4)
+    np.testing.assert_array_equal(images.decode(data, "f"), np.rot90(pixels, -1))
+
+
+@every_format
+def test_the_size_is_told_without_decoding(format, monkeypatch):
+    data = saved(Image.fromarray(noise(4, 6)), format)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    assert images.size(data, "f") == (4, 6)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -303,5 +321,6 @@ def test_a_file_with_changed_bytes_is_pixels_or_refused():
             assert pixels.dtype == np.uint8
             assert pixels.ndim == 3
             assert pixels.shape[2] == 3
+            assert images.size(file, "f") == pixels.shape[:2]
             outcomes.add("pixels")
     assert outcomes == {"refused", "pixels"}
