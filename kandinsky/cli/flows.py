@@ -12,12 +12,22 @@ from kandinsky.cli.generate import flow, numbered
 from kandinsky.client import Condition, Generated, Interpolation, requests, save_animation
 from kandinsky.client.animation import SUFFIXES
 
-Prompts = Annotated[list[str], typer.Argument(help="What to draw; several make several.")]
+Prompts = Annotated[
+    list[str], typer.Argument(metavar="PROMPT", help="What to draw; several make several.")
+]
 Negatives = Annotated[
     list[str] | None, typer.Option(help="One for all prompts, or one for each; repeat.")
 ]
 Negative = Annotated[str | None, typer.Option(help="What to steer away from.")]
-File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG or WebP file.")]
+
+
+def _file_argument(name: str, what: str = "PNG, JPEG or WebP file.") -> Any:
+    return typer.Argument(metavar=name, exists=True, dir_okay=False, help=what)
+
+
+File = Annotated[Path, _file_argument("FILE")]
+Mask = Annotated[Path, _file_argument("MASK")]
+Hint = Annotated[Path, _file_argument("HINT")]
 FileOption = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="PNG, JPEG or WebP file.")
 ]
@@ -108,7 +118,7 @@ def image_to_image(
 
 def inpaint(
     image: File,
-    mask: File,
+    mask: Mask,
     prompts: Prompts,
     negative_prompt: Negatives = None,
     strength: Strength = None,
@@ -155,9 +165,7 @@ def outpaint(
 
 
 def variation(
-    image: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="One or several files.")
-    ],
+    image: Annotated[list[Path], _file_argument("FILE", "One or several files.")],
     prompt: ToldPrompt = None,
     **options: Any,
 ) -> Message:
@@ -166,7 +174,7 @@ def variation(
 
 
 def control(
-    hint: File,
+    hint: Hint,
     prompts: Prompts,
     image: FileOption = None,
     negative_prompt: Negatives = None,

@@ -14,32 +14,48 @@ import typer
 from google.protobuf.message import Message
 from PIL import Image
 
+from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.cli.address import AddressOption, TimeoutOption, resolve
 from kandinsky.cli.errors import fail, fail_with
-from kandinsky.cli.outputs import OutputError, format_for, path_of, preview_path
+from kandinsky.cli.outputs import (
+    OutputError,
+    check_writable,
+    format_for,
+    path_of,
+    paths,
+    preview_path,
+)
 from kandinsky.cli.progress import StepBars
 from kandinsky.client import DEFAULT_MODEL, Client, Generated, Preview, PreviewMode, Progress
 from kandinsky.interrupts import undoing
 from kandinsky.wire.errors import KandinskyError
 
 FormatName = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="PNG, JPEG, WebP or npy file.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", readable=False, help="PNG, JPEG, WebP or npy file.")
+]
 Write = Callable[[Sequence[Generated], Path], Sequence[Path]]
 
 
 def _settings(
     model: Annotated[str, typer.Option(help="Name of a served model.")] = DEFAULT_MODEL,
-    images_per_prompt: Annotated[int | None, typer.Option("--images-per-prompt", "-n")] = None,
+    images_per_prompt: Annotated[
+        int | None, typer.Option("--images-per-prompt", "-n", help="Default: 1.")
+    ] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 or less means none.")] = None,
     prior_steps: Annotated[int | None, typer.Option(help="Denoising steps of the prior.")] = None,
-    prior_guidance_scale: Annotated[float | None, typer.Option()] = None,
+    prior_guidance_scale: Annotated[
+        float | None, typer.Option(help="The prior's; 1 or less means none.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Image i uses seed + i.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Such as ddim or dpm-solver++.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULERS)}.")] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's, 0 to 1.")] = None,
-    progress_every: Annotated[int | None, typer.Option(help="Steps between two news.")] = None,
+    progress_every: Annotated[
+        int | None, typer.Option(help="Steps between two progress events.")
+    ] = None,
     preview_every: Annotated[
         int | None,
         typer.Option(help="Steps between previews; see OUTPUT-0.preview.png."),
@@ -118,27 +134,57 @@ def _run(
     address: str | None,
 ) -> None:
     try:
-        options = {"output_format": format_for(output, format, moves=moves)}
-    except OutputError as error:
-        raise typer.BadParameter(str(error), param_hint="--output") from error
-    try:
-        request = request_of(options)
-        with undoing(), Client(resolve(address)) as client, StepBars() as bars:
-            stream = client.stream(request, timeout=timeout, request_id=request_id)
-            images: list[Generated] = []
-            with closing(stream):
-                for event in stream:
-                    if isinstance(event, Generated):
-                        images.append(event)
-                    elif isinstance(event, Progress):
-                        bars.show(event)
-                    elif isinstance(event, Preview):
-                        Image.fromarray(event.pixels).save(preview_path(output, event.index))
-        images.sort(key=lambda image: image.index)
-        paths = write(images, output)
+        request = _checked(request_of, output, format, moves)
+        images = _made(request, output, timeout, request_id, address)
+        written = write(images, output)
     except KandinskyError as error:
         raise fail_with(error) from error
     except OSError as error:
         raise fail(f"{error.filename or output} cannot be written: {error.strerror}") from error
-    for image, path in zip(images, paths, strict=False):
+    for image, path in zip(images, written, strict=False):
         typer.echo(f"{path} seed {image.seed} ({image.elapsed:.1f} s)")
+
+
+def _checked(
+    request_of: Callable[[dict[str, Any]], Message],
+    output: Path,
+    format: FormatName | None,
+    moves: bool,
+) -> Any:
+    """The request, once it is sure that its images can be written."""
+    try:
+        request: Any = request_of({"output_format": format_for(output, format, moves=moves)})
+        files = paths(request, output, moves=moves)
+        if request.settings.preview_every:
+            files += [preview_path(output, index) for index in range(len(files))]
+        check_writable(files)
+    except OutputError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    except OSError as error:
+        raise fail(f"{error.filename} cannot be read: {error.strerror}") from error
+    return request
+
+
+def _made(
+    request: Any,
+    output: Path,
+    timeout: float | None,
+    request_id: str | None,
+    address: str | None,
+) -> list[Generated]:
+    """The images, in order; progress is shown and previews are written as they come."""
+    images: list[Generated] = []
+    with (
+        undoing(),
+        Client(resolve(address)) as client,
+        StepBars() as bars,
+        closing(client.stream(request, timeout=timeout, request_id=request_id)) as stream,
+    ):
+        for event in stream:
+            if isinstance(event, Generated):
+                images.append(event)
+            elif isinstance(event, Progress):
+                bars.show(event)
+            elif isinstance(event, Preview):
+                Image.fromarray(event.pixels).save(preview_path(output, event.index))
+    return sorted(images, key=lambda image: image.index)

@@ -20,6 +20,8 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint is; exit code 1 if it cannot be served."""
     folder = Path(checkpoint)
+    if folder.is_file():
+        raise fail(f"{checkpoint} is a file; give the folder of a checkpoint, or a name on the hub")
     try:
         found = recognise(in_folder(folder) if folder.is_dir() else on_hub(checkpoint, revision))
     except UnrecognisedError as error:

@@ -22,14 +22,16 @@ class StepBars:
         self._tasks: dict[int, TaskID] = {}
 
     def __enter__(self) -> "StepBars":
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._tasks:
+            self._bars.stop()
 
     def show(self, news: Progress) -> None:
         """Moves the image's bar."""
+        if not self._tasks:
+            self._bars.start()  # only now: a display without bars leaves an empty line behind
         if news.index not in self._tasks:
             self._tasks[news.index] = self._bars.add_task("", image=news.index, left="")
         left = "" if news.remaining is None else f"{news.remaining:.1f} s left"

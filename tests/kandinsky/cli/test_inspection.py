@@ -147,6 +147,13 @@ def test_neither_a_folder_nor_a_name(name: str) -> None:
     assert (done.exit_code, done.stderr) == (1, f"{name}: is no folder, and no name on the hub\n")
 
 
+def test_a_file_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "unet.safetensors").touch()
+    done = inspect(tmp_path / "unet.safetensors")
+    assert done.exit_code == 1
+    assert "is a file; give the folder" in done.stderr
+
+
 def test_kinds_with_a_family_are_those_that_the_stages_register() -> None:
     from services.decoder.families import FAMILIES as DECODERS
     from services.encoders.families import FAMILIES as ENCODERS
