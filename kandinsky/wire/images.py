@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from kandinsky.wire.errors import invalid
+from kandinsky.wire.errors import KandinskyError, invalid
+from kandinsky.wire.image_structure import check_structure
 
 Format = Literal["png", "jpeg", "webp"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -73,8 +74,8 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     is laid over white.
 
     Raises:
-        KandinskyError: INVALID_FIELD if it is no such file, is cut short, moves, or is larger
-            than `max_pixels` by its header.
+        KandinskyError: INVALID_FIELD if it is no such file, is broken or cut short, moves, is
+            larger than `max_pixels` by its header, or has far more parts than any real one.
     """
     with _opened(data, field, max_pixels) as image:
         return np.asarray(_to_rgb(_upright(image, data)))
@@ -96,25 +97,34 @@ def decode_mask(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tup
 @contextmanager
 def _opened(data: bytes, field: str, max_pixels: int) -> Iterator[Image.Image]:
     """A file whose headers are read; whatever Pillow raises in the block is the file's fault."""
+    check_structure(data, field)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise invalid(field, f"is {width}x{height} pixels; the most is {max_pixels} in all")
-            if getattr(image, "n_frames", 1) > 1:
+            # An MPO is a photo with others behind it, from a phone; any viewer shows the first.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise invalid(field, "is animated; send one picture")
             yield image
     except UnidentifiedImageError as error:
         raise invalid(field, "is not a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
         raise invalid(field, f"is too large; the most is {max_pixels} pixels in all") from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except (KandinskyError, MemoryError):
+        raise
+    except Exception as error:
+        # Pillow's plugins raise whatever their parsing runs into: OSError and SyntaxError, but also
+        # AttributeError, IndexError, KeyError, EOFError, zlib.error and more. Only Pillow and plain
+        # conversions run inside this `try`, so all of it is the file's fault.
         raise invalid(field, f"is a broken picture file: {error}") from error
 
 
 def _upright(image: Image.Image, data: bytes) -> Image.Image:
     turn = _UPRIGHT.get(_orientation(image, data))
     image.load()
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("it has no palette")
     return image if turn is None else image.transpose(turn)
 
 

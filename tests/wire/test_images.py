@@ -1,5 +1,6 @@
 """Picture files to pixels and back: every kind that is taken, and everything that is refused."""
 
+import base64
 import io
 import random
 import struct
@@ -132,6 +133,39 @@ def test_an_animation_is_refused(format):
     first, second = Image.fromarray(noise(8, 8)), Image.fromarray(noise(8, 8, seed=1))
     data = saved(first, format, save_all=True, append_images=[second])
     assert "animated" in refused(data)
+
+
+def test_a_photo_with_others_behind_it_is_the_first():
+    first, second = Image.fromarray(smooth()), Image.fromarray(noise(48, 64))
+    data = saved(first, "mpo", save_all=True, append_images=[second])
+    assert np.abs(images.decode(data, "f").astype(int) - smooth()).mean() < 4
+
+
+@pytest.mark.parametrize("decode", [images.decode, images.decode_mask])
+def test_a_palette_image_without_a_palette_is_refused(decode):
+    data = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAMAAACeL25MAAAAC0lEQVR42mNgwAQAABQAAe5aaQkAAAAASUVORK5CYII="
+    )
+    with pytest.raises(KandinskyError) as caught:
+        decode(data, "mask.encoded")
+    assert caught.value.reason is Reason.INVALID_FIELD
+    [violation] = caught.value.violations
+    assert (violation.field, "broken" in violation.description) == ("mask.encoded", True)
+
+
+def test_whatever_else_pillow_raises_is_the_files_fault():
+    """A colour profile without its parts, behind the pixels, is an IndexError in Pillow 13."""
+    data = saved(Image.fromarray(smooth()))
+    assert "broken" in refused(data[:-12] + chunk(b"iCCP", b"a\0") + data[-12:])
+
+
+def test_running_out_of_memory_is_not_the_files_fault(monkeypatch):
+    def fail(image):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.raises(MemoryError):
+        images.decode(saved(Image.fromarray(smooth())), "f")
 
 
 def test_grey_and_one_bit_become_rgb():
@@ -281,21 +315,41 @@ def _seeds_of_mutation() -> list[bytes]:
     return [
         *(saved(picture, format, exif=exif.tobytes()) for format in MAGIC),
         saved(picture.quantize(4), transparency=1),
+        saved(picture.convert("1")),
+        saved(picture.convert("LA")),
+        saved(Image.fromarray(noise(9, 7)[..., 0].astype(np.uint16) * 257), transparency=257),
+        saved(picture.convert("L"), "jpeg"),
         saved(picture.convert("CMYK"), "jpeg"),
         saved(picture, "jpeg", progressive=True),
         saved(rgba),
         saved(rgba, "webp"),
+        saved(rgba, "webp", lossless=True),
+        saved(picture, "mpo", save_all=True, append_images=[picture]),
         saved(picture, save_all=True, append_images=[Image.fromarray(noise(9, 7, seed=1))]),
     ]
 
 
-def _with_right_checksums(png: bytes) -> bytes:
-    parts, at = [png[:8]], 8
+def _chunks(png: bytes) -> list[bytes]:
+    """The chunks of a PNG, each with a checksum that is right whatever it says."""
+    chunks, at = [], 8
     while at + 12 <= len(png):
         size = int.from_bytes(png[at : at + 4], "big")
-        parts.append(chunk(png[at + 4 : at + 8], png[at + 8 : at + 8 + size]))
+        chunks.append(chunk(png[at + 4 : at + 8], png[at + 8 : at + 8 + size]))
         at += 12 + size
-    return b"".join(parts)
+    return chunks
+
+
+def _damaged(original: bytes, draw: random.Random) -> bytes:
+    """The file with some bytes changed, or a PNG with whole chunks dropped or repeated."""
+    if original.startswith(MAGIC["png"]) and draw.random() < 0.3:
+        chunks = _chunks(original)
+        del chunks[draw.randrange(len(chunks))]
+        chunks.insert(draw.randrange(len(chunks) + 1), draw.choice(chunks))
+        return MAGIC["png"] + b"".join(chunks)
+    data = bytearray(original)
+    for _ in range(draw.choice((1, 1, 2, 5, 20))):
+        data[draw.randrange(len(data))] = draw.choice((0, 1, 127, 128, 255, draw.randrange(256)))
+    return MAGIC["png"] + b"".join(_chunks(data)) if data.startswith(MAGIC["png"]) else bytes(data)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -304,23 +358,17 @@ def test_a_file_with_changed_bytes_is_pixels_or_refused():
     outcomes = set()
     originals = _seeds_of_mutation()
     for _ in range(6000):
-        data = bytearray(draw.choice(originals))
-        for _ in range(draw.choice((1, 1, 2, 5, 20))):
-            data[draw.randrange(len(data))] = draw.choice(
-                (0, 1, 127, 128, 255, draw.randrange(256))
-            )
-        file = bytes(data)
-        if file.startswith(MAGIC["png"]):
-            file = _with_right_checksums(file)
-        try:
-            pixels = images.decode(file, "f")
-        except KandinskyError as error:
-            assert error.reason is Reason.INVALID_FIELD
-            outcomes.add("refused")
-        else:
-            assert pixels.dtype == np.uint8
-            assert pixels.ndim == 3
-            assert pixels.shape[2] == 3
-            assert images.size(file, "f") == pixels.shape[:2]
+        file = _damaged(draw.choice(originals), draw)
+        for decode in (images.decode, images.decode_mask):
+            try:
+                pixels = decode(file, "f")
+            except KandinskyError as error:
+                assert error.reason is Reason.INVALID_FIELD
+                outcomes.add("refused")
+                continue
+            levels = pixels[0] if isinstance(pixels, tuple) else pixels[..., 0]
+            assert (levels.dtype, levels.ndim) == (np.uint8, 2)
+            assert isinstance(pixels, tuple) or pixels.shape[2] == 3
+            assert images.size(file, "f") == levels.shape
             outcomes.add("pixels")
     assert outcomes == {"refused", "pixels"}
