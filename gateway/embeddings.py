@@ -41,6 +41,10 @@ def blend(
     if len(embeds) == 1 and weights[0] == 1:
         return embeds[0]
     width = embeds[0].shape[0]
+    for embed, field in zip(embeds, fields, strict=True):
+        if embed.shape[0] != width:
+            widths = f"is {embed.shape[0]} wide, {fields[0]} {width}"
+            raise invalid(f"{field}.shape", f"{widths}; embeddings of a model are of one width")
     vectors = [
         tensors.decode(embed, field, dtypes=tensors.FLOATS, shape=[width]).astype(np.float64)
         for embed, field in zip(embeds, fields, strict=True)

@@ -13,6 +13,11 @@ MOST_NAMED = 16
 """Violations that one error names: a status travels in HTTP/2 headers, which peers cap at 8 KiB."""
 
 
+def counted(count: int, unit: str) -> str:
+    """Such as "1 prompt" and "2 prompts"."""
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 class Faults:
     """The violations of one request, in the order in which they were found."""
 
@@ -31,6 +36,22 @@ class Faults:
     def any(self) -> bool:
         """Whether anything is wrong so far."""
         return bool(self._violations)
+
+    def one_or_each(
+        self, field: str, have: int, units: int, unit: str, have_what: str = "there are {}"
+    ) -> None:
+        """Note a list that is neither one for all nor one for each.
+
+        Args:
+            field: of the list.
+            have: its elements; 0, a list that is left out, is not looked at.
+            units: how many there are of what the elements are for; nor is it where there are none.
+            unit: the name of one of those.
+            have_what: how the sentence begins.
+        """
+        if units and have not in (0, 1, units):
+            advice = "give 1" if units == 1 else f"give 1 for all, or {units}"
+            self.add(field, f"{have_what.format(have)} for {counted(units, unit)}; {advice}")
 
     def share(self, field: str, value: float) -> None:
         """Notes a number that is not above 0 and up to 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -58,6 +59,13 @@ class Mask:
     def cropped(self, left: int, top: int, right: int, bottom: int) -> Mask:
         """A box of the mask, in pixels; right and bottom are outside."""
         return replace(self, levels=self.levels[top:bottom, left:right])
+
+
+def size_of(pictures: Sequence[Undecoded[Picture]]) -> tuple[str, tuple[int, int]] | None:
+    """Path, height and width of the first of some pictures; None for none, and for a latent."""
+    if not pictures or pictures[0].size is None:
+        return None
+    return pictures[0].field, pictures[0].size
 
 
 def read_picture(

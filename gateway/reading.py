@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.bounds import served
-from gateway.faults import Faults
+from gateway.counts import check_counts
+from gateway.faults import Faults, counted
 from gateway.inputs import REQUEST_PIXELS, Mask, Picture, read_mask, read_picture
 from gateway.plan import (
     EMPTY_TEXT,
@@ -21,7 +22,7 @@ from gateway.plan import (
     Start,
     needed_texts,
 )
-from gateway.settings import Settings, resolve_settings
+from gateway.settings import Settings, Size, resolve_settings
 from gateway.undecoded import Undecoded
 from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
 from kandinsky.v1 import generation_pb2 as generation
@@ -38,11 +39,15 @@ class Reading:
         models: what is served, by name.
 
     Raises:
-        KandinskyError: MODEL_NOT_FOUND or FLOW_UNSUPPORTED.
+        KandinskyError: MODEL_NOT_FOUND or FLOW_UNSUPPORTED; INVALID_FIELD where a list is longer
+            than the model allows, with what is wrong with the settings besides.
     """
 
     settings: Settings
     """Set by `settle`."""
+    _latents: list[tensor_pb2.Tensor]
+    """Of each image, as `_prior_latents`; none where they come from the seed. By `check_images`."""
+    _prior_latents: list[tensor_pb2.Tensor]
 
     def __init__(self, request: Any, flow: Flow, models: Mapping[str, CatalogEntry]) -> None:
         self.request = request
@@ -53,6 +58,11 @@ class Reading:
         self.shown: dict[str, Undecoded[Picture]] = {}
         """Pictures for the image encoder, by their path."""
         self._pixels_left = REQUEST_PIXELS
+        check_counts(request, self.entry.limits.max_images, self.faults)
+        if self.faults.any:  # of such a request nothing is read that grows with its lists
+            self.settle(prior_runs=self.has_prior)
+            self.check_seed(1)
+            self.faults.raise_any()
 
     @property
     def has_prior(self) -> bool:
@@ -71,18 +81,17 @@ class Reading:
 
     def match(self, field: str, count: int, prompts: int) -> None:
         """Notes a list that is neither one for all prompts nor one for each."""
-        if prompts and count not in (0, 1, prompts):
-            self.faults.add(field, f"there are {count} for {prompts} prompts; give 1 or {prompts}")
+        self.faults.one_or_each(field, count, prompts, "prompt")
 
-    def settle(self, *, prior_runs: bool, size: tuple[int, int] | None = None) -> Settings:
-        """Reads the settings.
+    def settle(self, *, prior_runs: bool, start: tuple[str, Size] | None = None) -> Settings:
+        """Reads the settings, all but the seed.
 
         Args:
             prior_runs: whether this request runs the prior.
-            size: height and width of the picture that it starts from, if it does.
+            start: path, and height and width, of the picture that it starts from, if it does.
         """
         self.settings = resolve_settings(
-            self.request.settings, self.entry, self.faults, has_prior=prior_runs, size=size
+            self.request.settings, self.entry, self.faults, has_prior=prior_runs, start=start
         )
         return self.settings
 
@@ -111,14 +120,10 @@ class Reading:
     ) -> list[Undecoded[Picture]]:
         """The pictures of a field, or of its plural."""
         several = getattr(self.request, many)
-        most = self.entry.limits.max_images
         if not several:
             return self.picture(getattr(self.request, one), one, low=low, latents=latents)
         if self.request.HasField(one):
             self.faults.add(many, f"stand in for {one}; give one of the two")
-        if len(several) > most:
-            self.faults.add(many, f"there are {len(several)}; the most is {most}")
-            return []
         return [
             picture
             for i, image in enumerate(several)
@@ -138,12 +143,9 @@ class Reading:
 
     def masks(self) -> list[Undecoded[Mask]]:
         """Read the masks of the field `mask`, or of `masks`, within the request's pixels."""
-        request, most = self.request, self.entry.limits.max_images
+        request = self.request
         if request.masks and request.HasField("mask"):
             self.faults.add("masks", "stand in for mask; give one of the two")
-        if len(request.masks) > most:
-            self.faults.add("masks", f"there are {len(request.masks)}; the most is {most}")
-            return []
         sent = {f"masks[{i}]": mask for i, mask in enumerate(request.masks)}
         found = []
         for field, image in (sent or {"mask": request.mask}).items():
@@ -164,13 +166,13 @@ class Reading:
 
     def strength(self, field: str, steps: int, default: float | None = None) -> float | None:
         """A share of some steps, which must leave one; the default where it is absent."""
-        if not self.request.HasField(field):
-            value = default
-        else:
-            value = getattr(self.request, field)
+        given = self.request.HasField(field)
+        value: float | None = getattr(self.request, field) if given else default
+        if given and value is not None:
             self.faults.share(field, value)
-        if value is not None and 0 < value <= 1 and int(steps * value) < 1:
-            self.faults.add(field, f"{value:g} of {steps} steps leaves none; raise either")
+        if value is not None and steps > 0 and 0 < value <= 1 and int(steps * value) < 1:
+            none = f"{value:g} of {steps} steps leaves none; raise either"
+            self.faults.add(*(field, none) if given else ("settings.steps", f"{field} {none}"))
         return value
 
     def prior_start(self, pictures: Sequence[Undecoded[Picture]]) -> list[PriorStart]:
@@ -187,7 +189,11 @@ class Reading:
         """The rows of an optional floating-point tensor; none where it is absent."""
         if not self.request.HasField(field):
             return []
-        return self.faults.floats(field, getattr(self.request, field), shape)
+        tensor, most = getattr(self.request, field), self.entry.limits.max_images
+        if tensor.shape and tensor.shape[0] > most:
+            self.faults.add(f"{field}.shape", f"has {tensor.shape[0]} rows; the most is {most}")
+            return []
+        return self.faults.floats(field, tensor, shape)
 
     def one(self, field: str, rank: int) -> tensor_pb2.Tensor | None:
         """An optional floating-point tensor of a rank."""
@@ -197,25 +203,47 @@ class Reading:
         self.faults.floats(field, tensor, (None,) * rank)
         return tensor
 
-    def plan(self, guides: Sequence[Guide], starts: Sequence[PendingStart], units: str) -> Draft:
-        """One entry an image: every guide, `images_per_prompt` times.
+    def check_images(self, units: int, unit: str) -> None:
+        """Check how many images are asked for, and what there is one of for each, and end the
+        request if anything was wrong with it so far.
 
         Args:
-            guides: one a prompt, or whatever the flow has in place of prompts.
-            starts: one for all, or one a guide.
-            units: path of what there is one guide each of, for errors.
+            units: guides; 0 where they could not be read.
+            unit: the name of what there is one guide each of.
 
         Raises:
             KandinskyError: INVALID_FIELD with everything that was found wrong.
         """
-        self._check_count(len(guides), units)
+        most, each = self.entry.limits.max_images, self.settings.images_per_prompt
+        total: int | None = None
+        field = "settings.images_per_prompt"
+        if each < 1:
+            self.faults.add(field, f"{each} is less than 1")
+        elif units * each > most:
+            made = f"{each} makes {units * each} images of {counted(units, unit)}"
+            self.faults.add(field, f"{made}; the most is {most}")
+        else:
+            total = units * each or None
+        self._latents = self.rows("latents", (total, None, None, None))
+        self._prior_latents = self._read_prior_latents((total, None))
+        self.check_seed(total or 1)
+        self.faults.raise_any()
+
+    def plan(self, guides: Sequence[Guide], starts: Sequence[PendingStart]) -> Draft:
+        """One entry an image: every guide, `images_per_prompt` times, after `check_images`.
+
+        Args:
+            guides: one a prompt, or whatever the flow has in place of prompts.
+            starts: one for all, or one a guide.
+
+        Raises:
+            KandinskyError: INVALID_FIELD with what was found wrong since.
+        """
         self.faults.raise_any()
         each = self.settings.images_per_prompt
         total = len(guides) * each
-        latents = self.rows("latents", (total, None, None, None))
-        prior_latents = self._prior_latents((total, None))
         seed = self.seed(total)
-        self.faults.raise_any()
+        latents, prior_latents = self._latents, self._prior_latents
 
         def images(made: Sequence[Start]) -> tuple[ImagePlan, ...]:
             return tuple(
@@ -256,28 +284,18 @@ class Reading:
     def seed(self, images: int) -> int:
         """The first image's seed; drawn where the request has none."""
         message = self.request.settings
-        if not message.HasField("seed"):
-            return secrets.randbelow(2**63 - images)
-        self.faults.integer("settings.seed", message.seed, 0, 2**63 - 1 - images)
-        seed: int = message.seed
-        return seed
+        return int(message.seed) if message.HasField("seed") else secrets.randbelow(2**63 - images)
 
-    def _prior_latents(self, shape: Sequence[int | None]) -> list[tensor_pb2.Tensor]:
+    def check_seed(self, images: int) -> None:
+        """Note a seed from which so many images cannot each have their own."""
+        message = self.request.settings
+        if message.HasField("seed"):
+            self.faults.integer("settings.seed", message.seed, 0, 2**63 - 1 - images)
+
+    def _read_prior_latents(self, shape: Sequence[int | None]) -> list[tensor_pb2.Tensor]:
         if "prior_latents" not in self.request.DESCRIPTOR.fields_by_name:
             return []
         if self.settings.prior is None and self.request.HasField("prior_latents"):
             self.faults.add("prior_latents", "no prior runs for this request")
             return []
         return self.rows("prior_latents", shape)
-
-    def _check_count(self, count: int, units: str) -> None:
-        most, each = self.entry.limits.max_images, self.settings.images_per_prompt
-        if count > most:
-            self.faults.add(units, f"there are {count}; a request may ask for {most} images")
-        elif each < 1:
-            self.faults.add("settings.images_per_prompt", f"{each} is less than 1")
-        elif count * each > most:
-            self.faults.add(
-                "settings.images_per_prompt",
-                f"{each} for each of {count} {units} are {count * each} images; the most is {most}",
-            )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.faults import Faults
-from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.catalog import CatalogEntry, Limits
 from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
 _WITH_QUALITY = frozenset({generation.OUTPUT_FORMAT_JPEG, generation.OUTPUT_FORMAT_WEBP})
 
 
@@ -74,7 +77,7 @@ def resolve_settings(
     faults: Faults,
     *,
     has_prior: bool,
-    size: tuple[int, int] | None = None,
+    start: tuple[str, Size] | None = None,
 ) -> Settings:
     """Settings with the model's defaults applied; what is wrong goes to `faults`.
 
@@ -83,7 +86,7 @@ def resolve_settings(
         entry: the model.
         faults: takes what is wrong.
         has_prior: whether this request runs the prior.
-        size: height and width of the picture that the request starts from, if it does.
+        start: path, and height and width, of the picture that the request starts from, if it does.
     """
     has: Callable[[str], bool] = message.HasField
     limits, defaults = entry.limits, entry.defaults
@@ -92,16 +95,17 @@ def resolve_settings(
         return getattr(message, name) if has(name) else default
 
     height, width = given("height", defaults.height), given("width", defaults.width)
-    if size is not None and not has("height") and not has("width"):
-        height, width = (side // limits.size_multiple * limits.size_multiple for side in size)
-    for field, pixels in (("settings.height", height), ("settings.width", width)):
-        faults.side(
-            field,
-            pixels,
-            multiple=limits.size_multiple,
-            low=limits.min_size,
-            high=limits.max_size,
-        )
+    if start is not None and not has("height") and not has("width"):
+        height, width = _size_of_start(*start, limits, faults)
+    else:
+        for field, pixels in (("settings.height", height), ("settings.width", width)):
+            faults.side(
+                field,
+                pixels,
+                multiple=limits.size_multiple,
+                low=limits.min_size,
+                high=limits.max_size,
+            )
     steps = given("steps", defaults.steps)
     faults.integer("settings.steps", steps, 1, limits.max_steps)
     guidance = given("guidance_scale", defaults.guidance_scale)
@@ -150,6 +154,22 @@ def resolve_settings(
         preview_mode=preview_mode,
         output=_output(message, faults),
     )
+
+
+def _size_of_start(field: str, size: Size, limits: Limits, faults: Faults) -> Size:
+    """A picture's size rounded down to one that the model draws; the picture is at fault where it
+    draws none such, since the caller has named no size."""
+    multiple = limits.size_multiple
+    height, width = (side // multiple * multiple for side in size)
+    least, most = math.ceil(limits.min_size / multiple) * multiple, limits.max_size
+    if not least <= min(height, width) <= max(height, width) <= most:
+        faults.add(
+            field,
+            f"is {size[1]}x{size[0]} pixels, and sides go from {least} to "
+            f"{most // multiple * multiple}; send another, or set settings.height and "
+            "settings.width",
+        )
+    return height, width
 
 
 def _output(message: generation.GenerationSettings, faults: Faults) -> Output:

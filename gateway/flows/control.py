@@ -9,7 +9,7 @@ import numpy as np
 from gateway.flows import starts
 from gateway.flows.image_to_image import DEFAULT_STRENGTH
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Picture, check_fits, fitted
+from gateway.inputs import Picture, check_fits, fitted, size_of
 from gateway.plan import Draft, PendingStart, Start
 from gateway.reading import Reading
 from gateway.settings import Settings
@@ -26,8 +26,8 @@ def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntr
     hints = reading.pictures("hint", "hints", low=0.0, latents=False)
     starts_from_picture = request.HasField("image") or bool(request.images)
     pictures = reading.pictures("image", "images") if starts_from_picture else []
-    size = (pictures or hints)[0].size if pictures or hints else None
-    settings = reading.settle(prior_runs=reading.runs_prior, size=size)
+    start = size_of(pictures or hints)
+    settings = reading.settle(prior_runs=reading.runs_prior, start=start)
     if not starts_from_picture:
         for field in ("strength", "prior_strength"):
             if request.HasField(field):
@@ -41,7 +41,7 @@ def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntr
         reading.match("images", len(pictures), len(guides))
     for picture in (*hints, *pictures):
         check_fits(picture, settings.height, settings.width, reading.faults)
-    reading.faults.raise_any()
+    reading.check_images(len(guides), "prompt")
     canvases = [
         _start(
             settings,
@@ -51,7 +51,7 @@ def control(request: generation.ControlRequest, models: Mapping[str, CatalogEntr
         )
         for i in range(max(len(hints), len(pictures)))
     ]
-    return reading.plan(guides, canvases, "prompts")
+    return reading.plan(guides, canvases)
 
 
 def _start(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
-from gateway.inputs import Picture, check_fits
+from gateway.inputs import Picture, check_fits, size_of
 from gateway.plan import Draft, PendingStart
 from gateway.reading import Reading
 from gateway.settings import Settings
@@ -23,16 +23,15 @@ def image_to_image(
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.IMAGE_TO_IMAGE, models)
     pictures = reading.pictures("image", "images")
-    size = pictures[0].size if pictures else None
-    settings = reading.settle(prior_runs=reading.runs_prior, size=size)
+    settings = reading.settle(prior_runs=reading.runs_prior, start=size_of(pictures))
     guides = text_guides(reading, reading.prior_start(pictures))
     strength = reading.strength("strength", settings.steps, DEFAULT_STRENGTH)
     reading.match("images", len(pictures), len(guides))
     for picture in pictures:
         check_fits(picture, settings.height, settings.width, reading.faults)
-    reading.faults.raise_any()
+    reading.check_images(len(guides), "prompt")
     canvases = [noised(picture, strength, settings) for picture in pictures]
-    return reading.plan(guides, canvases, "prompts")
+    return reading.plan(guides, canvases)
 
 
 def noised(picture: Undecoded[Picture], strength: float | None, settings: Settings) -> PendingStart:

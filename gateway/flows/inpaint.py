@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.flows import starts
 from gateway.flows.text_route import text_guides
-from gateway.inputs import REQUEST_PIXELS, Mask, Picture, check_fits
+from gateway.inputs import REQUEST_PIXELS, Mask, Picture, check_fits, size_of
 from gateway.plan import Draft, PendingStart
 from gateway.reading import Reading
 from gateway.undecoded import Undecoded
@@ -20,8 +20,8 @@ def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntr
     pictures = reading.pictures("image", "images")
     masks = reading.masks()
     crops = request.HasField("padding_mask_crop")
-    size = pictures[0].size if pictures and not crops else None
-    settings = reading.settle(prior_runs=reading.runs_prior, size=size)
+    start = None if crops else size_of(pictures)
+    settings = reading.settle(prior_runs=reading.runs_prior, start=start)
     guides = text_guides(reading)
     strength = reading.strength("strength", settings.steps)
     reading.match("images", len(pictures), len(guides))
@@ -33,9 +33,9 @@ def inpaint(request: generation.InpaintRequest, models: Mapping[str, CatalogEntr
     else:
         for picture in pictures:
             check_fits(picture, settings.height, settings.width, reading.faults)
-    reading.faults.raise_any()
+    reading.check_images(len(guides), "prompt")
     canvases = [_start(reading, picture, mask, strength) for picture, mask in pairs]
-    return reading.plan(guides, canvases, "prompts")
+    return reading.plan(guides, canvases)
 
 
 def _start(

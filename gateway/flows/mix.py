@@ -17,21 +17,18 @@ from kandinsky.v1 import generation_pb2 as generation
 def mix(request: generation.MixRequest, models: Mapping[str, CatalogEntry]) -> Draft:
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.MIX, models)
-    limit = reading.entry.limits.max_images
-    conditions = list(request.conditions)
-    if not 1 <= len(conditions) <= limit:
-        reading.faults.add("conditions", f"there are {len(conditions)}; give 1 to {limit}")
-        conditions = []
+    if not request.conditions:
+        reading.faults.add("conditions", "is empty; give at least one")
     terms = [
         Term(_source(reading, condition, f"conditions[{i}]"), _weight(reading, condition, i))
-        for i, condition in enumerate(conditions)
+        for i, condition in enumerate(request.conditions)
     ]
     if terms and not any(term.weight for term in terms):
         reading.faults.add("conditions", "every weight is 0; give one that is not")
     blend = _Blend.read(reading, terms)
-    settings = reading.settings
+    reading.check_images(1, "mix")
     return reading.plan(
-        [blend.guide(terms)], [PendingStart(partial(starts.noise, settings))], "conditions"
+        [blend.guide(terms)], [PendingStart(partial(starts.noise, reading.settings))]
     )
 
 
@@ -46,8 +43,9 @@ def interpolate_frames(
     if request.settings.HasField("images_per_prompt"):
         reading.faults.add("settings.images_per_prompt", "is not read here; give frames")
     latents, prior_latents = reading.one("latents", 3), reading.one("prior_latents", 1)
-    seed = reading.seed(1)
+    reading.check_seed(1)
     reading.faults.raise_any()
+    seed = reading.seed(1)
     shares = [index / (request.frames - 1) for index in range(request.frames)]
     guides = [blend.guide([Term(first, 1 - share), Term(last, share)]) for share in shares]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -24,11 +23,10 @@ def outpaint(request: generation.OutpaintRequest, models: Mapping[str, CatalogEn
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.OUTPAINT, models)
     pictures = reading.pictures("image", "images", latents=False)
-    _check_margins(reading, pictures)
-    reading.faults.raise_any()
-    size = _grown(request, pictures[0])
-    settings = reading.settle(prior_runs=reading.runs_prior, size=size)
-    for name, pixels in zip(("height", "width"), size, strict=True):
+    size = _checked_size(reading, pictures)
+    start = None if size is None else (pictures[0].field, size)
+    settings = reading.settle(prior_runs=reading.runs_prior, start=start)
+    for name, pixels in zip(("height", "width"), size or (), strict=False):
         if getattr(settings, name) != pixels:
             reading.faults.add(
                 f"settings.{name}", f"picture and margins are {pixels}; leave it out"
@@ -36,12 +34,12 @@ def outpaint(request: generation.OutpaintRequest, models: Mapping[str, CatalogEn
     guides = text_guides(reading)
     strength = reading.strength("strength", settings.steps)
     reading.match("images", len(pictures), len(guides))
-    reading.faults.raise_any()
+    reading.check_images(len(guides), "prompt")
     canvases = [
         PendingStart(partial(_start, reading, picture, strength), (picture,))
         for picture in pictures
     ]
-    return reading.plan(guides, canvases, "prompts")
+    return reading.plan(guides, canvases)
 
 
 def _start(reading: Reading, picture: Undecoded[Picture], strength: float | None) -> Start:
@@ -59,28 +57,40 @@ def _start(reading: Reading, picture: Undecoded[Picture], strength: float | None
     return starts.masked_image(grown, mask, strength, reading.settings)
 
 
-def _check_margins(reading: Reading, pictures: list[Undecoded[Picture]]) -> None:
+def _checked_size(reading: Reading, pictures: list[Undecoded[Picture]]) -> tuple[int, int] | None:
+    """Height and width of the canvas; None, and a note, where picture and margins make none."""
     request, faults, limits = reading.request, reading.faults, reading.entry.limits
+    margins = [getattr(request, name) for pair in _MARGINS for name in pair]
     for name in (name for pair in _MARGINS for name in pair):
         faults.integer(name, getattr(request, name), 0, limits.max_size)
-    if not any(getattr(request, name) for pair in _MARGINS for name in pair):
+    if not any(margins):
         faults.add("top", "no margin is above 0; give at least one")
-    if faults.any or not pictures:
-        return
     for picture in pictures[1:]:
         if picture.size != pictures[0].size:
             faults.add(picture.field, "is of another size than the first; the margins must fit all")
-    for pixels, (first, last) in zip(_grown(request, pictures[0]), _MARGINS, strict=True):
-        multiple = limits.size_multiple
-        if pixels % multiple:
-            more = math.ceil(pixels / multiple) * multiple - pixels
-            faults.add(
-                last if getattr(request, last) else first,
-                f"the canvas is {pixels} pixels, no multiple of {multiple}; "
-                f"add {more} more, or {multiple - more} fewer",
-            )
+    if not pictures or not any(margins) or not 0 <= min(margins) <= max(margins) <= limits.max_size:
+        return None
+    height, width = pictures[0].size or (0, 0)
+    size = height + request.top + request.bottom, width + request.left + request.right
+    fits = [
+        _check_side(reading, pixels, last if getattr(request, last) else first)
+        for pixels, (first, last) in zip(size, _MARGINS, strict=True)
+    ]
+    return size if all(fits) else None
 
 
-def _grown(request: generation.OutpaintRequest, picture: Undecoded[Picture]) -> tuple[int, int]:
-    height, width = picture.size or (0, 0)
-    return height + request.top + request.bottom, width + request.left + request.right
+def _check_side(reading: Reading, pixels: int, margin: str) -> bool:
+    """Whether a side of the canvas fits; if not, its margin is at fault."""
+    limits = reading.entry.limits
+    multiple, least, most = limits.size_multiple, limits.min_size, limits.max_size
+    more = -pixels % multiple
+    if more:
+        reading.faults.add(
+            margin,
+            f"the canvas is {pixels} pixels, no multiple of {multiple}; "
+            f"add {more} more, or {multiple - more} fewer",
+        )
+    elif not least <= pixels <= most:
+        sides = f"sides go from {least} to {most}"
+        reading.faults.add(margin, f"the canvas is {pixels} pixels; {sides}")
+    return not more and least <= pixels <= most

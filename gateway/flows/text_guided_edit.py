@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway.flows import starts
 from gateway.flows.image_to_image import noised
-from gateway.inputs import check_fits
+from gateway.inputs import check_fits, size_of
 from gateway.plan import Draft, Guide, PendingStart, Source, Term, Turn
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
@@ -26,8 +26,7 @@ def text_guided_edit(
     reading = Reading(request, Flow.TEXT_GUIDED_EDIT, models)
     faults = reading.faults
     pictures = reading.picture(request.image, "image", latents=False)
-    size = pictures[0].size if pictures else None
-    settings = reading.settle(prior_runs=False, size=size)
+    settings = reading.settle(prior_runs=False, start=size_of(pictures))
     keys = [
         reading.text(field, getattr(request, field), required=True)
         for field in ("source_prompt", "target_prompt")
@@ -42,7 +41,7 @@ def text_guided_edit(
     text = reading.told() if request.prompt or not reading.reads_text else "target_prompt"
     if strength is not None and pictures:
         check_fits(pictures[0], settings.height, settings.width, faults)
-    faults.raise_any()
+    reading.check_images(len(pictures), "image")
     start = PendingStart(partial(starts.noise, settings))
     if strength is not None:
         start = noised(pictures[0], strength, settings)
@@ -52,4 +51,4 @@ def text_guided_edit(
         negative=None if negative is None else Source("negative_image_embed", embed=negative),
         text=text,
     )
-    return reading.plan([guide], [start], "image")
+    return reading.plan([guide], [start])

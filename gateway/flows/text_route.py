@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.faults import counted
 from gateway.plan import EMPTY_TEXT, Guide, PriorStart, Source, Term
 from gateway.reading import Reading
 from kandinsky.v1 import tensor_pb2
@@ -21,10 +22,7 @@ def text_guides(reading: Reading, prior_starts: Sequence[PriorStart] = ()) -> li
     texts = _prompts(reading, len(embeds) if given else None)
     count = len(embeds) if given else len(texts)
     negatives = _negatives(reading, count) if texts or not given else [None] * count
-    negative_embeds = _negative_embeds(reading, embeds, count)
-    if len(prior_starts) not in (0, 1, count):
-        reading.faults.add("images", f"there are {len(prior_starts)} for {count} prompts")
-        return []
+    negative_embeds = _negative_embeds(reading, count)
     guides = []
     for i in range(count):
         text, unwanted = texts[i] if texts else None, negatives[i]
@@ -54,7 +52,6 @@ def text_guides(reading: Reading, prior_starts: Sequence[PriorStart] = ()) -> li
 def _prompts(reading: Reading, embeds: int | None) -> list[str]:
     """Keys of the prompts; none where embeddings stand in for them."""
     prompts, faults = reading.request.prompts, reading.faults
-    most = reading.entry.limits.max_images
     if embeds is not None and not reading.entry.decoder_reads_text:
         if prompts:
             faults.add("image_embeds", "stands in for prompts; give one of the two")
@@ -62,8 +59,9 @@ def _prompts(reading: Reading, embeds: int | None) -> list[str]:
     if not prompts:
         faults.add("prompts", "is empty; give at least one prompt")
     if embeds is not None and prompts and len(prompts) != embeds:
-        faults.add("prompts", f"there are {len(prompts)} for {embeds} rows of image_embeds")
-    for i, prompt in enumerate(prompts[:most]):
+        rows = counted(embeds, "row")
+        faults.add("prompts", f"there are {len(prompts)} for {rows} of image_embeds")
+    for i, prompt in enumerate(prompts):
         # A decoder that reads text may be told nothing beside an embedding.
         reading.text(f"prompts[{i}]", prompt, required=embeds is None)
     return [f"prompts[{i}]" if prompt.strip() else EMPTY_TEXT for i, prompt in enumerate(prompts)]
@@ -71,22 +69,15 @@ def _prompts(reading: Reading, embeds: int | None) -> list[str]:
 
 def _negatives(reading: Reading, count: int) -> list[str | None]:
     """Keys of the negative prompts, one for each of `count` prompts; None where it is blank."""
-    negatives, most = reading.request.negative_prompts, reading.entry.limits.max_images
-    keys = [reading.text(f"negative_prompts[{i}]", t) for i, t in enumerate(negatives[:most])]
-    if len(negatives) not in (0, 1, count):
-        reading.faults.add(
-            "negative_prompts",
-            f"there are {len(negatives)} for {count} prompts; "
-            "give none, one for all, or one for each",
-        )
+    negatives = reading.request.negative_prompts
+    keys = [reading.text(f"negative_prompts[{i}]", t) for i, t in enumerate(negatives)]
+    reading.match("negative_prompts", len(negatives), count)
     if len(keys) != count:
         return [keys[0] if len(negatives) == 1 else None] * count
     return keys
 
 
-def _negative_embeds(
-    reading: Reading, embeds: Sequence[tensor_pb2.Tensor], count: int
-) -> list[tensor_pb2.Tensor]:
+def _negative_embeds(reading: Reading, count: int) -> list[tensor_pb2.Tensor]:
     request, faults, field = reading.request, reading.faults, "negative_image_embeds"
     given = request.HasField("image_embeds")
     if any(text.strip() for text in request.negative_prompts) and not reading.reads_text:
@@ -98,8 +89,7 @@ def _negative_embeds(
         if given and reading.settings.guided:
             faults.add(field, "is required with image_embeds and guidance")
         return []
-    width = embeds[0].shape[0] if embeds else None
-    rows = reading.rows(field, (None, width))
-    if rows and len(rows) not in (1, count):
-        faults.add(f"{field}.shape", f"has {len(rows)} rows; give 1 or {count}")
+    # Whether they are as wide as the model's embeddings, only the stages know.
+    rows = reading.rows(field, (None, None))
+    faults.one_or_each(f"{field}.shape", len(rows), count, "prompt", "has {} rows")
     return rows

@@ -24,4 +24,6 @@ def text_to_image(
     """
     reading = Reading(request, Flow.TEXT_TO_IMAGE, models)
     settings = reading.settle(prior_runs=reading.runs_prior)
-    return reading.plan(text_guides(reading), [PendingStart(partial(noise, settings))], "prompts")
+    guides = text_guides(reading)
+    reading.check_images(len(guides), "prompt")
+    return reading.plan(guides, [PendingStart(partial(noise, settings))])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from gateway.flows import starts
+from gateway.inputs import size_of
 from gateway.plan import Draft, Guide, PendingStart, Source, Term
 from gateway.reading import Reading
 from kandinsky.catalog.catalog import CatalogEntry, Flow
@@ -16,13 +17,12 @@ def variation(request: generation.VariationRequest, models: Mapping[str, Catalog
     """The plan of a request; errors as of text to image."""
     reading = Reading(request, Flow.VARIATION, models)
     pictures = reading.pictures("image", "images", latents=False)
-    size = pictures[0].size if pictures else None
-    settings = reading.settle(prior_runs=False, size=size)
+    settings = reading.settle(prior_runs=False, start=size_of(pictures))
     text = reading.told()
     negatives = reading.rows("negative_image_embeds", (None, None))
-    if negatives and len(negatives) not in (1, len(pictures)):
-        rows = f"has {len(negatives)} rows; give 1 or {len(pictures)}"
-        reading.faults.add("negative_image_embeds.shape", rows)
+    reading.faults.one_or_each(
+        "negative_image_embeds.shape", len(negatives), len(pictures), "image", "has {} rows"
+    )
     guides = [
         Guide(
             terms=(Term(Source(picture.field, picture=reading.show(picture))),),
@@ -35,4 +35,5 @@ def variation(request: generation.VariationRequest, models: Mapping[str, Catalog
         )
         for i, picture in enumerate(pictures)
     ]
-    return reading.plan(guides, [PendingStart(partial(starts.noise, settings))], "images")
+    reading.check_images(len(guides), "image")
+    return reading.plan(guides, [PendingStart(partial(starts.noise, settings))])

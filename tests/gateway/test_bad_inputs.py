@@ -84,6 +84,11 @@ BAD = {
         {"strength": 0.1, "settings": {"steps": 5}},
         ["strength"],
     ),
+    "ImageToImage steps leave none to the default strength": (
+        "ImageToImage",
+        {"settings": {"steps": 3}},
+        ["settings.steps"],
+    ),
     "ImageToImage prior strength leaves no step": (
         "ImageToImage",
         {"prior_strength": 0.1},
@@ -126,7 +131,7 @@ BAD = {
     "ImageToImage tiny picture": (
         "ImageToImage",
         {"image": tensor(np.zeros((8, 8, 3), np.uint8))},
-        ["settings.height", "settings.width"],
+        ["image"],
     ),
     "ImageToImage NaN embedding": (
         "ImageToImage",
@@ -180,7 +185,12 @@ BAD = {
     "Outpaint negative margin": ("Outpaint", {"left": -64}, ["left"]),
     "Outpaint margins that do not fit": ("Outpaint", {"left": 60, "top": 3}, ["top", "left"]),
     "Outpaint enormous margin": ("Outpaint", {"left": 2**31 - 1}, ["left"]),
-    "Outpaint past the greatest size": ("Outpaint", {"left": 960}, ["settings.width"]),
+    "Outpaint past the greatest size": ("Outpaint", {"left": 960}, ["left"]),
+    "Outpaint margins that do not fit, and more": (
+        "Outpaint",
+        {"left": 60, "prompts": [" "], "settings": {"seed": -1}, "strength": 0},
+        ["left", "prompts[0]", "settings.seed", "strength"],
+    ),
     "Outpaint another height": (
         "Outpaint",
         {"settings": {"height": 128, "width": 192}},
@@ -316,6 +326,95 @@ async def test_refused_by_field(api, stages, flow, changes, fields):
     assert {violation.field for violation in error.violations} == set(fields)
     assert stages.calls == []
     assert (await getattr(api, f"{flow}Unary")(request(flow))).images
+
+
+@pytest.mark.parametrize("flow", GOOD)
+async def test_what_is_wrong_elsewhere_hides_no_other_violation(api, stages, flow):
+    """A bad image or text, the settings, the seed and the noise are reported together."""
+    part = "image" if flow in TAKES_PICTURES else {"Control": "hint"}.get(flow, "negative_prompt")
+    fields = {
+        part: "x" * 41 if part == "negative_prompt" else {"encoded": b"GIF89a"},
+        "latents": floats(1),
+        "settings": {"seed": -1, "steps": 0, "output_quality": 90},
+    }
+    error = await failure(getattr(api, flow)(request(flow, **fields)))
+    assert {violation.field for violation in error.violations} == {
+        part if part == "negative_prompt" else f"{part}.encoded",
+        "latents.shape",
+        "settings.seed",
+        "settings.steps",
+        "settings.output_quality",
+    }
+    assert stages.calls == []
+
+
+TINY = tensor(np.zeros((1, 1, 3), np.uint8))
+SENTENCES = {
+    "a start too small": (
+        "ImageToImage",
+        {"image": TINY},
+        "image: is 1x1 pixels, and sides go from 64 to 1024; send another, or set "
+        "settings.height and settings.width",
+    ),
+    "a hint too small": (
+        "Control",
+        {"hint": TINY},
+        "hint: is 1x1 pixels, and sides go from 64 to 1024; send another, or set "
+        "settings.height and settings.width",
+    ),
+    "masks for one prompt": (
+        "Inpaint",
+        {"mask": None, "masks": [WHITE] * 8},
+        "masks: there are 8 for 1 prompt; give 1",
+    ),
+    "images for two prompts": (
+        "ImageToImage",
+        {"prompts": ["a", "b"], "image": None, "images": [PICTURE] * 3},
+        "images: there are 3 for 2 prompts; give 1 for all, or 2",
+    ),
+    "images for two prompts, with a prior that starts from them": (
+        "ImageToImage",
+        {
+            "prompts": ["a", "b"],
+            "image": None,
+            "images": [PICTURE] * 3,
+            "prior_strength": 0.5,
+        },
+        "images: there are 3 for 2 prompts; give 1 for all, or 2",
+    ),
+    "too many conditions": (
+        "Mix",
+        {"conditions": [{"text": "a", "weight": 1}] * 9},
+        "conditions: there are 9; the most is 8",
+    ),
+    "negatives of a variation": (
+        "Variation",
+        {"negative_image_embeds": floats(3, 4)},
+        "negative_image_embeds.shape: has 3 rows for 1 image; give 1",
+    ),
+    "widths that differ": (
+        "Mix",
+        {
+            "conditions": [
+                {"image_embed": floats(4, value=1), "weight": 0.5},
+                {"image_embed": floats(5, value=1), "weight": 0.5},
+            ],
+            "settings": {"guidance_scale": 1},
+        },
+        "conditions[1].image_embed.shape: is 5 wide, conditions[0].image_embed 4; embeddings of a "
+        "model are of one width",
+    ),
+    "an outpainted canvas too large": (
+        "Outpaint",
+        {"left": 960},
+        "left: the canvas is 1088 pixels; sides go from 64 to 1024",
+    ),
+}
+
+
+@pytest.mark.parametrize(("flow", "changes", "sentence"), SENTENCES.values(), ids=SENTENCES)
+async def test_the_sentence(api, flow, changes, sentence):
+    assert (await failure(getattr(api, flow)(request(flow, **changes)))).message == sentence
 
 
 async def test_an_embedding_of_another_width_than_the_others(api, stages):

@@ -118,17 +118,22 @@ BAD = {
     ),
     "no embeddings": (embedded(image_embeds=floats(0, 4)), ["image_embeds.shape"]),
     "embeddings of rank 1": (embedded(image_embeds=floats(4)), ["image_embeds.shape"]),
-    "too many embeddings": (embedded(image_embeds=floats(9, 4)), ["prompts"]),
+    "too many embeddings": (embedded(image_embeds=floats(9, 4)), ["image_embeds.shape"]),
+    "too many negative embeddings": (
+        embedded(negative_image_embeds=floats(9, 4)),
+        ["negative_image_embeds.shape"],
+    ),
+    "too many negatives": (prompted(negative_prompts=["x"] * 9), ["negative_prompts"]),
+    "a tensor of nine axes": (
+        prompted(latents=tensor_pb2.Tensor(dtype=2, shape=[1] * 9, data=b"1234")),
+        ["latents.shape"],
+    ),
     "no negative embeddings": (
         embedded(negative_image_embeds=None),
         ["negative_image_embeds"],
     ),
     "three negative embeddings": (
         embedded(negative_image_embeds=floats(3, 4)),
-        ["negative_image_embeds.shape"],
-    ),
-    "negative embeddings of another width": (
-        embedded(negative_image_embeds=floats(1, 5)),
         ["negative_image_embeds.shape"],
     ),
     "negative texts and embeddings": (
@@ -140,8 +145,29 @@ BAD = {
         ["negative_prompts"],
     ),
     "everything at once": (
-        prompted(prompts=["", "b"], settings={"height": 7, "steps": 0, "guidance_scale": -1}),
-        ["settings.height", "settings.steps", "settings.guidance_scale", "prompts[0]"],
+        prompted(
+            prompts=["", "b"],
+            latents=floats(3, 4, 8, 8),
+            prior_latents=floats(2),
+            settings={"height": 7, "steps": 0, "guidance_scale": -1, "seed": -1},
+        ),
+        [
+            "settings.height",
+            "settings.steps",
+            "settings.guidance_scale",
+            "settings.seed",
+            "prompts[0]",
+            "latents.shape",
+            "prior_latents.shape",
+        ],
+    ),
+    "everything beside a list that is too long": (
+        prompted(prompts=["a"] * 9, settings={"height": 7, "seed": -1, "images_per_prompt": 0}),
+        ["prompts", "settings.height", "settings.seed"],
+    ),
+    "everything beside a number of images": (
+        prompted(settings={"images_per_prompt": 5, "seed": -1}, latents=floats(8, 8)),
+        ["settings.images_per_prompt", "settings.seed", "latents.shape"],
     ),
 }
 
@@ -171,10 +197,43 @@ async def test_the_nearest_sizes_are_named(api, height, advice):
     assert error.violations[0].description.endswith(advice)
 
 
+SENTENCES = {
+    "negatives for one prompt": (
+        prompted(prompts=["a"], negative_prompts=["x", "y"]),
+        "negative_prompts: there are 2 for 1 prompt; give 1",
+    ),
+    "negatives for two prompts": (
+        prompted(negative_prompts=["x"] * 3),
+        "negative_prompts: there are 3 for 2 prompts; give 1 for all, or 2",
+    ),
+    "negative rows for one row": (
+        embedded(image_embeds=floats(1, 4), negative_image_embeds=floats(2, 4)),
+        "negative_image_embeds.shape: has 2 rows for 1 prompt; give 1",
+    ),
+    "prompts for one row": (
+        embedded(model="reader", image_embeds=floats(1, 4), prompts=["a", "b"]),
+        "prompts: there are 2 for 1 row of image_embeds",
+    ),
+    "images of one prompt": (
+        prompted(prompts=["a"], settings={"images_per_prompt": 9}),
+        "settings.images_per_prompt: 9 makes 9 images of 1 prompt; the most is 8",
+    ),
+    "images of two prompts": (
+        settings(images_per_prompt=5),
+        "settings.images_per_prompt: 5 makes 10 images of 2 prompts; the most is 8",
+    ),
+    "steps": (settings(steps=51), "settings.steps: 51 is outside 1 to 50"),
+}
+
+
+@pytest.mark.parametrize(("bad", "sentence"), SENTENCES.values(), ids=SENTENCES)
+async def test_the_sentence(api, bad, sentence):
+    assert (await failure(api.TextToImage(bad))).message == sentence
+
+
 async def test_very_many_violations_still_reach_the_caller(api):
-    error = await failure(
-        api.TextToImage(prompted(prompts=[""] * 8, negative_prompts=["x" * 50] * 12))
-    )
+    lists = {"prompts": [""] * 8, "negative_prompts": ["x" * 50] * 8}
+    error = await failure(api.TextToImage(prompted(**lists, settings={"height": 7})))
     assert "more" in error.violations[-1].description
 
 
