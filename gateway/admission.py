@@ -15,10 +15,14 @@ from grpc_status import rpc_status
 
 from gateway.call import REQUEST_ID, Call, check_metadata, read_call
 from gateway.places import Hold, Places
+from gateway.stage_errors import deadline_exceeded
 from kandinsky.wire.errors import KandinskyError, Reason, to_status
 
 DRAINING_RETRY_AFTER = 1.0
 """Seconds; another instance can take the request at once, a restarted one soon."""
+
+ABORT_SECONDS = 1.0
+"""How long a status may wait for a caller that does not read."""
 
 log = structlog.get_logger()
 
@@ -38,10 +42,12 @@ class Admission:
     Args:
         places: images of requests in flight, at least one a request; what goes beyond is refused
             with OVERLOADED.
+        default_deadline_seconds: how long a request may take whose caller gave no deadline.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, default_deadline_seconds: float) -> None:
         self._places = Places(places)
+        self._default_deadline_seconds = default_deadline_seconds
         self._draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -49,18 +55,17 @@ class Admission:
 
     @asynccontextmanager
     async def admit(
-        self, context: grpc.aio.ServicerContext[Any, Any], rpc: str, **details: str
+        self, context: grpc.aio.ServicerContext[Any, Any], rpc: str
     ) -> AsyncIterator[Admitted]:
         """Holds a request's place while its block runs, and answers for what the block raises.
 
         Args:
             context: the RPC's own.
             rpc: its name, for the log.
-            details: what else the request's log lines shall carry.
         """
-        call = read_call(context)
+        call = read_call(context, self._default_deadline_seconds)
         structlog.contextvars.bind_contextvars(
-            request_id=call.request_id, rpc=rpc, tenant=call.tenant, **details
+            request_id=call.request_id, rpc=rpc, tenant=call.tenant
         )
         await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
         outcome = "OK"
@@ -69,7 +74,8 @@ class Admission:
             self._check_draining()
             check_metadata(context)
             with self._places.hold(call.tenant) as hold:
-                yield Admitted(call, hold)
+                async with _until(call.deadline):
+                    yield Admitted(call, hold)
         except KandinskyError as error:
             outcome = error.reason.value
             await _abort(context, error)
@@ -117,6 +123,23 @@ def _internal(request_id: str) -> KandinskyError:
     )
 
 
+@asynccontextmanager
+async def _until(deadline: float | None) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline) as timer:
+            yield
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise deadline_exceeded() from error
+
+
 async def _abort(context: Any, error: KandinskyError) -> NoReturn:
-    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    try:
+        async with asyncio.timeout(ABORT_SECONDS):
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    except TimeoutError:
+        # The status waits behind an answer that nobody reads. A call that ends without one is
+        # reset, which also lets go of what it still had to send.
+        raise asyncio.CancelledError from error
     raise AssertionError("abort_with_status always raises")

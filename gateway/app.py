@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import grpc.aio
 import structlog
@@ -21,19 +21,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.admission import Admission
 from gateway.call import Call
 from gateway.codec_pool import ImageCodecPool
+from gateway.endpoint import Endpoint
 from gateway.health import ModelHealth
 from gateway.image_work import ImageCodecs
 from gateway.inputs import REQUEST_PIXELS
 from gateway.logs import log_json
+from gateway.messages import MessageLimits, Messages
 from gateway.pixel_budget import PixelBudget
 from gateway.service import GenerationService, StageAccess
 from gateway.stages import Stages, stage_channel
 from kandinsky.catalog.catalog import Catalog, CatalogError
 from kandinsky.v1 import generation_pb2
-from kandinsky.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
-from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS
 
-SERVICE: str = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
+SERVICE = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 HEALTH = Call("health", arrived=0)
 
 log = structlog.get_logger()
@@ -57,6 +58,16 @@ class GatewayConfig(BaseModel):
     OVERLOADED. One tenant gets three quarters."""
     max_jobs: int = Field(default=64, ge=1)
     """Stage jobs that one request has open at once."""
+    request_bytes: int = Field(default=512 * 2**20, ge=2 * MESSAGE_BYTES)
+    """Bytes of encoded requests at work; what goes beyond is refused with OVERLOADED. One tenant
+    gets three quarters."""
+    read_seconds: float = Field(default=60, gt=0)
+    """How long a request may take to arrive."""
+    write_seconds: float = Field(default=30, gt=0)
+    """How long a message of an answer may wait for its reader; one second more for each 256 KiB
+    of it. Then the request ends."""
+    default_deadline_seconds: float = Field(default=3600, gt=0)
+    """How long a request may take whose caller gave no deadline."""
     picture_threads: int = Field(default=2, ge=1)
     """Threads that read and make PNG, JPEG and WebP files; decoding leaves one to other work."""
     input_pixels: int = Field(default=2 * REQUEST_PIXELS, ge=2 * REQUEST_PIXELS)
@@ -87,12 +98,12 @@ class Gateway:
         self._channel = stage_channel(config.stages)
         self._codecs = ImageCodecPool(config.picture_threads)
         pixels = PixelBudget(config.input_pixels, config.input_wait_seconds)
-        self._admission = Admission(config.max_requests)
+        self._admission = Admission(config.max_requests, config.default_deadline_seconds)
         access = StageAccess(self._channel, config.max_jobs, config.attempt_seconds)
         servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._health = ModelHealth(
             servicer,
-            SERVICE,
+            SERVICE.full_name,
             {
                 name: Stages(
                     self._channel,
@@ -107,13 +118,13 @@ class Gateway:
         )
         # Without this option a second server shares the port in silence.
         self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
-        service = GenerationService(
-            models, access, self._admission, ImageCodecs(self._codecs, pixels)
+        service = GenerationService(models, access, ImageCodecs(self._codecs, pixels))
+        messages = Messages(
+            MessageLimits(config.request_bytes, config.read_seconds, config.write_seconds)
         )
-        add_to_server: Any = add_GenerationServiceServicer_to_server
-        add_to_server(service, self._server)
+        Endpoint(self._admission, messages).register(SERVICE, service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
-        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        names = [SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
@@ -184,6 +195,10 @@ def run(
     catalog: Annotated[list[Path] | None, typer.Option(help="Folder of entries; repeat.")] = None,
     max_requests: Annotated[int, typer.Option()] = DEFAULT.max_requests,
     max_jobs: Annotated[int, typer.Option()] = DEFAULT.max_jobs,
+    request_bytes: Annotated[int, typer.Option()] = DEFAULT.request_bytes,
+    read_seconds: Annotated[float, typer.Option()] = DEFAULT.read_seconds,
+    write_seconds: Annotated[float, typer.Option()] = DEFAULT.write_seconds,
+    default_deadline_seconds: Annotated[float, typer.Option()] = DEFAULT.default_deadline_seconds,
     picture_threads: Annotated[int, typer.Option()] = DEFAULT.picture_threads,
     input_pixels: Annotated[int, typer.Option()] = DEFAULT.input_pixels,
     input_wait_seconds: Annotated[float, typer.Option()] = DEFAULT.input_wait_seconds,
@@ -204,6 +219,10 @@ def run(
             catalog=tuple(catalog or ()),
             max_requests=max_requests,
             max_jobs=max_jobs,
+            request_bytes=request_bytes,
+            read_seconds=read_seconds,
+            write_seconds=write_seconds,
+            default_deadline_seconds=default_deadline_seconds,
             picture_threads=picture_threads,
             input_pixels=input_pixels,
             input_wait_seconds=input_wait_seconds,

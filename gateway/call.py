@@ -29,15 +29,21 @@ class Call:
     arrived: float
     """On `time.monotonic`'s clock."""
     deadline: float | None = None
-    """The caller's, on the same clock; None where it gave none."""
+    """On the same clock: the caller's, or the one that this gateway sets where it gave none. None
+    for the gateway's own calls."""
     tenant: str = ""
     """On whose behalf; tenants share the stages fairly. "" is a tenant like any other."""
     priority: int = 0
     """Higher goes before lower among a tenant's own."""
 
 
-def read_call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-    """The call behind a context; what its metadata may not say is left at its default."""
+def read_call(context: grpc.aio.ServicerContext[Any, Any], default_deadline_seconds: float) -> Call:
+    """The call behind a context; what its metadata may not say is left at its default.
+
+    Args:
+        context: the RPC's own.
+        default_deadline_seconds: how long a call may take whose caller gave no deadline.
+    """
     now = time.monotonic()
     # The stubs have no None, which a call without a deadline gives.
     remaining: float | None = context.time_remaining()
@@ -48,7 +54,7 @@ def read_call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
     return Call(
         request_id=str(given) if has_id else uuid.uuid4().hex,
         arrived=now,
-        deadline=None if remaining is None else now + remaining,
+        deadline=now + (default_deadline_seconds if remaining is None else remaining),
         tenant=str(tenant) if _is_printable(tenant, MOST_TENANT_CHARACTERS) else "",
         priority=int(str(priority)) if _is_priority(priority) else 0,
     )

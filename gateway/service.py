@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from gateway.admission import Admission, Admitted
+from gateway.admission import Admitted
 from gateway.bounds import check_answer_size
 from gateway.call import Call
 from gateway.flows.control import control
@@ -28,9 +28,7 @@ from gateway.quarantine import Quarantine
 from gateway.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.v1.generation_pb2_grpc import GenerationServiceServicer
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Events = AsyncGenerator[generation.GenerateEvent, None]
 
 
@@ -58,44 +56,40 @@ class StageAccess:
 
 
 DraftOf = Callable[[Any, Mapping[str, CatalogEntry]], Draft]
-Streaming = Callable[["GenerationService", Any, Context], Awaitable[None]]
-Unary = Callable[["GenerationService", Any, Context], Awaitable[generation.GenerateResponse]]
+Streaming = Callable[["GenerationService", Any, Admitted], Events]
+Unary = Callable[["GenerationService", Any, Admitted], Awaitable[generation.GenerateResponse]]
 
 
 def _flow(rpc: str, draft_of: DraftOf) -> tuple[Streaming, Unary]:
     """The two RPCs of a flow: a stream of events, and its twin with one answer."""
 
-    async def stream(self: GenerationService, request: Any, context: Context) -> None:
-        async with self.admission.admit(context, rpc, model=request.model) as admitted:
-            work = ImageWork(self.codecs, admitted.call.tenant)
-            draft = await work.check(draft_of, request, self.models)
-            async with aclosing(self.generate(draft, admitted, work)) as events:
-                async for event in events:
-                    await context.write(event)
+    async def stream(self: GenerationService, request: Any, admitted: Admitted) -> Events:
+        work = ImageWork(self.codecs, admitted.call.tenant)
+        draft = await work.check(draft_of, request, self.models)
+        async with aclosing(self.generate(draft, admitted, work)) as events:
+            async for event in events:
+                yield event
 
     async def unary(
-        self: GenerationService, request: Any, context: Context
+        self: GenerationService, request: Any, admitted: Admitted
     ) -> generation.GenerateResponse:
-        response = generation.GenerateResponse()
-        async with self.admission.admit(context, f"{rpc}Unary", model=request.model) as admitted:
-            work = ImageWork(self.codecs, admitted.call.tenant)
-            draft = await work.check(draft_of, request, self.models)
-            check_answer_size(draft, rpc)
-            async with aclosing(self.generate(draft, admitted, work)) as events:
-                images = [event.image async for event in events if event.HasField("image")]
-            response.images.extend(sorted(images, key=lambda image: image.index))
-        return response
+        work = ImageWork(self.codecs, admitted.call.tenant)
+        draft = await work.check(draft_of, request, self.models)
+        check_answer_size(draft, rpc)
+        async with aclosing(self.generate(draft, admitted, work)) as events:
+            images = [event.image async for event in events if event.HasField("image")]
+        images.sort(key=lambda image: image.index)
+        return generation.GenerateResponse(images=images)
 
     return stream, unary
 
 
-class GenerationService(GenerationServiceServicer):
-    """Serves the flows of some models.
+class GenerationService:
+    """Serves the flows of some models: the handlers of an Endpoint.
 
     Args:
         models: what is served, by name.
         access: how stages are reached.
-        admission: bounds and outcomes of all requests.
         codecs: where image files are read and made.
     """
 
@@ -103,12 +97,10 @@ class GenerationService(GenerationServiceServicer):
         self,
         models: Mapping[str, CatalogEntry],
         access: StageAccess,
-        admission: Admission,
         codecs: ImageCodecs,
     ) -> None:
         self.models = models
         self.access = access
-        self.admission = admission
         self.codecs = codecs
 
     TextToImage, TextToImageUnary = _flow("TextToImage", text_to_image)
@@ -143,13 +135,12 @@ class GenerationService(GenerationServiceServicer):
         admitted.hold.done()
 
     async def ListModels(
-        self, request: generation.ListModelsRequest, context: Context
+        self, request: generation.ListModelsRequest, admitted: Admitted
     ) -> generation.ListModelsResponse:
         """See generation.proto."""
-        response = generation.ListModelsResponse()
-        async with self.admission.admit(context, "ListModels"):
-            response.models.extend(_model(self.models[name]) for name in sorted(self.models))
-        return response
+        return generation.ListModelsResponse(
+            models=[_model(self.models[name]) for name in sorted(self.models)]
+        )
 
 
 def _model(entry: CatalogEntry) -> generation.Model:

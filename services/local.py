@@ -45,9 +45,9 @@ DEPLOYMENTS: Mapping[Stage, str] = {
 """The deployment class in each stage's app."""
 
 SERVICERS = [
-    "kandinsky.v1.encoders_pb2_grpc.add_EncoderServiceServicer_to_server",
-    "kandinsky.v1.prior_pb2_grpc.add_PriorServiceServicer_to_server",
-    "kandinsky.v1.decoder_pb2_grpc.add_DecoderServiceServicer_to_server",
+    "services.servicers.add_encoders",
+    "services.servicers.add_prior",
+    "services.servicers.add_decoder",
 ]
 
 HOST = "127.0.0.1"

@@ -1,6 +1,7 @@
 """The edge of a stage: what every RPC method of the three services has in common.
 
-A handler raises domain errors; here they become a status with details. Serve's gRPC proxy takes
+A request comes as bytes (`services.servicers`) and is decoded here. A handler raises domain
+errors; here they become a status with details. Serve's gRPC proxy takes
 code, details and trailing metadata from the handler's context, and reads that context only beside
 an answer, so an empty answer goes out with each error. The same methods work behind a plain
 `grpc.aio` server.
@@ -9,12 +10,16 @@ an answer, so an empty answer goes out with each error. The same methods work be
 import functools
 import logging
 import time
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from kandinsky.wire.errors import KandinskyError, Reason, invalid, to_status
+from kandinsky.wire.messages import UndecodableError, parse
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +40,23 @@ class Context(Protocol):
 
 Unary = Callable[[Any, Any, Context], Awaitable[Any]]
 Streaming = Callable[[Any, Any, Context], AsyncGenerator[Any, None]]
+Method = Callable[[Any, bytes, Context], Awaitable[Any]]
+StreamingMethod = Callable[[Any, bytes, Context], AsyncGenerator[Any, None]]
 
 
-def unary(response: Callable[[], Any]) -> Callable[[Unary], Unary]:
-    """Wraps a unary handler; `response` makes the empty message that goes out with an error."""
+def unary(request: type[Message], response: Callable[[], Any]) -> Callable[[Unary], Method]:
+    """Wraps a unary handler.
 
-    def wrap(handler: Unary) -> Unary:
+    Args:
+        request: the class of its request.
+        response: makes the empty message that goes out with an error.
+    """
+
+    def wrap(handler: Unary) -> Method:
         @functools.wraps(handler)
-        async def method(self: Any, request: Any, grpc_context: Context) -> Any:
+        async def method(self: Any, data: bytes, grpc_context: Context) -> Any:
             try:
-                return await handler(self, request, grpc_context)
+                return await handler(self, parse(request, data), grpc_context)
             except Exception as error:
                 _report(grpc_context, error)
                 return response()
@@ -54,23 +66,24 @@ def unary(response: Callable[[], Any]) -> Callable[[Unary], Unary]:
     return wrap
 
 
-def streaming(event: Callable[[], Any]) -> Callable[[Streaming], Streaming]:
-    """Wraps a server-streaming handler; `event` makes the empty one that goes out with an error."""
+def streaming(
+    request: type[Message], event: Callable[[], Any]
+) -> Callable[[Streaming], StreamingMethod]:
+    """Wraps a server-streaming handler; see `unary`."""
 
-    def wrap(handler: Streaming) -> Streaming:
+    def wrap(handler: Streaming) -> StreamingMethod:
         @functools.wraps(handler)
         async def method(
-            self: Any, request: Any, grpc_context: Context
+            self: Any, data: bytes, grpc_context: Context
         ) -> AsyncGenerator[Any, None]:
-            events = handler(self, request, grpc_context)
             try:
-                async for news in events:
-                    yield news
+                events = handler(self, parse(request, data), grpc_context)
+                async with aclosing(events):
+                    async for one in events:
+                        yield one
             except Exception as error:
                 _report(grpc_context, error)
                 yield event()
-            finally:
-                await events.aclose()
 
         return method
 
@@ -111,11 +124,14 @@ def _metadata(context: Context) -> dict[str, str]:
 
 
 def _report(context: Context, error: Exception) -> None:
-    if not isinstance(error, KandinskyError):
-        logger.exception("request %s failed", request_id(context))
+    known = request_id(context) or uuid.uuid4().hex
+    if isinstance(error, UndecodableError):  # before any handler, which would say who sent it
+        logger.warning("request %s refused: %s", known, error.message)
+    elif not isinstance(error, KandinskyError):
+        logger.exception("request %s failed", known)
         error = KandinskyError(Reason.INTERNAL, "a stage failed on this request")
     status = rpc_status.to_status(to_status(error))
     context.set_code(status.code)
     context.set_details(status.details)
-    # Serve adds to it as to a list.
-    context.set_trailing_metadata(list(status.trailing_metadata))
+    # Serve adds to it as to a list, and passes on no initial metadata.
+    context.set_trailing_metadata([*status.trailing_metadata, (REQUEST_ID, known)])

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 
 from kandinsky.catalog.catalog import Stage, StageCheckpoints
-from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 from services import families
 from services.decoder.families import FAMILIES as DECODERS
@@ -22,6 +21,7 @@ from services.encoders.families import FAMILIES as ENCODERS
 from services.encoders.service import EncoderService
 from services.prior.families import FAMILIES as PRIORS
 from services.prior.service import PriorService
+from services.servicers import add_decoder, add_encoders, add_prior
 from services.settings import StageSettings
 from tests.heldbatcher import HeldBatcher
 
@@ -120,9 +120,8 @@ async def host_stages(
                 ]
     router = _Router(applications)
     server = grpc.aio.server(options=OPTIONS)
-    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(router, server)
-    prior_pb2_grpc.add_PriorServiceServicer_to_server(router, server)
-    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(router, server)
+    for add in (add_encoders, add_prior, add_decoder):
+        add(router, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -34,7 +34,7 @@ class DecoderService:
         self._family = family
         self._batcher = batcher
 
-    @streaming(decoder_pb2.DecodeEvent)
+    @streaming(decoder_pb2.DecodeRequest, decoder_pb2.DecodeEvent)
     async def Decode(
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
@@ -44,14 +44,14 @@ class DecoderService:
             async for event in events:
                 yield await _to_message(event, request.output)
 
-    @unary(sampling_pb2.EngineStats)
+    @unary(sampling_pb2.GetEngineStatsRequest, sampling_pb2.EngineStats)
     async def GetEngineStats(
         self, request: sampling_pb2.GetEngineStatsRequest, grpc_context: Context
     ) -> sampling_pb2.EngineStats:
         """What the engine has been doing."""
         return engine_stats(self._batcher)
 
-    @unary(decoder_pb2.EncodeLatentsResponse)
+    @unary(decoder_pb2.EncodeLatentsRequest, decoder_pb2.EncodeLatentsResponse)
     async def EncodeLatents(
         self, request: decoder_pb2.EncodeLatentsRequest, grpc_context: Context
     ) -> decoder_pb2.EncodeLatentsResponse:
@@ -59,7 +59,7 @@ class DecoderService:
         latents = await self._pass(self._family.encode_latents(request), grpc_context)
         return decoder_pb2.EncodeLatentsResponse(latents=tensors.from_torch(latents[0]))
 
-    @unary(decoder_pb2.DecodeLatentsResponse)
+    @unary(decoder_pb2.DecodeLatentsRequest, decoder_pb2.DecodeLatentsResponse)
     async def DecodeLatents(
         self, request: decoder_pb2.DecodeLatentsRequest, grpc_context: Context
     ) -> decoder_pb2.DecodeLatentsResponse:

@@ -53,7 +53,7 @@ class EncoderService:
         self._cache: LRUCache[str, encoders_pb2.TextEncoding] = LRUCache(CACHED_TEXTS)
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
 
-    @unary(encoders_pb2.EncodeTextResponse)
+    @unary(encoders_pb2.EncodeTextRequest, encoders_pb2.EncodeTextResponse)
     async def EncodeText(
         self, request: encoders_pb2.EncodeTextRequest, grpc_context: Context
     ) -> encoders_pb2.EncodeTextResponse:
@@ -79,7 +79,7 @@ class EncoderService:
             zero_image_embed=self._family.zero_image_embed,
         )
 
-    @unary(encoders_pb2.EncodeImageResponse)
+    @unary(encoders_pb2.EncodeImageRequest, encoders_pb2.EncodeImageResponse)
     async def EncodeImage(
         self, request: encoders_pb2.EncodeImageRequest, grpc_context: Context
     ) -> encoders_pb2.EncodeImageResponse:

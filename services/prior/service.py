@@ -28,7 +28,7 @@ class PriorService:
         self._family = family
         self._batcher = batcher
 
-    @streaming(prior_pb2.SampleEmbeddingEvent)
+    @streaming(prior_pb2.SampleEmbeddingRequest, prior_pb2.SampleEmbeddingEvent)
     async def SampleEmbedding(
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
     ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
@@ -38,7 +38,7 @@ class PriorService:
             async for event in events:
                 yield _to_message(event)
 
-    @unary(sampling_pb2.EngineStats)
+    @unary(sampling_pb2.GetEngineStatsRequest, sampling_pb2.EngineStats)
     async def GetEngineStats(
         self, request: sampling_pb2.GetEngineStatsRequest, grpc_context: Context
     ) -> sampling_pb2.EngineStats:

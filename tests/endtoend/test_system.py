@@ -235,7 +235,12 @@ def test_a_stage_error_reaches_its_caller_whole_through_serve(system: System) ->
             list(decoder.Decode(decoder_pb2.DecodeRequest(), metadata=metadata))
         with pytest.raises(grpc.RpcError) as unary:
             decoder.DecodeLatents(decoder_pb2.DecodeLatentsRequest(), metadata=metadata)
-    for raised in (stream.value, unary.value):
+        path = "/kandinsky.v1.DecoderService"
+        with pytest.raises(grpc.RpcError) as undecodable:
+            list(channel.unary_stream(f"{path}/Decode")(b"\x0a\x05", metadata=metadata))
+        with pytest.raises(grpc.RpcError) as undecodable_unary:
+            channel.unary_unary(f"{path}/DecodeLatents")(b"\x0a\x05", metadata=metadata)
+    for raised in (stream.value, unary.value, undecodable.value, undecodable_unary.value):
         error = from_rpc_error(raised)
         assert error.reason is Reason.INVALID_FIELD
         assert error.violations

@@ -229,9 +229,12 @@ async def test_deadline_reaches_the_stage(api, stages, method, form):
         assert 0 < int(stage_call.metadata["x-time-remaining-ms"]) <= 500
 
 
-async def test_no_deadline_is_not_told(api, stages):
-    await api.TextToImageUnary(REQUEST)
-    assert all("x-time-remaining-ms" not in call.metadata for call in stages.calls)
+async def test_a_request_without_a_deadline_gets_the_configured_one(gateway_at, stages):
+    async with gateway_at(default_deadline_seconds=1000) as (_, channel):
+        await GenerationServiceStub(channel).TextToImageUnary(REQUEST)
+    assert stages.calls
+    for call in stages.calls:
+        assert 0 < int(call.metadata["x-time-remaining-ms"]) <= 1_000_000
 
 
 async def test_one_failing_image_ends_the_others(gateway_at, stages):

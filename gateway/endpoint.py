@@ -1,0 +1,74 @@
+"""How a request reaches its handler, and the handler's answers their caller.
+
+Every RPC is registered as a stream both ways that carries bytes, which on the wire is no different
+from a unary one: so its message is read when the request has been let in, and its answer is sent
+while it still counts as in flight. A handler takes a message and gives messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from gateway.admission import Admission, Admitted
+from gateway.messages import Messages
+from kandinsky.wire.messages import request_class
+
+
+class Endpoint:
+    """Serves the methods of a service.
+
+    Args:
+        admission: bounds and outcomes of all requests.
+        messages: reads them and writes their answers.
+    """
+
+    def __init__(self, admission: Admission, messages: Messages) -> None:
+        self._admission = admission
+        self._messages = messages
+
+    def register(
+        self, service: ServiceDescriptor, handlers: object, server: grpc.aio.Server
+    ) -> None:
+        """Adds a service to a server.
+
+        Args:
+            service: the service.
+            handlers: has a coroutine for each unary method, and an async generator for each that
+                streams, by the method's name.
+            server: not started yet.
+        """
+        methods = {
+            method.name: grpc.stream_stream_rpc_method_handler(
+                self._method(method, getattr(handlers, method.name))
+            )
+            for method in service.methods
+        }
+        generic = grpc.method_handlers_generic_handler(service.full_name, methods)
+        server.add_generic_rpc_handlers((generic,))
+
+    def _method(self, method: MethodDescriptor, handler: Callable[[Any, Admitted], Any]) -> Any:
+        kind = request_class(method)
+
+        async def serve(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            async with (
+                self._admission.admit(context, method.name) as admitted,
+                self._messages.read(context, admitted.call.tenant, kind) as request,
+            ):
+                model = getattr(request, "model", None)
+                if model is not None:
+                    structlog.contextvars.bind_contextvars(model=model)
+                if not method.server_streaming:
+                    await self._messages.write(context, await handler(request, admitted))
+                    return
+                async with aclosing(handler(request, admitted)) as answers:
+                    async for answer in answers:
+                        await self._messages.write(context, answer)
+
+        return serve

@@ -1,0 +1,86 @@
+"""A call's messages, read and written under bounds of memory and of time.
+
+An unread message costs nothing: HTTP/2's flow control keeps all but its first kilobytes with the
+caller. So a request is let in first and read then, and what is being read, what is at work, and
+how long a caller may take to send or to read are all bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from gateway.byte_quota import ByteQuota
+from gateway.read_slots import ReadSlots
+from kandinsky.wire.errors import KandinskyError, Reason
+from kandinsky.wire.messages import UndecodableError, parse
+
+M = TypeVar("M", bound=Message)
+
+SLOWEST = 256 * 1024
+"""Bytes a second; a caller that reads an answer has a second more for each so many."""
+
+
+@dataclass(frozen=True)
+class MessageLimits:
+    """Bounds of what callers send and read."""
+
+    request_bytes: int
+    """Of the encoded requests at work; what goes beyond is refused with OVERLOADED."""
+    read_seconds: float
+    """How long a request may take to arrive."""
+    write_seconds: float
+    """How long a message of an answer may wait for its reader, beside its size's time."""
+
+
+class Messages:
+    """Reads requests and writes answers.
+
+    Args:
+        limits: bounds of all calls.
+    """
+
+    def __init__(self, limits: MessageLimits) -> None:
+        self._limits = limits
+        self._slots = ReadSlots(limits.read_seconds)
+        self._quota = ByteQuota(limits.request_bytes)
+
+    @asynccontextmanager
+    async def read(
+        self, context: grpc.aio.ServicerContext[Any, Any], tenant: str, kind: type[M]
+    ) -> AsyncIterator[M]:
+        """A call's request, whose bytes count until the block ends.
+
+        Raises:
+            KandinskyError: it cannot be decoded, there is no room for it, or it does not arrive.
+        """
+        async with self._slots.hold(tenant):
+            data: Any = await context.read()
+        if not isinstance(data, bytes):  # gRPC's mark of an end: none was sent, or it is too large
+            raise UndecodableError(kind)
+        with self._quota.hold(tenant, len(data)):
+            request = parse(kind, data)
+            del data  # as large as the request
+            yield request
+
+    async def write(self, context: grpc.aio.ServicerContext[Any, Any], message: Message) -> None:
+        """Sends a message of the answer; returns when the caller's side takes it.
+
+        Raises:
+            KandinskyError: DEADLINE_EXCEEDED: the caller does not read.
+        """
+        data = message.SerializeToString()
+        seconds = self._limits.write_seconds + len(data) / SLOWEST
+        try:
+            async with asyncio.timeout(seconds):
+                await context.write(data)
+        except TimeoutError as error:
+            raise KandinskyError(
+                Reason.DEADLINE_EXCEEDED, f"the answer was not read for {seconds:.0f} s"
+            ) from error
