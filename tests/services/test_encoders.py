@@ -45,20 +45,36 @@ async def test_texts_and_pictures_equal_the_reference(
     assert not torch.allclose(actual, zero)
 
 
-async def test_a_text_is_encoded_once(stages: StageStubs, monkeypatch) -> None:
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that the encoders are run on."""
     from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
 
-    encoded: list[str] = []
+    texts_seen: list[str] = []
     original = Kandinsky22Encoders.encode_texts
 
     def recording(self, texts):
-        encoded.extend(texts)
+        texts_seen.extend(texts)
         return original(self, texts)
 
     monkeypatch.setattr(Kandinsky22Encoders, "encode_texts", recording)
+    return texts_seen
+
+
+async def test_a_text_is_encoded_once(stages: StageStubs, encoded: list[str]) -> None:
     for texts in (["cat", "dog"], ["dog", "cat", "cow"], ["cow", "cow"]):
         await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=texts))
     assert sorted(encoded) == ["cat", "cow", "dog"]
+
+
+@pytest.mark.parametrize("other", ["Cat", "cat ", " cat", "ca t", "cát"])
+async def test_a_text_that_differs_by_a_character_is_another(
+    stages: StageStubs, encoded: list[str], other: str
+) -> None:
+    """Whether a tokenizer tells them apart is the checkpoint's business, not the cache's."""
+    for texts in (["cat"], [other, "cat"]):
+        await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=texts))
+    assert encoded == ["cat", other]
 
 
 async def test_one_thread_counts_and_pads(stages: StageStubs, monkeypatch) -> None:

@@ -214,6 +214,20 @@ def test_the_prior_s_projections_are_fused(tiny_checkpoint: Path) -> None:
     assert type(attention.processor).__name__ == "FusedAttnProcessor2_0"
 
 
+@pytest.mark.parametrize("attention", [None, "sdpa", "sliced"])
+def test_attention_is_sliced_where_asked_for_alone(
+    tiny_checkpoint: Path, attention: str | None
+) -> None:
+    """Slices answer the same, so that only the processors show that the option was followed."""
+    chosen = settings(tiny_checkpoint, attention=attention)
+    decoder = Kandinsky22Decoder(chosen.loader(Stage.DECODER), chosen.inpaint_loader())
+    prior = chosen.loader(Stage.PRIOR).model(PriorTransformer, "prior")
+    for network in (decoder._network.unet, decoder._inpaint.unet, prior):
+        names = [type(used).__name__ for used in network.attn_processors.values()]
+        assert names
+        assert {name.startswith("Sliced") for name in names} == {attention == "sliced"}, names
+
+
 async def test_bfloat16_stays_close(
     tiny_checkpoint: Path,
     plain_pictures: np.ndarray,

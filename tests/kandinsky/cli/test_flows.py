@@ -78,6 +78,53 @@ COMMANDS: dict[str, tuple[list[str], Any]] = {
 }
 
 
+TEXTS_OF_A_MIX = {"negative_prompt": "x", "negative_prior_prompt": "y", "prompt": "z"}
+OF_A_MIX = ["--negative-prompt", "x", "--negative-prior-prompt", "y", "--prompt", "z"]
+OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "mix": (
+        [*OF_A_MIX, "--interpolation", "spherical"],
+        {**TEXTS_OF_A_MIX, "interpolation": "INTERPOLATION_SPHERICAL"},
+    ),
+    "mix, linear": (["--interpolation", "linear"], {"interpolation": "INTERPOLATION_LINEAR"}),
+    "interpolate-frames": (
+        [*OF_A_MIX, "--interpolation", "spherical"],
+        {**TEXTS_OF_A_MIX, "interpolation": "INTERPOLATION_SPHERICAL"},
+    ),
+    "image-to-image": (["--prior-strength", "0.25"], {"prior_strength": 0.25}),
+    "inpaint": (
+        ["--strength", "0.5", "--negative-prompt", "x"],
+        {"strength": 0.5, "negative_prompts": ["x"]},
+    ),
+    "outpaint": (
+        ["--top", "1", "--bottom", "2", "--left", "3", "--strength", "0.5"],
+        {"top": 1, "bottom": 2, "left": 3, "strength": 0.5},
+    ),
+    "variation": (["--prompt", "z"], {"prompt": "z"}),
+    "control": (
+        ["--strength", "0.5", "--prior-strength", "0.25", "--negative-prompt", "x"],
+        {"strength": 0.5, "prior_strength": 0.25, "negative_prompts": ["x"]},
+    ),
+    "text-guided-edit": (
+        ["--strength", "0.5", "--prompt", "z"],
+        {"strength": 0.5, "prompt": "z"},
+    ),
+}
+"""What each command can be given beside, and the fields that it sets."""
+
+
+@pytest.mark.parametrize(("name", "given"), OPTIONS.items(), ids=OPTIONS)
+def test_every_option_reaches_its_field(
+    gateway: RecordingGateway, folder: Path, name: str, given: tuple[list[str], dict[str, Any]]
+) -> None:
+    args, expected = COMMANDS[name.partition(",")[0]]
+    options, fields = given
+    done = run(gateway, *args, *options)
+    assert done.exit_code == 0, done.output
+    request = expected({"encoded": (folder / "a.png").read_bytes()})
+    request.MergeFrom(type(request)(model="shapes", settings=PNG, **fields))
+    assert gateway.requests == [request]
+
+
 @pytest.mark.parametrize(("args", "expected"), COMMANDS.values(), ids=COMMANDS)
 def test_what_is_sent_and_written(
     gateway: RecordingGateway, folder: Path, args: list[str], expected: Any

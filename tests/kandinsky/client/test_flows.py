@@ -61,6 +61,17 @@ CALLS = {
             interpolation="INTERPOLATION_LINEAR",
         ),
     ),
+    "frames, spherical": (
+        "interpolate_frames",
+        ("a", "b", 2),
+        {"interpolation": "spherical"},
+        generation.InterpolateFramesRequest(
+            first={"text": "a"},
+            last={"text": "b"},
+            frames=2,
+            interpolation="INTERPOLATION_SPHERICAL",
+        ),
+    ),
     "image to image": (
         "image_to_image",
         (Latents(LATENT), "a"),
