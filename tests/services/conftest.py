@@ -1,12 +1,15 @@
 """The stages of the tiny model, by their own stubs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import torch
 
 from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
@@ -83,6 +86,30 @@ async def control_stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
         grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
     ):
         yield StageStubs(channel, host, "tiny-control")
+
+
+@pytest.fixture(scope="session")
+def plain_pictures(tiny_checkpoint: Path) -> np.ndarray:
+    """Of the decoder without runtime options, as `answers.pictures`."""
+    from tests.services.answers import pictures
+
+    return asyncio.run(pictures(tiny_checkpoint, {}))
+
+
+@pytest.fixture(scope="session")
+def plain_embedding(tiny_checkpoint: Path) -> torch.Tensor:
+    """Of the prior without runtime options."""
+    from tests.services.answers import embedding
+
+    return asyncio.run(embedding(tiny_checkpoint, {}))
+
+
+@pytest.fixture(scope="session")
+def plain_encodings(tiny_checkpoint: Path) -> list[torch.Tensor]:
+    """Of the encoders without runtime options."""
+    from tests.services.answers import encodings
+
+    return asyncio.run(encodings(tiny_checkpoint, {}))
 
 
 def fields(error: KandinskyError) -> list[str]:

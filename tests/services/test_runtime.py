@@ -1,92 +1,31 @@
 """Runtime options change how networks run, not what they answer; none is dropped in silence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel
-from pydantic import ValidationError
 from torch._dynamo.backends.registry import _BACKENDS, register_backend
 from transformers import CLIPTextModelWithProjection
 
 from kandinsky.catalog.catalog import Stage
-from kandinsky.v1 import encoders_pb2
-from kandinsky.wire import tensors
-from kandinsky.wire.channels import OPTIONS
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
-from services.runtime import OptionRefused, RuntimeOptions
 from services.runtime_forward import Bucketed
-from services.runtime_loading import Turns
-from services.settings import StageSettings
 from tests import tiny
-from tests.services.asking import decode_request, drawn, picture, prior_request
-from tests.services.conftest import StageStubs
-from tests.stagehost import host_stages
-
-Options = Mapping[str, Any]
-STARTS = ("noise", "image", "masked_image")
-"""Between them they pass the UNet, the inpainting UNet, and MoVQ both ways."""
-
-
-@asynccontextmanager
-async def running(
-    folder: Path, stage: Stage, options: Options, model: str = "tiny"
-) -> AsyncIterator[StageStubs]:
-    async with (
-        host_stages(model, folder, runtime={stage: options}) as host,
-        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
-    ):
-        yield StageStubs(channel, host, model)
-
-
-async def pictures(folder: Path, options: Options, model: str = "tiny") -> np.ndarray:
-    """int [3, 64, 64, 3], one for each of STARTS."""
-    async with running(folder, Stage.DECODER, options, model) as stages:
-        return np.stack([drawn(await stages.decode(decode_request(start))) for start in STARTS])
-
-
-async def embedding(folder: Path, options: Options, model: str = "tiny") -> torch.Tensor:
-    async with running(folder, Stage.PRIOR, options, model) as stages:
-        events = await stages.sample_embedding(prior_request())
-    return tensors.to_torch(events[-1].embedding.image_embed, "image_embed")
-
-
-async def encodings(folder: Path, options: Options, model: str = "tiny") -> list[torch.Tensor]:
-    """Of a text and of a picture."""
-    text = encoders_pb2.EncodeTextRequest(texts=["a red cat"])
-    image = encoders_pb2.EncodeImageRequest(pixels=picture())
-    async with running(folder, Stage.ENCODERS, options, model) as stages:
-        prior = (await stages.encoders("EncodeText", text)).encodings[0].prior
-        embed = (await stages.encoders("EncodeImage", image)).image_embed
-    found = {"text_embed": prior.text_embed, "states": prior.text_states, "image": embed}
-    return [tensors.to_torch(value, name).float() for name, value in found.items()]
-
-
-@pytest.fixture(scope="module")
-def plain_pictures(tiny_checkpoint: Path) -> np.ndarray:
-    return asyncio.run(pictures(tiny_checkpoint, {}))
-
-
-@pytest.fixture(scope="module")
-def plain_embedding(tiny_checkpoint: Path) -> torch.Tensor:
-    return asyncio.run(embedding(tiny_checkpoint, {}))
-
-
-@pytest.fixture(scope="module")
-def plain_encodings(tiny_checkpoint: Path) -> list[torch.Tensor]:
-    return asyncio.run(encodings(tiny_checkpoint, {}))
-
-
-@pytest.fixture
-def offload_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets offloading onto the CPU through, where it moves nothing but runs all its hooks."""
-    monkeypatch.setattr(RuntimeOptions, "check", lambda *_: None)
+from tests.services.answers import (
+    STARTS,
+    Options,
+    embedding,
+    encodings,
+    pictures,
+    running,
+    settings,
+)
+from tests.services.asking import decode_request, drawn
 
 
 @pytest.fixture
@@ -105,10 +44,6 @@ def seen_rows() -> Iterator[list[int]]:
     register_backend(recording, name="recording")
     yield seen
     del _BACKENDS["recording"]
-
-
-def settings(folder: Path, **runtime: Any) -> StageSettings:
-    return StageSettings.parse({"model": "tiny", "catalog": [str(folder)], "runtime": runtime})
 
 
 @pytest.mark.parametrize(
@@ -251,127 +186,6 @@ def test_dtype_stands_in_for_the_entry_s(tiny_checkpoint: Path) -> None:
     assert unet.dtype is text_encoder.dtype is torch.float64
 
 
-@pytest.mark.parametrize("offload", ["model", "sequential"])
-@pytest.mark.usefixtures("offload_anywhere")
-async def test_offloaded_networks_answer_the_same(
-    tiny_checkpoint: Path,
-    plain_pictures: np.ndarray,
-    plain_encodings: list[torch.Tensor],
-    offload: str,
-) -> None:
-    options = {"offload": offload}
-    assert np.array_equal(await pictures(tiny_checkpoint, options), plain_pictures)
-    torch.testing.assert_close(await encodings(tiny_checkpoint, options), plain_encodings)
-
-
-@pytest.mark.usefixtures("offload_anywhere")
-async def test_a_compiled_network_can_be_offloaded(
-    tiny_checkpoint: Path, plain_embedding: torch.Tensor
-) -> None:
-    options = {"offload": "model", "compile": True, "compile_backend": "eager"}
-    torch.testing.assert_close(await embedding(tiny_checkpoint, options), plain_embedding)
-
-
-class Located(torch.nn.Identity):
-    """A network that knows the devices it was moved to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.devices: list[str] = []
-
-    def to(self, device: object) -> "Located":
-        self.devices.append(str(device))
-        return self
-
-
-def test_one_network_at_a_time_lies_on_the_device() -> None:
-    turns, networks = Turns(), [Located() for _ in range(3)]
-    for network in networks:
-        turns.join(network, torch.device("cuda"))
-    for index in (0, 0, 2, 1, 0):
-        networks[index](torch.zeros(1))
-        where = [network.devices[-1] for network in networks]
-        assert where == ["cuda" if other == index else "cpu" for other in range(3)]
-    assert networks[0].devices == ["cpu", "cuda", "cpu", "cuda"]
-
-
-def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
-    for key, value in (
-        ("compyle", True),
-        ("dtype", "int8"),
-        ("attention", "flash"),
-        ("offload", "disk"),
-        ("row_buckets", [0, 2]),
-    ):
-        with pytest.raises(ValidationError, match=rf"runtime\.{key}"):
-            settings(tiny_checkpoint, **{key: value})
-    for buckets in ([], [4, 2], [2, 2]):
-        with pytest.raises(ValidationError, match="row_buckets must be one or more ascending"):
-            settings(tiny_checkpoint, row_buckets=buckets)
-
-
-@pytest.mark.parametrize(
-    ("options", "keys"),
-    [
-        ({"cuda_graphs": True, "offload": "model"}, "cuda_graphs and offload: model"),
-        ({"cuda_graphs": True, "offload": "sequential"}, "cuda_graphs and offload: sequential"),
-        ({"compile": True, "offload": "sequential"}, "compile and offload: sequential"),
-        (
-            {"compile": True, "cuda_graphs": True, "compile_backend": "eager"},
-            "cuda_graphs and compile_backend: eager",
-        ),
-        ({"fuse_qkv": True, "attention": "sliced"}, "fuse_qkv and attention: sliced"),
-        ({"fuse_qkv": True, "attention": "xformers"}, "fuse_qkv and attention: xformers"),
-    ],
-)
-def test_contradictions_are_refused(tiny_checkpoint: Path, options: Options, keys: str) -> None:
-    with pytest.raises(ValidationError, match=f"{keys} contradict each other"):
-        settings(tiny_checkpoint, **options)
-
-
-@pytest.mark.parametrize(
-    ("stage", "options", "message"),
-    [
-        (Stage.DECODER, {"cuda_graphs": True}, "cuda_graphs needs a CUDA device; this one is cpu"),
-        (Stage.DECODER, {"offload": "model"}, "offload: model needs an accelerator"),
-        (Stage.ENCODERS, {"offload": "sequential"}, "offload: sequential needs an accelerator"),
-        (Stage.PRIOR, {"offload": "model"}, "the prior stage cannot do runtime.offload"),
-        (Stage.PRIOR, {"channels_last": True}, "the prior stage cannot do runtime.channels_last"),
-        (Stage.ENCODERS, {"compile": True}, "the encoders stage cannot do runtime.compile"),
-        (Stage.ENCODERS, {"attention": "sliced"}, "the encoders stage cannot do runtime.attention"),
-    ],
-)
-def test_what_a_stage_cannot_is_refused_before_it_loads(
-    tiny_checkpoint: Path, stage: Stage, options: Options, message: str
-) -> None:
-    with pytest.raises(OptionRefused, match=message):
-        settings(tiny_checkpoint, **options).loader(stage)
-
-
-@pytest.mark.parametrize(
-    ("installed", "message"),
-    [(False, "needs the package xformers, which is not installed"), (True, "needs a CUDA device")],
-)
-def test_xformers_is_refused_where_it_cannot_run(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, message: str
-) -> None:
-    monkeypatch.setattr("services.runtime.is_xformers_available", lambda: installed)
-    with pytest.raises(OptionRefused, match=f"runtime.attention: xformers {message}"):
-        settings(tiny_checkpoint, attention="xformers").loader(Stage.DECODER)
-
-
-def test_a_network_that_cannot_be_fused_is_named(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, fuse_qkv=True).loader(Stage.DECODER)
-    with pytest.raises(OptionRefused, match="fuse_qkv: diffusers cannot fuse this UNet2DCondition"):
-        Kandinsky22Decoder(loader)
-
-
-def test_an_unknown_backend_is_named_at_start(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, compile=True, compile_backend="tpu").loader(Stage.DECODER)
-    with pytest.raises(OptionRefused, match="compile_backend: tpu is none of"):
-        Kandinsky22Decoder(loader)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
@@ -393,17 +207,6 @@ async def test_a_gpu_draws_the_same(tiny_checkpoint: Path, options: Options) -> 
     expected = await pictures(tiny_checkpoint, {}, "tiny-cuda")
     difference = await pictures(tiny_checkpoint, options, "tiny-cuda") - expected
     assert np.abs(difference).max() <= 1
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("offload", ["model", "sequential"])
-async def test_a_gpu_encodes_the_same(tiny_checkpoint: Path, offload: str) -> None:
-    entry = tiny.CATALOG_ENTRY.replace("device: cpu", "device: cuda")
-    tiny.write_catalog(tiny_checkpoint, "tiny-cuda", "float64", entry)
-    expected = await encodings(tiny_checkpoint, {}, "tiny-cuda")
-    actual = await encodings(tiny_checkpoint, {"offload": offload}, "tiny-cuda")
-    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.gpu

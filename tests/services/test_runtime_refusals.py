@@ -1,0 +1,88 @@
+"""Runtime options that a stage, a device or an installation cannot honour are refused by name."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from kandinsky.catalog.catalog import Stage
+from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
+from services.runtime import OptionRefused
+from tests.services.answers import Options, settings
+
+
+def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
+    for key, value in (
+        ("compyle", True),
+        ("dtype", "int8"),
+        ("attention", "flash"),
+        ("offload", "disk"),
+        ("row_buckets", [0, 2]),
+    ):
+        with pytest.raises(ValidationError, match=rf"runtime\.{key}"):
+            settings(tiny_checkpoint, **{key: value})
+    for buckets in ([], [4, 2], [2, 2]):
+        with pytest.raises(ValidationError, match="row_buckets must be one or more ascending"):
+            settings(tiny_checkpoint, row_buckets=buckets)
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ({"cuda_graphs": True, "offload": "model"}, "cuda_graphs and offload: model"),
+        ({"cuda_graphs": True, "offload": "sequential"}, "cuda_graphs and offload: sequential"),
+        ({"compile": True, "offload": "sequential"}, "compile and offload: sequential"),
+        (
+            {"compile": True, "cuda_graphs": True, "compile_backend": "eager"},
+            "cuda_graphs and compile_backend: eager",
+        ),
+        ({"fuse_qkv": True, "attention": "sliced"}, "fuse_qkv and attention: sliced"),
+        ({"fuse_qkv": True, "attention": "xformers"}, "fuse_qkv and attention: xformers"),
+    ],
+)
+def test_contradictions_are_refused(tiny_checkpoint: Path, options: Options, keys: str) -> None:
+    with pytest.raises(ValidationError, match=f"{keys} contradict each other"):
+        settings(tiny_checkpoint, **options)
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "message"),
+    [
+        (Stage.DECODER, {"cuda_graphs": True}, "cuda_graphs needs a CUDA device; this one is cpu"),
+        (Stage.DECODER, {"offload": "model"}, "offload: model needs an accelerator"),
+        (Stage.ENCODERS, {"offload": "sequential"}, "offload: sequential needs an accelerator"),
+        (Stage.PRIOR, {"offload": "model"}, "the prior stage cannot do runtime.offload"),
+        (Stage.PRIOR, {"channels_last": True}, "the prior stage cannot do runtime.channels_last"),
+        (Stage.ENCODERS, {"compile": True}, "the encoders stage cannot do runtime.compile"),
+        (Stage.ENCODERS, {"attention": "sliced"}, "the encoders stage cannot do runtime.attention"),
+    ],
+)
+def test_what_a_stage_cannot_is_refused_before_it_loads(
+    tiny_checkpoint: Path, stage: Stage, options: Options, message: str
+) -> None:
+    with pytest.raises(OptionRefused, match=message):
+        settings(tiny_checkpoint, **options).loader(stage)
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [(False, "needs the package xformers, which is not installed"), (True, "needs a CUDA device")],
+)
+def test_xformers_is_refused_where_it_cannot_run(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, message: str
+) -> None:
+    monkeypatch.setattr("services.runtime.is_xformers_available", lambda: installed)
+    with pytest.raises(OptionRefused, match=f"runtime.attention: xformers {message}"):
+        settings(tiny_checkpoint, attention="xformers").loader(Stage.DECODER)
+
+
+def test_a_network_that_cannot_be_fused_is_named(tiny_checkpoint: Path) -> None:
+    loader = settings(tiny_checkpoint, fuse_qkv=True).loader(Stage.DECODER)
+    with pytest.raises(OptionRefused, match="fuse_qkv: diffusers cannot fuse this UNet2DCondition"):
+        Kandinsky22Decoder(loader)
+
+
+def test_an_unknown_backend_is_named_at_start(tiny_checkpoint: Path) -> None:
+    loader = settings(tiny_checkpoint, compile=True, compile_backend="tpu").loader(Stage.DECODER)
+    with pytest.raises(OptionRefused, match="compile_backend: tpu is none of"):
+        Kandinsky22Decoder(loader)
