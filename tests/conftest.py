@@ -1,13 +1,24 @@
-"""Fixtures that several kinds of test share."""
+"""Fixtures that several kinds of test share, and how Hypothesis runs.
+
+The same examples every time, so that a run depends on the code alone; `pytest
+--hypothesis-profile=explore` looks for new ones. No time limit an example: on a busy machine it
+measures the neighbours.
+"""
 
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any-load")
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

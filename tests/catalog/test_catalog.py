@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kandinsky.catalog.catalog import (
@@ -21,8 +21,6 @@ from kandinsky.catalog.catalog import (
     read_entry,
 )
 from kandinsky.v1 import generation_pb2
-
-seeded = settings(derandomize=True, deadline=None)
 
 
 def an_entry(**changes) -> dict:
@@ -293,7 +291,6 @@ def test_a_shared_stage_that_nobody_runs_is_refused(tmp_path, stage, owner):
     complaint(lambda: Catalog.load([tmp_path])["second"], "second", stage, repr(owner))
 
 
-@seeded
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -19,7 +19,6 @@ from kandinsky.v1 import error_reason_pb2
 from kandinsky.wire import errors
 from kandinsky.wire.errors import STATUS_CODES, KandinskyError, Reason, Violation
 
-seeded = settings(derandomize=True, deadline=None)
 PREFIX = "ERROR_REASON_"
 METHOD = "/test.Service/Fail"
 
@@ -119,7 +118,6 @@ def test_status_codes_are_those_that_the_contract_s_comments_name(request):
     assert named == {reason.value: code.name for reason, code in STATUS_CODES.items()}
 
 
-@seeded
 @given(some_errors)
 def test_round_trip(error):
     status = status_pb2.Status.FromString(errors.to_status(error).SerializeToString())
@@ -207,7 +205,7 @@ def test_every_reason_arrives_at_a_client(call, reason):
     assert_same(errors.from_rpc_error(received), error)
 
 
-@settings(seeded, max_examples=60)
+@settings(max_examples=60)
 @given(error=some_errors)
 def test_any_error_arrives_at_a_client(call, error):
     received = call(sends(error))
