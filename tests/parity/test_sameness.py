@@ -1,7 +1,8 @@
 """The same seed makes the same image, whatever runs beside it and wherever: five promises a flow.
 
-Alone, batched, joined late, neighbour cancelled, moved to another replica half-way. Every test
-reads the decoder's counters, and fails unless the rows it speaks of shared forwards.
+Alone, batched, joined late, neighbour cancelled, moved to another replica half-way; for every flow
+of Kandinsky 2.2 and of 2.1. Every test reads the decoder's counters, and fails unless the rows it
+speaks of shared forwards.
 """
 
 import asyncio
@@ -13,92 +14,47 @@ import numpy as np
 import pytest
 
 from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.wire import tensors
+from tests import tiny_2_1
 from tests.parity.conftest import Chain, pixels, running_chain
-from tests.parity.test_flows import MASK, PICTURES, file
-from tests.parity.test_flows_2_2 import HINT
+from tests.parity.every_flow import REQUESTS, Flow, Running
 
 LEVELS = 1
 """Most by which a channel may differ: rounding of another batch size."""
 
-PICTURE, OTHER = file(PICTURES[0].crop((0, 0, 64, 64))), file(PICTURES[1].crop((0, 0, 64, 64)))
-HOLE = {"encoded": file(MASK.crop((60, 0, 124, 64)))["encoded"]}
-NARROW = file(PICTURES[0].crop((0, 0, 32, 64)))
-DEPTH = {"pixels": tensors.from_torch(HINT[:, :64].contiguous())}
-
-FLOWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "TextToImage": ("tiny", {"prompts": ["a red cat"], "negative_prompts": ["dog"]}),
-    "Mix": (
-        "tiny",
-        {"conditions": [{"text": "a cat", "weight": 0.7}, {"image": PICTURE, "weight": 0.3}]},
-    ),
-    "InterpolateFrames": ("tiny", {"first": {"text": "a"}, "last": {"image": OTHER}, "frames": 2}),
-    "ImageToImage": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "strength": 0.7}),
-    "Inpaint": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "mask": HOLE}),
-    "Outpaint": ("tiny", {"prompts": ["a red cat"], "image": NARROW, "left": 32}),
-    "Variation": ("tiny", {"image": PICTURE}),
-    "Control": ("tiny-control", {"prompts": ["a red cat"], "hint": DEPTH}),
-    "TextGuidedEdit": (
-        "tiny",
-        {"image": PICTURE, "source_prompt": "a cat", "target_prompt": "a dog", "amount": 0.4},
-    ),
-}
-ENCODED = {"ImageToImage", "Inpaint", "Outpaint"}
-"""Flows whose decoder job encodes a picture before its loop."""
-JOBS = {"InterpolateFrames": 2}
-"""Decoder jobs of a request; 1 where not named."""
-Draw = Callable[..., "Running"]
+FLOWS_2_2 = [Flow("2.2", rpc) for rpc in REQUESTS]
+# With noise at every step of DDIM, so that a job's generator matters there too.
+FLOWS_2_1 = [Flow("2.1", rpc, {"eta": 0.5}) for rpc in REQUESTS if rpc != "Control"]
+BOTH_FAMILIES = [FLOWS_2_2[0], FLOWS_2_1[0]]
+Draw = Callable[..., Running]
 
 
-class Running:
-    """One request under way, its events read in the background."""
-
-    def __init__(self, chain: Chain, name: str, flow: str, **settings: Any) -> None:
-        model, fields = FLOWS[flow]
-        given = {"steps": 8, "prior_steps": 3, "output_format": generation.OUTPUT_FORMAT_PIXELS}
-        if flow in ("Variation", "TextGuidedEdit"):
-            del given["prior_steps"]
-        message = getattr(generation, f"{flow}Request")(
-            model=model, settings={**given, **settings}, **fields
-        )
-        self._call = getattr(chain.stub, flow)(message, metadata=(("x-request-id", name),))
-        self.task = asyncio.create_task(self._read())
-
-    async def image(self) -> generation.GeneratedImage:
-        """The last image; the frames of one request are two jobs of one name."""
-        return await self.task
-
-    async def _read(self) -> generation.GeneratedImage:
-        found = [event.image async for event in self._call if event.HasField("image")]
-        return max(found, key=lambda image: image.index)
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-
-@pytest.fixture(params=FLOWS)
-def flow(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=[*FLOWS_2_2, *FLOWS_2_1], ids=str)
+def flow(request: pytest.FixtureRequest) -> Flow:
     return request.param
 
 
+@pytest.fixture(scope="module")
+def tiny_2_1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In float64: in float32 DDIM, which does not clip here, amplifies rounding."""
+    folder = tiny_2_1.build(tmp_path_factory.mktemp("tiny-2-1"))
+    return tiny_2_1.write_catalog(folder, dtype="float64")
+
+
 @pytest.fixture
-async def chain(flow: str, tiny_checkpoint: Path) -> AsyncIterator[Chain]:
+async def chain(
+    flow: Flow, tiny_checkpoint: Path, tiny_2_1_checkpoint: Path
+) -> AsyncIterator[Chain]:
     """Two replicas of each stage; the first is asked unless a test says otherwise."""
-    sharing = ["tiny-control"] if flow == "Control" else []
-    async with running_chain(tiny_checkpoint, *sharing, replicas=2) as running:
+    folder = {"2.2": tiny_checkpoint, "2.1": tiny_2_1_checkpoint}[flow.family]
+    sharing = ["tiny-control"] if flow.rpc == "Control" else []
+    async with running_chain(folder, *sharing, replicas=2) as running:
         yield running
 
 
 @pytest.fixture
-def draw(chain: Chain, flow: str) -> Draw:
+def draw(chain: Chain, flow: Flow) -> Draw:
     """Starts a request of the flow, named so in the engines' counters."""
     return lambda name, **settings: Running(chain, name, flow, **settings)
-
-
-@pytest.fixture
-def jobs(flow: str) -> int:
-    """Decoder jobs of one request."""
-    return JOBS.get(flow, 1)
 
 
 async def alone(chain: Chain, draw: Draw, **settings: Any) -> np.ndarray:
@@ -113,7 +69,7 @@ def assert_same(image: generation.GeneratedImage, expected: np.ndarray) -> None:
 
 
 async def test_batched_with_other_seeds_step_counts_and_guidance(
-    chain: Chain, draw: Draw, jobs: int
+    chain: Chain, draw: Draw, flow: Flow
 ) -> None:
     recipes: dict[str, dict[str, Any]] = {
         "guided": {"seed": 1},
@@ -125,7 +81,7 @@ async def test_batched_with_other_seeds_step_counts_and_guidance(
     decoder.hold()
     running = {name: draw(name, **recipe) for name, recipe in recipes.items()}
     for name in running:
-        await decoder.arrival(name, jobs)
+        await decoder.arrival(name, flow.jobs)
     decoder.release()
     for name, one in running.items():
         image = await one.image()
@@ -137,7 +93,7 @@ async def test_batched_with_other_seeds_step_counts_and_guidance(
 
 
 async def test_joined_while_another_was_between_its_first_and_last_step(
-    chain: Chain, draw: Draw, jobs: int
+    chain: Chain, draw: Draw, flow: Flow
 ) -> None:
     expected = await alone(chain, draw, seed=1)
     expected_early = await alone(chain, draw, seed=5, steps=14)
@@ -145,7 +101,7 @@ async def test_joined_while_another_was_between_its_first_and_last_step(
     early = draw("early", seed=5, steps=14)
     await decoder.held_at("early", 3)
     late = draw("late", seed=1)
-    await decoder.arrival("late", jobs)
+    await decoder.arrival("late", flow.jobs)
     decoder.release()
     assert_same(await late.image(), expected)
     assert_same(await early.image(), expected_early)
@@ -154,16 +110,16 @@ async def test_joined_while_another_was_between_its_first_and_last_step(
     assert 3 <= joined["early"] <= 4
 
 
-async def test_neighbour_cancelled(chain: Chain, draw: Draw, jobs: int) -> None:
+async def test_neighbour_cancelled(chain: Chain, draw: Draw, flow: Flow) -> None:
     expected = await alone(chain, draw, seed=1)
     decoder = chain.stages.decoder
     decoder.hold()
     neighbour, kept = draw("neighbour", seed=5, steps=14), draw("kept", seed=1)
-    await decoder.arrival("neighbour", jobs)
-    await decoder.arrival("kept", jobs)
+    await decoder.arrival("neighbour", flow.jobs)
+    await decoder.arrival("kept", flow.jobs)
     await decoder.held_at("kept", 3)
     neighbour.cancel()
-    await decoder.departure("neighbour", jobs)
+    await decoder.departure("neighbour", flow.jobs)
     decoder.release()
     assert_same(await kept.image(), expected)
     together = decoder.forwards_with("neighbour", "kept")
@@ -174,35 +130,33 @@ async def test_neighbour_cancelled(chain: Chain, draw: Draw, jobs: int) -> None:
         await neighbour.image()
 
 
-async def test_moved_to_another_replica_half_way(
-    chain: Chain, draw: Draw, flow: str, jobs: int
-) -> None:
+async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, flow: Flow) -> None:
     expected = {seed: await alone(chain, draw, seed=seed, steps=14) for seed in (1, 2)}
     first, second = chain.stages.decoders
     first.hold()
     second.hold()
     running = {seed: draw(f"moved {seed}", seed=seed, steps=14) for seed in (1, 2)}
     for seed in running:
-        await first.arrival(f"moved {seed}", jobs)
+        await first.arrival(f"moved {seed}", flow.jobs)
     await first.held_at("moved 1", 3)
     chain.stages.router.replica = 1
     first.drain()
     first.release()
     for seed in running:
-        await second.arrival(f"moved {seed}", jobs)
+        await second.arrival(f"moved {seed}", flow.jobs)
     second.release()
     for seed, one in running.items():
         image = await one.image()
         assert_same(image, expected[seed])
         # The pass that encodes a picture is taken again: the loop needs its result.
-        redone = int(flow in ENCODED)
+        redone = int(flow.encodes)
         assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, redone)
     assert 3 <= first.forwards_with("moved 1", "moved 2")[-1]["moved 1"] <= 4
     assert second.forwards_with("moved 1", "moved 2")[0]["moved 1"] >= 3
     assert second.counters.resumed == first.counters.drained >= 2
 
 
-@pytest.mark.parametrize("flow", ["TextToImage"], indirect=True)
+@pytest.mark.parametrize("flow", BOTH_FAMILIES, ids=str, indirect=True)
 async def test_a_prior_run_moves_too(chain: Chain, draw: Draw) -> None:
     expected = await alone(chain, draw, seed=1, prior_steps=9)
     first, second = chain.stages.priors
@@ -217,13 +171,14 @@ async def test_a_prior_run_moves_too(chain: Chain, draw: Draw) -> None:
     assert image.prior_stats.resumes == 1
 
 
-@pytest.mark.parametrize("flow", ["TextToImage"], indirect=True)
-async def test_images_of_one_request_share_forwards(chain: Chain, draw: Draw) -> None:
+@pytest.mark.parametrize("flow", BOTH_FAMILIES, ids=str, indirect=True)
+async def test_images_of_one_request_share_forwards(chain: Chain, draw: Draw, flow: Flow) -> None:
     message = generation.TextToImageRequest(
         model="tiny",
         prompts=["a red cat"],
         negative_prompts=["dog"],
         settings={
+            **flow.settings,
             "seed": 7,
             "steps": 8,
             "prior_steps": 3,
