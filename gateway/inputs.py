@@ -18,8 +18,7 @@ from kandinsky.wire.errors import KandinskyError, invalid
 from kandinsky.wire.images import MAX_PIXELS, Pixels
 from kandinsky.wire.tensors import Array
 
-_FLOAT32 = frozenset({np.dtype("<f4")})
-_PICTURES = tensors.UINT8 | _FLOAT32
+_PICTURES = tensors.UINT8 | tensors.FLOATS
 _MASKS = tensors.UINT8 | tensors.FLOATS | tensors.BOOL
 REQUEST_PIXELS = 2 * MAX_PIXELS
 """Most pixels of all pictures and masks of one request: a largest picture and its mask."""
@@ -93,10 +92,10 @@ def read_picture(
             size = images.size(image.encoded, f"{field}.encoded", max_pixels=most)
             return Undecoded(field, size, partial(_picture_of_file, image, field))
         if kind == "pixels":
-            dtype, (height, width, _) = tensors.layout(
-                image.pixels, f"{field}.pixels", dtypes=_PICTURES, shape=(None, None, 3)
-            )
-            _check_size(height, width, f"{field}.pixels.shape", most)
+            path = f"{field}.pixels"
+            dtype, extents = tensors.layout(image.pixels, path, dtypes=_PICTURES)
+            height, width = _plane_of_picture(extents, f"{path}.shape")
+            _check_size(height, width, f"{path}.shape", most)
             load = partial(_picture_of_tensor, image.pixels, field, low)
             return Undecoded(field, (height, width), load, is_float=dtype != np.uint8)
         if kind == "latents" and latents:
@@ -131,7 +130,7 @@ def read_mask(
         if kind == "pixels":
             path = f"{field}.pixels"
             _, extents = tensors.layout(image.pixels, path, dtypes=_MASKS)
-            height, width = _plane(extents, f"{path}.shape")
+            height, width = _plane_of_mask(extents, f"{path}.shape")
             _check_size(height, width, f"{path}.shape", most)
             load = partial(_mask_of_tensor, image.pixels, field, (height, width))
             return Undecoded(field, (height, width), load)
@@ -189,8 +188,13 @@ def _picture_of_file(image: generation.InputImage, field: str) -> Picture:
 
 def _picture_of_tensor(tensor: tensor_pb2.Tensor, field: str, low: float) -> Picture:
     pixels = tensors.decode(tensor, f"{field}.pixels")
-    if pixels.dtype != np.uint8 and not (low <= pixels.min() and pixels.max() <= 1):
-        raise invalid(f"{field}.pixels.data", f"holds values outside {low:g} to 1")
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+        if not (low <= pixels.min() and pixels.max() <= 1):  # true for NaN
+            raise invalid(f"{field}.pixels.data", f"holds values outside {low:g} to 1")
+    pixels = pixels.reshape(pixels.shape[-3:])
+    if pixels.shape[2] != 3:
+        pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     return Picture(field, pixels)
 
 
@@ -214,7 +218,18 @@ def _mask_of_tensor(tensor: tensor_pb2.Tensor, field: str, size: tuple[int, int]
     return Mask(field, (levels * 255).round().astype(np.uint8))  # 0.5 becomes 128
 
 
-def _plane(extents: tuple[int, ...], field: str) -> tuple[int, int]:
+def _plane_of_picture(extents: tuple[int, ...], field: str) -> tuple[int, int]:
+    """A picture's height and width, with the channels last, or first as torch has them."""
+    match extents:
+        case (height, width, 3) | (1, height, width, 3) | (3, height, width):
+            return height, width
+        case (1, 3, height, width):
+            return height, width
+    shapes = "use [H, W, 3] or [3, H, W], either with a leading 1"
+    raise invalid(field, f"{list(extents)[:8]} is no image; {shapes}")
+
+
+def _plane_of_mask(extents: tuple[int, ...], field: str) -> tuple[int, int]:
     """A mask's height and width, of the shapes that the pipelines take."""
     match extents:
         case (height, width) | (1, height, width) | (1, 1, height, width) | (height, width, 1):

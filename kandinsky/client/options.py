@@ -31,8 +31,8 @@ class Embedding:
 
 
 Picture = Image.Image | bytes | Path | Array | Latents
-"""A PIL image, a file's bytes or path, pixels [H, W, 3] (uint8, or float32 from -1 to 1), or a
-latent."""
+"""A PIL image, a file's bytes or path, pixels, or a latent. Pixels are uint8, or floats from -1 to
+1; [H, W, 3] or [3, H, W], either with a leading 1."""
 Mask = Image.Image | bytes | Path | Array
 """White is repainted. A picture, or [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1] of bool, uint8 or
 floats from 0 to 1."""

@@ -12,7 +12,14 @@ from kandinsky.v1 import generation_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 
-_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = {
+    **{mode: mode for mode in ("1", "L", "LA", "I;16", "I;16B", "P", "RGB", "RGBA")},
+    **dict.fromkeys(("RGBX", "CMYK", "YCbCr", "HSV", "LAB"), "RGB"),
+    **dict.fromkeys(("RGBa", "PA"), "RGBA"),
+    "La": "LA",
+}
+"""What an image of a Pillow mode becomes in a PNG. `I`, `F` and odd kinds of `I;16` are absent:
+Pillow clips them."""
 
 
 def put_picture(message: generation_pb2.InputImage, picture: Any, path: str) -> None:
@@ -23,7 +30,7 @@ def put_picture(message: generation_pb2.InputImage, picture: Any, path: str) -> 
         OSError: a file cannot be read.
     """
     if isinstance(picture, Image.Image):
-        message.encoded = _png(picture)
+        message.encoded = _png(picture, path)
     elif isinstance(picture, bytes):
         message.encoded = picture
     elif isinstance(picture, Path):
@@ -48,9 +55,16 @@ def encoded_array(value: Any, path: str) -> tensor_pb2.Tensor:
         raise invalid(path, f"is no array of numbers: {error}") from error
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, path: str) -> bytes:
     """The picture as it is, orientation tag and all: the server turns and converts it."""
+    mode = _PNG_MODES.get(image.mode)
+    if mode is None:
+        raise invalid(
+            path,
+            f"is a PIL image of mode {image.mode}, which conversion would clip; scale it to 0 to "
+            "255 and mode L, or to 0 to 65535 and mode I;16",
+        )
     file = io.BytesIO()
-    sent = image if image.mode in _PNG_MODES else image.convert("RGB")
+    sent = image if mode == image.mode else image.convert(mode)
     sent.save(file, "PNG", exif=image.getexif(), compress_level=1)
     return file.getvalue()

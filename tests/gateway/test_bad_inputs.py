@@ -71,7 +71,8 @@ PICTURES = {
     "no pixels": (tensor(np.zeros((0, 128, 3), np.uint8)), ".pixels.shape"),
     "floats above 1": (tensor(np.full((64, 128, 3), 1.5, np.float32)), ".pixels.data"),
     "NaN": (tensor(np.full((64, 128, 3), np.nan, np.float32)), ".pixels.data"),
-    "float64": (tensor(np.zeros((64, 128, 3))), ".pixels.dtype"),
+    "integers": (tensor(np.zeros((64, 128, 3), np.int32)), ".pixels.dtype"),
+    "two tensors in one": (tensor(np.zeros((2, 3, 64, 128), np.float32)), ".pixels.shape"),
 }
 TAKES_PICTURES = {"ImageToImage", "Inpaint", "Outpaint", "Variation", "TextGuidedEdit"}
 
@@ -458,6 +459,24 @@ async def test_a_picture_of_sixteen_bits_is_scaled(api, stages):
     await api.ImageToImageUnary(request("ImageToImage", image=file(deep)))
     sent = tensors.decode(stages.calls[-1].request.canvas.image.pixels, "pixels")
     assert (sent == 0x80).all()
+
+
+LAYOUTS = {
+    "[3, H, W]": lambda pixels: pixels.transpose(2, 0, 1),
+    "[1, 3, H, W]": lambda pixels: pixels.transpose(2, 0, 1)[None],
+    "[1, H, W, 3]": lambda pixels: pixels[None],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+async def test_pixels_of_every_layout(api, stages, layout, dtype):
+    """As torch has an image, and as numpy does."""
+    pixels = np.random.default_rng(0).integers(0, 2, (64, 128, 3)).astype(dtype)
+    await api.ImageToImageUnary(request("ImageToImage", image=tensor(layout(pixels))))
+    sent = tensors.decode(stages.calls[-1].request.canvas.image.pixels, "pixels")
+    assert sent.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    np.testing.assert_array_equal(sent, pixels)
 
 
 LEFT_WHITE = np.zeros((64, 128), np.uint8)

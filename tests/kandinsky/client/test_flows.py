@@ -12,7 +12,7 @@ from PIL import Image
 from kandinsky import AsyncClient, Client, KandinskyError
 from kandinsky.client import Embedding, Generated, Latents, requests, save_animation
 from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.wire import tensors
+from kandinsky.wire import images, tensors
 from tests.kandinsky import recording
 from tests.kandinsky.recording import RED, RecordingGateway
 
@@ -180,6 +180,28 @@ def test_a_pil_image_goes_as_a_png(mode: str) -> None:
     if mode in ("RGB", "RGBA", "CMYK"):
         near = np.asarray(read.convert("RGB")).astype(int) - np.asarray(image.convert("RGB"))
         assert abs(near).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_stay_sixteen(mode: str) -> None:
+    values = np.array([[0, 1000, 40_000, 65_535]], ">u2" if mode == "I;16B" else "<u2")
+    image = Image.frombytes(mode, (4, 1), values.tobytes())
+    [levels] = images.decode(sent(image).encoded, "image")[..., 0].tolist()
+    assert levels == [0, 4, 156, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "La", "PA"])
+def test_transparency_goes_along(mode: str) -> None:
+    image = Image.new("LA", (3, 2), (90, 0))
+    image = image.convert("RGBA").convert(mode) if mode != "La" else image.convert(mode)
+    assert Image.open(io.BytesIO(sent(image).encoded)).convert("RGBA").getpixel((0, 0))[3] == 0
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16L"])
+def test_a_pil_image_that_would_be_clipped_is_refused(mode: str) -> None:
+    """Pillow would clip it to 0 to 255: a depth map in metres becomes nearly black."""
+    with pytest.raises(KandinskyError, match=f"of mode {mode}, .* mode I;16"):
+        requests.control(Image.new(mode, (3, 2), 700), "a")
 
 
 def test_an_orientation_goes_along() -> None:
