@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.faults import counted
 from gateway.plan import Draft
 from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire.channels import MESSAGE_BYTES
 from kandinsky.wire.errors import KandinskyError, Reason
 
-_BYTES_A_VALUE: Mapping[int, int] = {
-    generation.OUTPUT_FORMAT_FLOAT_PIXELS: 4,
-    generation.OUTPUT_FORMAT_LATENTS: 4,
+_BYTES_OF_A_FILE = 3
+"""A pixel, at most: noise cannot be compressed."""
+_BYTES_A_PIXEL: Mapping[int, int] = {
+    generation.OUTPUT_FORMAT_PNG: _BYTES_OF_A_FILE,
+    generation.OUTPUT_FORMAT_JPEG: _BYTES_OF_A_FILE,
+    generation.OUTPUT_FORMAT_WEBP: _BYTES_OF_A_FILE,
+    generation.OUTPUT_FORMAT_PIXELS: 3,
+    generation.OUTPUT_FORMAT_FLOAT_PIXELS: 12,
+    generation.OUTPUT_FORMAT_LATENTS: 3,  # four float32 a cell, of at least 4x4 pixels: 1 and less
 }
+"""Of one answered image, at most."""
+_BESIDE = 2**16
+"""Bytes of an image's stats, of the parts of its file, and of its share in a message."""
 _NAME_CHARACTERS = 64
 
 
@@ -40,22 +50,39 @@ def served(model: str, flow: Flow, models: Mapping[str, CatalogEntry]) -> Catalo
     return entry
 
 
-def check_answer_size(draft: Draft, twin: str) -> None:
-    """Refuses what would not fit into one message.
+def check_answer_size(draft: Draft, rpc: str, *, streams: bool) -> None:
+    """Refuse what would not fit into a message: an image of a stream's, or a whole unary answer.
 
     Args:
         draft: the request.
-        twin: the streaming RPC that can serve it.
+        rpc: the streaming RPC of its flow.
+        streams: whether that one was called, and not its unary twin.
 
     Raises:
-        KandinskyError: ANSWER_TOO_LARGE.
+        KandinskyError: ANSWER_TOO_LARGE, with what would fit.
     """
-    width = _BYTES_A_VALUE.get(draft.settings.output.format, 1)
-    estimate = draft.count * draft.output_pixels * 3 * width
-    if estimate > MESSAGE_BYTES:
-        raise KandinskyError(
-            Reason.ANSWER_TOO_LARGE,
-            f"{draft.count} images could take {estimate} bytes, and one message holds "
-            f"{MESSAGE_BYTES}; call {twin}, which streams them",
-            metadata={"rpc": twin},
-        )
+    each = _BYTES_A_PIXEL[draft.settings.output.format]
+    if _fits(draft, each, streams=streams):
+        return
+    pixels = max(draft.output_pixels) if streams else sum(draft.output_pixels)
+    what = "an image" if streams else counted(draft.count, "image")
+    name = generation.OutputFormat.Name(draft.settings.output.format)
+    too_large = (
+        f"{what} of {pixels} pixels in all may take {pixels * each} bytes as "
+        f"{name.removeprefix('OUTPUT_FORMAT_')}, and one message holds {MESSAGE_BYTES}"
+    )
+    if not streams and _fits(draft, each, streams=True):
+        advice, metadata = f"call {rpc}, which streams them", {"rpc": rpc}
+    elif _fits(draft, _BYTES_OF_A_FILE, streams=streams):
+        advice, metadata = "ask for PNG", {"format": "PNG"}
+    elif _fits(draft, _BYTES_OF_A_FILE, streams=True):
+        advice = f"ask for PNG, and call {rpc}, which streams them"
+        metadata = {"rpc": rpc, "format": "PNG"}
+    else:
+        advice, metadata = "ask for smaller images", {}
+    raise KandinskyError(Reason.ANSWER_TOO_LARGE, f"{too_large}; {advice}", metadata=metadata)
+
+
+def _fits(draft: Draft, bytes_a_pixel: int, *, streams: bool) -> bool:
+    together = max if streams else sum
+    return together(n * bytes_a_pixel + _BESIDE for n in draft.output_pixels) <= MESSAGE_BYTES

@@ -137,8 +137,8 @@ class Draft:
     """Images that it asks for."""
     images: Callable[[Sequence[Start]], tuple[ImagePlan, ...]]
     """The images, of what `starts` have become."""
-    output_pixels: int
-    """Pixels of one answered picture."""
+    output_pixels: tuple[int, ...]
+    """Pixels of each answered image."""
 
     @property
     def inputs(self) -> tuple[Undecoded[Any], ...]:

@@ -268,17 +268,18 @@ class Reading:
         each: int = 1,
     ) -> Draft:
         """The draft of `each` images a guide, with the texts and pictures that they need."""
-        settings = self.settings
-        cropped = starts[0].crops
+        settings, count = self.settings, len(guides) * each
+        canvas = settings.height * settings.width
+        sizes = [canvas if start.crops is None else start.crops.pixels for start in starts]
         return Draft(
             entry=self.entry,
             settings=settings,
             texts=needed_texts(guides, self.texts, settings, zero=not self.shown),
             shown=self.shown,
             starts=tuple(starts),
-            count=len(guides) * each,
+            count=count,
             images=images,
-            output_pixels=cropped.pixels if cropped else settings.height * settings.width,
+            output_pixels=tuple(sizes[index // each % len(sizes)] for index in range(count)),
         )
 
     def seed(self, images: int) -> int:

@@ -66,6 +66,7 @@ def _flow(rpc: str, draft_of: DraftOf) -> tuple[Streaming, Unary]:
     async def stream(self: GenerationService, request: Any, admitted: Admitted) -> Events:
         work = ImageWork(self.codecs, admitted.call.tenant)
         draft = await work.check(draft_of, request, self.models)
+        check_answer_size(draft, rpc, streams=True)
         async with aclosing(self.generate(draft, admitted, work)) as events:
             async for event in events:
                 yield event
@@ -75,7 +76,7 @@ def _flow(rpc: str, draft_of: DraftOf) -> tuple[Streaming, Unary]:
     ) -> generation.GenerateResponse:
         work = ImageWork(self.codecs, admitted.call.tenant)
         draft = await work.check(draft_of, request, self.models)
-        check_answer_size(draft, rpc)
+        check_answer_size(draft, rpc, streams=False)
         async with aclosing(self.generate(draft, admitted, work)) as events:
             images = [event.image async for event in events if event.HasField("image")]
         images.sort(key=lambda image: image.index)

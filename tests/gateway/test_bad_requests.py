@@ -272,4 +272,8 @@ async def test_a_unary_answer_too_large(api, stages):
     large = {"height": 1024, "width": 1024, "images_per_prompt": 3, "output_format": 5}
     error = await failure(api.TextToImageUnary(settings(**large)))
     assert (error.reason, error.metadata) == (Reason.ANSWER_TOO_LARGE, {"rpc": "TextToImage"})
+    assert error.message == (
+        "6 images of 6291456 pixels in all may take 75497472 bytes as FLOAT_PIXELS, and one "
+        "message holds 67108864; call TextToImage, which streams them"
+    )
     assert stages.calls == []
