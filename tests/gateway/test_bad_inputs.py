@@ -41,6 +41,16 @@ def huge_header():
     return {"encoded": b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + crc}
 
 
+def without_its_palette():
+    """A palette PNG without its PLTE chunk."""
+    made = io.BytesIO()
+    Image.new("P", (128, 64)).save(made, "PNG")
+    data = made.getvalue()
+    at = data.index(b"PLTE") - 4
+    length = int.from_bytes(data[at : at + 4], "big") + 12
+    return {"encoded": data[:at] + data[at + length :]}
+
+
 RGB = Image.new("RGB", (128, 64), (200, 30, 40))
 PICTURE = file(RGB)
 TRUNCATED = {"encoded": PICTURE["encoded"][:-40]}
@@ -67,6 +77,7 @@ PICTURES = {
     "truncated": (TRUNCATED, ".encoded"),
     "60000x60000 by its header": (huge_header(), ".encoded"),
     "animated": (ANIMATED, ".encoded"),
+    "a palette image without a palette": (without_its_palette(), ".encoded"),
     "grey tensor": (tensor(np.zeros((64, 128), np.uint8)), ".pixels.shape"),
     "no pixels": (tensor(np.zeros((0, 128, 3), np.uint8)), ".pixels.shape"),
     "floats above 1": (tensor(np.full((64, 128, 3), 1.5, np.float32)), ".pixels.data"),
