@@ -12,4 +12,5 @@ TABLES: Mapping[str, str] = {
     "recovery": "benchmarks.recovery",
     "fairness": "benchmarks.fairness",
     "flood": "benchmarks.flood",
+    "attacks": "benchmarks.attacks",
 }

@@ -1,0 +1,122 @@
+"""`python -m benchmarks.attacker NAME GATEWAY STAGES MODEL OUTCOMES [FOLDER ...]`: one attack.
+
+Prints a line when it begins. Runs until its standard input is closed, at most MOST_SECONDS, and
+then writes into the file OUTCOMES, as JSON, how often its calls ended in which way.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from benchmarks import hostile
+from benchmarks.child import wait_for_the_end
+from kandinsky.catalog.catalog import Catalog, CatalogEntry, Stage
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import from_rpc_error
+
+MOST_SECONDS = 180.0
+CALL_SECONDS = 60.0
+PAUSE = 0.05
+"""Seconds between a worker's calls."""
+GATEWAY = "/kandinsky.v1.GenerationService"
+DECODE = "/kandinsky.v1.DecoderService/Decode"
+UNREAD = 128
+
+Work = Callable[[Counter[str]], Awaitable[None]]
+Metadata = tuple[tuple[str, str], ...]
+ATTACKER: Metadata = (("x-tenant", "attacker"),)
+
+
+def calls(
+    channel: grpc.aio.Channel, path: str, bodies: Iterable[bytes], metadata: Metadata
+) -> Work:
+    """A worker that makes one call after the other and reads each to its end."""
+    method: Any = channel.unary_stream(path)  # bytes in, bytes out
+
+    async def work(outcomes: Counter[str]) -> None:
+        for body in itertools.cycle(bodies):
+            try:
+                async for _ in method(body, metadata=metadata, timeout=CALL_SECONDS):
+                    pass
+            except grpc.aio.AioRpcError as error:
+                outcomes[from_rpc_error(error).reason.value] += 1
+            else:
+                outcomes["OK"] += 1
+            await asyncio.sleep(PAUSE)
+
+    return work
+
+
+def unread_calls(channel: grpc.aio.Channel, path: str, body: bytes, metadata: Metadata) -> Work:
+    """A worker that makes one call after the other, without a deadline, and reads none of them."""
+    method: Any = channel.unary_stream(path)
+
+    async def work(outcomes: Counter[str]) -> None:
+        while True:
+            code = await method(body, metadata=metadata).code()
+            outcomes[code.name] += 1
+            await asyncio.sleep(PAUSE)
+
+    return work
+
+
+async def workers(
+    name: str, gateway: grpc.aio.Channel, stages: grpc.aio.Channel, entry: CatalogEntry
+) -> list[Work]:
+    """Those of an attack, which run side by side."""
+    model = entry.name
+    if name == "unread":
+        path, body = f"{GATEWAY}/TextToImage", hostile.unread(model)
+        tenants = [(("x-tenant", f"invented {i % 2}"),) for i in range(UNREAD)]
+        return [unread_calls(gateway, path, body, tenant) for tenant in tenants]
+    if name == "snapshots":
+        lies = await hostile.lying_snapshots(stages, entry)
+        metadata = (("application", entry.application(Stage.DECODER)), *ATTACKER)
+        return [calls(stages, DECODE, lies[i:] + lies[:i], metadata) for i in range(len(lies))]
+    count, rpc, build = {
+        "masks": (3, "Inpaint", hostile.masks),
+        "variations": (12, "Variation", hostile.variation),
+        "prompts": (2, "TextToImage", hostile.prompts),
+        "messages": (20, "TextToImage", hostile.message),
+    }[name]
+    return [calls(gateway, f"{GATEWAY}/{rpc}", [build(model)], ATTACKER)] * count
+
+
+async def attack(name: str, gateway: str, stages: str, entry: CatalogEntry) -> Counter[str]:
+    """Runs an attack; how its calls ended."""
+    outcomes: Counter[str] = Counter()
+    async with (
+        grpc.aio.insecure_channel(gateway, options=OPTIONS) as to_gateway,
+        grpc.aio.insecure_channel(stages, options=OPTIONS) as to_stages,
+    ):
+        running = [
+            asyncio.create_task(work(outcomes))
+            for work in await workers(name, to_gateway, to_stages, entry)
+        ]
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
+        end = asyncio.create_task(asyncio.to_thread(wait_for_the_end))
+        await asyncio.wait([end, *running], timeout=MOST_SECONDS, return_when="FIRST_COMPLETED")
+        for task in running:
+            task.cancel()
+        results = await asyncio.gather(*running, return_exceptions=True)
+    for result in results:
+        if not isinstance(result, asyncio.CancelledError):
+            raise RuntimeError(f"the attack {name} broke off") from result
+    return outcomes
+
+
+if __name__ == "__main__":
+    attack_name, at_gateway, at_stages, model_name, out, *folders = sys.argv[1:]
+    os.nice(19)  # an attacker's own work would be on machines of its own
+    found = Catalog.load([Path(folder) for folder in folders])[model_name]
+    counted = asyncio.run(attack(attack_name, at_gateway, at_stages, found))
+    Path(out).write_text(json.dumps(counted), encoding="utf-8")
