@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -53,6 +53,7 @@ class ImageWork:
         self._lease = PixelLease(self._budget, tenant, 0)
         self._kept_pixels = 0
         self._shown: dict[str, EncodeImageRequest] = {}
+        self._whole_results = asyncio.Lock()
 
     async def check(self, draft_of: Callable[..., Draft], *args: Any) -> Draft:
         """Call the function that checks a request and drafts its plan; raises what it raises."""
@@ -84,14 +85,41 @@ class ImageWork:
             self._shown.clear()
             self._lease.shrink(self._kept_pixels)
 
+    @asynccontextmanager
+    async def finished(
+        self,
+        result: generation.GeneratedImage,
+        decoded: decoder_pb2.DecodedImage,
+        settings: Settings,
+        crop: Crop | None = None,
+    ) -> AsyncIterator[generation.GenerateEvent]:
+        """The event that carries an image, for as long as it takes to hand it over.
+
+        What is laid back into a whole picture may be as large as that: the request has one such
+        result at a time, and the next is made when this one was handed over.
+
+        Args:
+            result: still without its content.
+            decoded: what the decoder made.
+            settings: the request's.
+            crop: the picture to lay it back into, if it is a part of one.
+
+        Raises:
+            RuntimeError: the decoder sent other pixels than it was asked for.
+        """
+        async with self._whole_results if crop is not None else nullcontext():
+            yield await self._finish(result, decoded, settings, crop)
+
     async def _plan(self, draft: Draft) -> Plan:
         try:
             await self._all(one.decode for one in draft.inputs)
             shown = await self._all(partial(_see, one) for one in draft.shown.values())
-            starts = await self._all(start.make for start in draft.starts)
+            made = iter(await self._all(start.make for start in draft.starts if start.inputs))
         finally:
             for one in draft.inputs:
                 one.drop()
+        # What needs no image is made here and now: it does not wait for the images of others.
+        starts = [next(made) if start.inputs else start.make() for start in draft.starts]
         self._shown = dict(zip(draft.shown, shown, strict=True))
         self._kept_pixels = draft.kept_pixels
         self._lease.shrink(draft.shown_pixels + draft.kept_pixels)
@@ -112,24 +140,13 @@ class ImageWork:
         faults.raise_any()
         return results
 
-    async def finish(
+    async def _finish(
         self,
         result: generation.GeneratedImage,
         decoded: decoder_pb2.DecodedImage,
         settings: Settings,
-        crop: Crop | None = None,
+        crop: Crop | None,
     ) -> generation.GenerateEvent:
-        """The event that carries an image, with its content and the decoder's stats.
-
-        Args:
-            result: still without its content.
-            decoded: what the decoder made.
-            settings: the request's.
-            crop: the picture to lay it back into, if it is a part of one.
-
-        Raises:
-            RuntimeError: the decoder sent other pixels than it was asked for.
-        """
         result.format = settings.output.format
         result.decoder_stats.CopyFrom(decoded.stats)
         if settings.output.format in _FILES:

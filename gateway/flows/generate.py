@@ -64,7 +64,9 @@ async def _image(
     async with aclosing(stages.decode(request, decoder_fields(image))) as decoding:
         async for decoded in decoding:
             if decoded.HasField("image"):
-                yield await work.finish(result, decoded.image, plan.settings, image.start.crop)
+                made, crop = decoded.image, image.start.crop
+                async with work.finished(result, made, plan.settings, crop) as finished:
+                    yield finished
             for news in news_of(image, decoded):
                 yield news
 

@@ -1,10 +1,14 @@
 """When input images are decoded: after every check, within the pixel budget, and for no longer."""
 
+import asyncio
 import io
+import threading
 
 import pytest
 from PIL import Image
 
+from gateway.codec_pool import ImageCodecPool
+from gateway.image_work import ImageCodecs, ImageWork
 from gateway.pixel_budget import PixelBudget
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
@@ -153,6 +157,53 @@ async def test_pixels_are_held_as_long_as_they_are_needed(
         hold.released.set()
         assert [event async for event in call]
         assert budget[0].held == 0
+
+
+async def test_a_request_without_images_waits_for_no_decode(gateway_at, monkeypatch):
+    begun, over, real, in_time = threading.Event(), threading.Event(), images.decode, []
+
+    def slow(*args, **options):
+        begun.set()
+        in_time.append(over.wait(30))
+        return real(*args, **options)
+
+    monkeypatch.setattr(images, "decode", slow)
+    async with gateway_at() as (_, channel):
+        stub = GenerationServiceStub(channel)
+        slow_call = stub.Variation(ASKED["Variation"], metadata=(("x-tenant", "a"),))
+        await asyncio.to_thread(begun.wait, 60)
+        text = generation.TextToImageRequest(model="tiny", prompts=["a"])
+        assert (await stub.TextToImageUnary(text)).images
+        over.set()
+        assert [event async for event in slow_call]
+    assert in_time == [True]  # not only when the decode gave up
+
+
+async def test_whole_results_of_a_crop_are_made_one_after_the_other(monkeypatch):
+    made = []
+
+    async def finish(self, result, *_):
+        made.append(result)
+        return result
+
+    monkeypatch.setattr(ImageWork, "_finish", finish)
+    pool = ImageCodecPool(1)
+    work = ImageWork(ImageCodecs(pool, PixelBudget(4 * MAX_PIXELS, 60)), "a")
+    handed_over = asyncio.Event()
+
+    async def hand_over(result, crop):
+        async with work.finished(result, None, None, crop):
+            await handed_over.wait()
+
+    crops = [asyncio.create_task(hand_over(name, object())) for name in ("first", "second")]
+    others = [asyncio.create_task(hand_over(name, None)) for name in ("third", "fourth")]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sorted(made) == ["first", "fourth", "third"]
+    handed_over.set()
+    await asyncio.gather(*crops, *others)
+    assert sorted(made) == ["first", "fourth", "second", "third"]
+    pool.close()
 
 
 async def test_large_images_of_one_tenant_delay_no_other(gateway_at, stages, budget):

@@ -62,7 +62,7 @@ async def test_a_fault_of_ours_tells_nothing_but_its_id(api, monkeypatch):
     async def fail(*_):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(ImageWork, "finish", fail)
+    monkeypatch.setattr(ImageWork, "_finish", fail)
     error = await failure(api.TextToImage(REQUEST, metadata=(("x-request-id", "7"),)))
     assert (error.reason, error.metadata) == (Reason.INTERNAL, {"request_id": "7"})
     assert "secret" not in error.message
