@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.attacks import Attacks
+from benchmarks.attacks import Row as AttackRow
 from benchmarks.batched import Application, Baseline, Candidate
 from benchmarks.batched_app import Batching
 from benchmarks.contest import Kind, Rounds, Side, Turn, fastest, play
@@ -64,11 +66,16 @@ BASELINES = [
     Baseline(SIDES[3], {16: Candidate(Application(1, 2), Batching(16, 0.05))}),
 ]
 HOP_ROWS = [HopRow(hop, 3.0, 1.0, 3.0, [3.0], [1.0]) for hop in HOPS]
+ATTACK_ROWS = [
+    AttackRow("none", (0.5, 0.4, 0.6), 0, 0.3, {}),
+    AttackRow("masks", (1.4, 1.0, 2.0), 0, 0.6, {"INVALID_FIELD": 90}),
+]
 REPORTS: dict[str, Report] = {
     "overhead": Overhead(STANDINGS, 1),
     "throughput": Throughput(STANDINGS, BASELINES, {"served": 1}, 0.05),
     "mixed": Mixed(STANDINGS, mixed(6), BASELINES, {"served": 1}),
     "hops": Hops(HOP_ROWS, QUICK),
+    "attacks": Attacks(ATTACK_ROWS),
 }
 
 
@@ -89,7 +96,7 @@ def test_a_report_writes_json_and_a_plot(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_prints_a_row_for_each_of_its_figures(name: str) -> None:
     table = REPORTS[name].table()
-    expected = {"overhead": 9, "throughput": 9, "mixed": 9, "hops": len(HOPS)}
+    expected = {"overhead": 9, "throughput": 9, "mixed": 9, "hops": len(HOPS), "attacks": 2}
     assert table.row_count == expected[name]
     Console(quiet=True).print(table)
 
@@ -156,3 +163,13 @@ def test_sides_take_turns_and_bare_ones_have_as_many_open_as_processes() -> None
         ("b", 4): 2,
     }
     assert fastest(sides, Kind.SERVED, rounds, 4).name == "b"
+
+
+def test_attacks_are_measured_by_the_idle_server_and_bounds() -> None:
+    held = Attacks(ATTACK_ROWS)
+    assert held.ratio(ATTACK_ROWS[1]) == pytest.approx(2.8)
+    assert held.held
+    slow = AttackRow("prompts", (1.6,), 0, 0.6, {})
+    large = AttackRow("messages", (0.5,), 0, 2.1, {})
+    assert not Attacks([*ATTACK_ROWS, slow]).held
+    assert not Attacks([*ATTACK_ROWS, large]).held
