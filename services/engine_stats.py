@@ -33,6 +33,9 @@ def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
         failed=counters.failed,
         drained=counters.drained,
         checkpoints=counters.checkpoints,
+        out_of_memory=counters.out_of_memory,
+        previews=counters.previews,
+        previews_left_out=counters.previews_left_out,
         cancel_steps_max=max((leave.steps for leave in leaves), default=0),
     )
     if leaves:

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from services.engine.batcher import Batcher
@@ -14,16 +15,25 @@ from services.engine.limits import EngineLimits
 class HeldBatcher(Batcher):
     """Waits before steps, so that a test says who is there at which of them."""
 
-    def __init__(self, limits: EngineLimits, name: str = "engine") -> None:
+    def __init__(
+        self,
+        limits: EngineLimits,
+        name: str = "engine",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._open = threading.Event()
         self._open.set()
         self._stop_at: tuple[str, int] | None = None
         self._stopped = asyncio.Event()
+        self.waits_for_readers = False
+        """Whether each step waits until all events before it are read: else readers miss some."""
         self._events = asyncio.get_running_loop()
         self._came: Counter[str] = Counter()
         self._went: Counter[str] = Counter()
         self._changed = asyncio.Event()
-        super().__init__(limits, name)
+        self.asked: list[Job] = []
+        """All jobs that it has been given."""
+        super().__init__(limits, name, clock=clock)
 
     def hold(self) -> None:
         """Lets no step begin until `release`."""
@@ -67,6 +77,7 @@ class HeldBatcher(Batcher):
 
     def _submit(self, job: Job) -> None:
         super()._submit(job)
+        self.asked.append(job)
         self._came[job.id] += 1
         self._changed.set()
 
@@ -86,4 +97,8 @@ class HeldBatcher(Batcher):
             self._stop_at = None
             self._events.call_soon_threadsafe(self._stopped.set)
         self._open.wait(60)
+        if self.waits_for_readers:
+            for job in self._running:
+                while len(job.emit.__self__) and not job.abandoned:
+                    time.sleep(0.001)
         super()._step(jobs)

@@ -13,13 +13,15 @@ import torch
 
 from kandinsky.wire.errors import KandinskyError
 from services.engine import refusals
-from services.engine.counters import Counters, Forward, Leave
+from services.engine.counters import Counters, Leave
+from services.engine.forwards import Forwards
 from services.engine.job import Alive, Event, Finished, GroupKey, Job, Queued
 from services.engine.limits import EngineLimits
 from services.engine.line import Line
+from services.engine.mailbox import Mailbox
 from services.engine.news import News
 from services.engine.pace import Pace
-from services.engine.phase import Phase
+from services.engine.previews import Previews
 from services.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,13 @@ class Batcher:
 
     Jobs that can share a forward make up a group. At every turn, one group takes one step. Tenants
     are let in by turns (`Line`), and groups share the device by cost (`Turns`).
+
+    Args:
+        limits: of what it takes on.
+        name: of its thread.
+        pace: what was measured before.
+        nice: added to the thread's nice value.
+        clock: seconds; deadlines of jobs are times on it.
     """
 
     def __init__(
@@ -44,15 +53,18 @@ class Batcher:
         name: str = "engine",
         pace: Pace | None = None,
         nice: int = ENGINE_NICE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
         self.counters = Counters()
         self.pace = pace or Pace()
+        self._clock = clock
         self._line = Line()
         self._running: list[Job] = []
         self._turns = Turns()
-        self._news = News(self.pace, self.counters, limits.checkpoint_every)
-        self._stacked: dict[GroupKey, tuple[list[Phase], dict[str, torch.Tensor]]] = {}
+        self._forwards = Forwards(self.counters, clock)
+        self._previews = Previews(self.counters, clock)
+        self._news = News(self.pace, self.counters, limits.checkpoint_every, clock)
         self._positions_told = 0.0
         self._draining = False
         self._closing = False
@@ -86,13 +98,15 @@ class Batcher:
                 DRAINING, after a checkpoint, when the engine shuts down; INTERNAL when the model
                 fails.
         """
-        events: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        job.emit = partial(_post, asyncio.get_running_loop(), events)
+        events = Mailbox(asyncio.get_running_loop())
+        job.emit = events.put
         self._submit(job)
         try:
             while True:
                 try:
-                    event = await asyncio.wait_for(events.get(), self.limits.alive_seconds)
+                    # Not wait_for: before Python 3.12 it loses a cancel that comes with an event.
+                    async with asyncio.timeout(self.limits.alive_seconds):
+                        event = await events.get()
                 except TimeoutError:
                     event = Alive()
                 if isinstance(event, Exception):
@@ -102,7 +116,7 @@ class Batcher:
                     return
         finally:
             if not job.ended:
-                job.abandon()
+                job.abandon(self._clock())
 
     def drain(self) -> None:
         """Sends every job away after the step under way, with a checkpoint; takes no more."""
@@ -118,11 +132,12 @@ class Batcher:
         self._thread.join()
 
     def _submit(self, job: Job) -> None:
+        job.arrived = self._clock()
         with self._wake:
             if self._draining:
                 raise refusals.draining()
             try:
-                refusals.check_deadline(job, self._line, self.pace)
+                refusals.check_deadline(job, self._line, self.pace, job.arrived)
                 if len(self._line) >= self.limits.max_queue:
                     self._make_room(job)
             except KandinskyError:
@@ -160,7 +175,7 @@ class Batcher:
                     admitted = self._admit()
                     self._tell_positions()
                 for job in admitted:
-                    self._attempt(job, job.begin)
+                    self._attempt(job, partial(job.begin, self._clock()))
                 self._running = [job for job in self._running if self._is_wanted(job)]
                 if self._running:
                     self._step(self._next_group())
@@ -170,7 +185,8 @@ class Batcher:
         for job in (*self._running, *self._line.take()):
             if not job.ended:
                 self.counters.drained += 1
-                self._news.checkpoint(job)
+                self._attempt(job, partial(self._news.checkpoint, job))
+            if not job.ended:
                 job.end(refusals.draining())
         self._running = []
 
@@ -186,7 +202,7 @@ class Batcher:
             if self._running and not self._fits(job):
                 break
             self._line.pop()
-            if refusals.is_hopeless(job, self.pace):
+            if refusals.is_hopeless(job, self.pace, self._clock()):
                 self.counters.expired += 1
                 job.end(refusals.deadline_exceeded("the deadline cannot be kept any more"))
                 continue
@@ -204,7 +220,7 @@ class Batcher:
         )
 
     def _tell_positions(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._line))
         if not self._line or now - self._positions_told < interval:
             return
@@ -216,89 +232,67 @@ class Batcher:
         """Whether to go on with a job; one past its deadline is told so."""
         if job.ended:
             return False
-        now = time.monotonic()
+        now = self._clock()
+        if now < job.unwanted_since:
+            return True
+        self.counters.leaves.append(Leave(job.id, job.late_steps, now - job.unwanted_since))
         if job.abandoned:
             self.counters.abandoned += 1
-            steps = job.stats.forwards - job.steps_at_abandon
-            self.counters.leaves.append(Leave(job.id, steps, now - job.abandoned_at))
-            return False
-        if now >= job.deadline:
+        else:
             self.counters.expired += 1
-            # It was looked at before the step that has just ended: at most that one came after.
-            steps = min(job.stats.forwards, 1)
-            self.counters.leaves.append(Leave(job.id, steps, now - job.deadline))
             job.end(refusals.deadline_exceeded("the deadline passed at work"))
-            return False
-        return True
+        return False
 
     def _next_group(self) -> list[Job]:
         groups: dict[GroupKey, list[Job]] = {}
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
-        self._stacked = {key: kept for key, kept in self._stacked.items() if key in groups}
+        self._forwards.keep(self._running)
         return groups[self._turns.next(groups)]
 
     def _step(self, jobs: list[Job]) -> None:
         """One forward for all the jobs of a group, and one scheduler step for each."""
-        begun = time.perf_counter()
+        begun, forwards = self._clock(), self.counters.forwards
         phase, group = jobs[0].phase, jobs[0].group
-        counts = [job.phase.rows for job in jobs]
-        rows = sum(counts)
-        pairs = list(zip(jobs, counts, strict=True))
-        try:
-            output = phase.network(
-                torch.cat([_repeat(job.inputs(), count) for job, count in pairs]),
-                torch.stack([job.timestep for job, count in pairs for _ in range(count)]),
-                self._conditioning(jobs),
-            )
-        except Exception:
-            logger.exception("a forward of %s with %d rows failed", phase.network.name, rows)
-            for job in jobs:
-                self._fail(job)
-            return
-        done = tuple((job.id, job.step) for job in jobs)
-        self.counters.note_forward(Forward(phase.network.name, rows, done))
-        for job, own in zip(jobs, output.split(counts), strict=True):
-            job.stats.note_forward(rows, shared=len(jobs) > 1)
-            self._attempt(job, partial(self._advance, job, own))
-        self._turns.note(group, rows * phase.pixels, len(jobs))
-        self.pace.note(phase, rows, time.perf_counter() - begun)
+        rows = sum(job.phase.rows for job in jobs)
+        for job, output in self._forwards.run(jobs, self._fail):
+            self._attempt(job, partial(self._advance, job, output))
+        seconds, spent = self._previews.settle(self._clock() - begun, self._running)
+        if self.counters.forwards > forwards:
+            self.pace.note(phase, rows, seconds)
+        extra = {tenant: self.pace.cost(each) or 0.0 for tenant, each in spent.items()}
+        self._turns.note(group, rows * phase.pixels + sum(extra.values()), len(jobs))
+        with self._wake:
+            self._line.charge(extra)
 
     def _advance(self, job: Job, output: torch.Tensor) -> None:
-        preview = self._news.preview(job, output)
+        preview = None
+        if job.preview_is_due:
+            preview = self._previews.make(job, output, self._is_alone(job))
         job.advance(output)
         self._news.tell(job, preview, len(self._running))
         if job.step == len(job.phase.timesteps):
-            job.go_on()
+            job.go_on(self._clock())
             self.counters.finished += job.ended
 
-    def _conditioning(self, jobs: list[Job]) -> dict[str, torch.Tensor]:
-        """The jobs' conditioning stacked row under row; kept while the same jobs go on."""
-        phases = [job.phase for job in jobs]
-        before, stacked = self._stacked.get(jobs[0].group, ([], {}))
-        if len(phases) != len(before) or any(
-            a is not b for a, b in zip(phases, before, strict=True)
-        ):
-            stacked = {
-                name: torch.cat([phase.conditioning[name] for phase in phases])
-                for name in phases[0].conditioning
-            }
-            self._stacked[jobs[0].group] = phases, stacked
-        return stacked
+    def _is_alone(self, job: Job) -> bool:
+        """Whether all jobs that run and wait are of one tenant."""
+        if any(other.tenant != job.tenant for other in self._running):
+            return False
+        with self._wake:
+            return all(other.tenant == job.tenant for other in self._line)
 
     def _attempt(self, job: Job, action: Callable[[], None]) -> None:
         try:
             action()
-        except KandinskyError as error:
-            self.counters.failed += 1
-            job.end(error)
-        except Exception:
-            logger.exception("job %s failed", job.id)
-            self._fail(job)
+        except Exception as error:
+            self._fail(job, error)
 
-    def _fail(self, job: Job) -> None:
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, KandinskyError):
+            logger.error("job %s failed", job.id, exc_info=error)
         self.counters.failed += 1
-        job.end(refusals.internal())
+        job.end(refusals.failed(error))
 
 
 def _yield_to_others(nice: int) -> None:
@@ -307,16 +301,3 @@ def _yield_to_others(nice: int) -> None:
         thread = threading.get_native_id()
         own = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, own + nice)
-
-
-def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:
-    return row.expand(count, *row.shape[1:])
-
-
-def _post(
-    loop: asyncio.AbstractEventLoop,
-    events: "asyncio.Queue[Event | Exception]",
-    event: Event | Exception,
-) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(events.put_nowait, event)

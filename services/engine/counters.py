@@ -19,13 +19,13 @@ class Forward:
 
 @dataclass(frozen=True)
 class Leave:
-    """How a job left that nobody waited for any more."""
+    """How a job left after the moment from which nobody waited for it any more."""
 
     job: str
     steps: int
-    """Steps that it took after the engine had learnt so."""
+    """Steps of it that ended after that moment."""
     seconds: float
-    """From then to its leaving."""
+    """From that moment to its leaving."""
 
 
 @dataclass
@@ -51,6 +51,11 @@ class Counters:
     drained: int = 0
     """Jobs sent away because the engine shut down."""
     checkpoints: int = 0
+    out_of_memory: int = 0
+    """Forwards that found no memory and were taken in halves."""
+    previews: int = 0
+    previews_left_out: int = 0
+    """Previews that were due, but would have taken other tenants' time."""
     leaves: deque[Leave] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
     """The latest of those abandoned or expired."""
     trace: deque[Forward] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))

@@ -1,7 +1,6 @@
 """One image, or one embedding, on its way through the engine."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +62,7 @@ class Stats:
     """Most rows in a forward that the job took part in."""
 
     def note_forward(self, rows: int, shared: bool) -> None:
-        """Counts a forward that the job takes part in."""
+        """Counts a forward that the job took part in."""
         if shared:
             self.shared_forwards += 1
             self.last_shared_forward = self.forwards
@@ -98,7 +97,7 @@ class Job:
     phases: Sequence[Phase]
     generator: torch.Generator
     deadline: float = math.inf
-    """`time.monotonic()` after which nobody waits for the result."""
+    """Time on the engine's clock after which nobody waits for the result."""
     tenant: str = ""
     """On whose behalf; tenants are let in by turns."""
     priority: int = 0
@@ -119,14 +118,15 @@ class Job:
     group: GroupKey = ()
     """Jobs with equal keys can share a forward: same network, same shapes and dtypes."""
     stats: Stats = field(default_factory=Stats)
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float = 0.0
+    """When the engine was asked, by its clock."""
     admitted: float = 0.0
     reported: float = 0.0
-    """`time.monotonic()` of the latest progress event."""
+    """When the latest progress event was sent."""
     abandoned_at: float = math.inf
-    """`time.monotonic()` when the caller went away; set from any thread."""
-    steps_at_abandon: int = 0
-    """Steps taken by then."""
+    """When the caller went away; set from any thread."""
+    late_steps: int = 0
+    """Steps whose forward ended after the caller had gone or the deadline had passed."""
     rows: int = field(init=False)
     """Rows that the job has in a forward, at most."""
     pixels: int = field(init=False)
@@ -161,25 +161,43 @@ class Job:
         """Whether the caller has gone."""
         return self.abandoned_at < math.inf
 
-    def abandon(self) -> None:
-        """Tells, from any thread, that the caller has gone."""
-        self.steps_at_abandon = self.stats.forwards
-        self.abandoned_at = time.monotonic()
+    @property
+    def unwanted_since(self) -> float:
+        """When the caller went away or stopped waiting; infinite or to come while it waits."""
+        return min(self.abandoned_at, self.deadline)
 
-    def begin(self) -> None:
+    def abandon(self, now: float) -> None:
+        """Tells, from any thread, that the caller has gone."""
+        self.abandoned_at = now
+
+    def begin(self, now: float) -> None:
         """Enters the first phase."""
-        self.admitted = time.monotonic()
+        self.admitted = now
         self.stats.queued = self.admitted - self.arrived
         self._enter(None)
+
+    def note_forward(self, rows: int, shared: bool, now: float) -> None:
+        """Counts a forward that the job took part in.
+
+        Args:
+            rows: of all jobs in it.
+            shared: whether another job had rows in it.
+            now: when it ended.
+        """
+        self.stats.note_forward(rows, shared)
+        self.late_steps += now >= self.unwanted_since
 
     def inputs(self) -> torch.Tensor:
         """What the network sees next: [1, ...]."""
         return self.phase.inputs(self._latent, self.step)
 
+    @property
+    def preview_is_due(self) -> bool:
+        """Whether a preview belongs to the next step."""
+        return bool(self.preview_every) and not (self.step + 1) % self.preview_every
+
     def preview(self, output: torch.Tensor) -> torch.Tensor | None:
-        """What `advance` with this output is about to lead to; None where none is due."""
-        if not self.preview_every or (self.step + 1) % self.preview_every:
-            return None
+        """What `advance` with this output is about to lead to; None where it cannot be seen."""
         return self.phase.preview(output, self._latent, self.step)
 
     def advance(self, output: torch.Tensor) -> None:
@@ -187,14 +205,14 @@ class Job:
         self._latent = self.phase.advance(output, self._latent, self.step, self.generator)
         self.step += 1
 
-    def go_on(self) -> None:
+    def go_on(self, now: float) -> None:
         """After a phase's last step: enters the next one, or ends with the result."""
         self._index += 1
         if self._index < len(self.phases):
             self._enter(self._latent)
         else:
             self._index -= 1
-            self.stats.running = time.monotonic() - self.admitted
+            self.stats.running = now - self.admitted
             self.end(Finished(self._latent, self.stats))
 
     def end(self, outcome: "Finished | Exception") -> None:

@@ -7,12 +7,14 @@ FQ-CoDel (RFC 8290), a tenant that has not waited lately is served before those 
 import itertools
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from services.engine.job import Job
 
 Wanted = Callable[[Job], bool]
 Rank = tuple[int, bool]
+MOST_ROUNDS = 64
+"""Rounds of all tenants that one is passed over at most for what it was charged."""
 
 
 class Line:
@@ -23,7 +25,7 @@ class Line:
 
     def __init__(self) -> None:
         self._lines: dict[str, list[tuple[Rank, int, Job]]] = {}
-        self._deficits: dict[str, int] = {}
+        self._deficits: dict[str, float] = {}
         self._ring: deque[str] = deque()
         self._arrivals = itertools.count()
         self._size = 0
@@ -60,13 +62,13 @@ class Line:
         while True:
             tenant = self._ring[0]
             line = self._lines[tenant]
-            if not line:  # its turn has come round, and it has nothing
+            deficit = self._deficits[tenant]
+            if not line and deficit >= 0:  # its turn has come round, and it has nothing
                 self._forget(tenant)
                 continue
-            job = line[0][2]
-            if self._deficits[tenant] >= job.cost:
-                return job
-            self._deficits[tenant] += quantum
+            if line and deficit >= line[0][2].cost:
+                return line[0][2]
+            self._deficits[tenant] = max(deficit, -MOST_ROUNDS * quantum) + quantum
             self._ring.rotate(-1)
 
     def pop(self) -> Job:
@@ -82,9 +84,23 @@ class Line:
         self._deficits[job.tenant] -= job.cost
         if not line:
             # Not forgotten at once: one that comes back with a job at a time would always be new.
-            self._deficits[job.tenant] = 0
+            self._deficits[job.tenant] = min(0, self._deficits[job.tenant])
             self._ring.rotate(-1)
         return job
+
+    def charge(self, costs: Mapping[str, float]) -> None:
+        """Lets tenants wait for what they have used beside their jobs' own cost.
+
+        Args:
+            costs: in the unit of `Job.cost`, by tenant, whether it waits or not; when one comes
+                again, it does not come as a new one.
+        """
+        for tenant, cost in costs.items():
+            if tenant not in self._lines:
+                self._lines[tenant] = []
+                self._deficits[tenant] = 0
+                self._ring.append(tenant)
+            self._deficits[tenant] -= cost
 
     def longest(self) -> str:
         """The tenant whose waiting jobs cost most.

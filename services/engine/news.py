@@ -1,8 +1,6 @@
 """What a job tells its caller on the way: progress, previews, checkpoints."""
 
-import time
-
-import torch
+from collections.abc import Callable
 
 from services.engine.counters import Counters
 from services.engine.job import Job, Preview, Progress
@@ -21,20 +19,20 @@ class News:
         pace: measures the time that is left.
         counters: of the engine.
         checkpoint_every: steps of a phase between two checkpoints.
+        clock: seconds.
     """
 
-    def __init__(self, pace: Pace, counters: Counters, checkpoint_every: int) -> None:
+    def __init__(
+        self,
+        pace: Pace,
+        counters: Counters,
+        checkpoint_every: int,
+        clock: Callable[[], float],
+    ) -> None:
         self._pace = pace
         self._counters = counters
         self._checkpoint_every = checkpoint_every
-
-    def preview(self, job: Job, output: torch.Tensor) -> Preview | None:
-        """The preview that is due with the step to be taken with this output."""
-        begun = time.perf_counter()
-        pixels = job.preview(output)
-        if pixels is None:
-            return None
-        return Preview(job.step + 1, pixels, time.perf_counter() - begun)
+        self._clock = clock
 
     def tell(self, job: Job, preview: Preview | None, company: int) -> None:
         """Sends what is due after a step of a job, in a batch of so many."""
@@ -53,7 +51,7 @@ class News:
             job.emit(checkpoint)
 
     def _progress(self, job: Job, steps: int, company: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if job.progress_every is None:
             interval = max(PROGRESS_INTERVAL, COMPANY_INTERVAL * company)
             due = now - job.reported >= interval

@@ -52,6 +52,13 @@ class Pace:
         """
         return cost * self._seconds / self._work if self._work else None
 
+    def cost(self, seconds: float) -> float | None:
+        """What could have been done in some seconds at the measured rate: the inverse of `seconds`.
+
+        In rows times latent pixels times steps; None before the first step.
+        """
+        return seconds * self._work / self._seconds if self._seconds else None
+
     def _sum(
         self, times: dict[tuple[str, int], float], phases: Iterable[Phase], done: int
     ) -> float:

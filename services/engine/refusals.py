@@ -1,12 +1,12 @@
 """What the engine answers instead of work."""
 
 import math
-import time
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.job import Job
 from services.engine.line import Line
 from services.engine.pace import Pace
+from services.engine.sizes import is_out_of_memory
 
 LEAST_RETRY = 0.1
 """Seconds."""
@@ -16,7 +16,7 @@ DOUBT = 0.7
 """Share of the estimated wait that counts against a deadline: others may leave early."""
 
 
-def check_deadline(job: Job, line: Line, pace: Pace) -> None:
+def check_deadline(job: Job, line: Line, pace: Pace, now: float) -> None:
     """Refuses a job that cannot be done in time, rather than computing it in vain.
 
     Raises:
@@ -25,7 +25,7 @@ def check_deadline(job: Job, line: Line, pace: Pace) -> None:
     """
     if job.deadline == math.inf:
         return
-    left = job.deadline - time.monotonic()
+    left = job.deadline - now
     alone = _least(job, pace)
     if alone > left:
         raise deadline_exceeded(f"this takes {alone:.2f} s at the least, and {left:.2f} s are left")
@@ -38,9 +38,9 @@ def check_deadline(job: Job, line: Line, pace: Pace) -> None:
         )
 
 
-def is_hopeless(job: Job, pace: Pace) -> bool:
+def is_hopeless(job: Job, pace: Pace, now: float) -> bool:
     """Whether a job could not be done in time if it began now."""
-    return job.deadline < math.inf and time.monotonic() + _least(job, pace) > job.deadline
+    return job.deadline < math.inf and now + _least(job, pace) > job.deadline
 
 
 def overloaded(line: Line, pace: Pace) -> KandinskyError:
@@ -63,8 +63,13 @@ def draining() -> KandinskyError:
     return KandinskyError(Reason.DRAINING, "this replica is shutting down", retry_after=LEAST_RETRY)
 
 
-def internal() -> KandinskyError:
-    """The error for a job whose model failed; the log has the reason."""
+def failed(error: Exception) -> KandinskyError:
+    """What a job's caller is told of an error at work: a domain error itself, else no detail."""
+    if isinstance(error, KandinskyError):
+        return error
+    if is_out_of_memory(error):
+        message = "the device's memory does not hold this request; a smaller image may fit"
+        return KandinskyError(Reason.INTERNAL, message)
     return KandinskyError(Reason.INTERNAL, "the model failed on this request")
 
 

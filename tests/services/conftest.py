@@ -30,9 +30,9 @@ class StageStubs:
         stub = encoders_pb2_grpc.EncoderServiceStub
         return await self._ask(stub, Stage.ENCODERS, rpc, request, metadata)
 
-    async def decoder(self, rpc: str, request: Any) -> Any:
+    async def decoder(self, rpc: str, request: Any, **metadata: str) -> Any:
         stub = decoder_pb2_grpc.DecoderServiceStub
-        return await self._ask(stub, Stage.DECODER, rpc, request, {})
+        return await self._ask(stub, Stage.DECODER, rpc, request, metadata)
 
     async def sample_embedding(self, request: Any, **metadata: str) -> list[Any]:
         stub = prior_pb2_grpc.PriorServiceStub(self.channel)

@@ -29,6 +29,8 @@ async def both(tiny_checkpoint: Path) -> AsyncIterator[tuple[StageStubs, StageSt
         grpc.aio.insecure_channel(first.address, options=OPTIONS) as one,
         grpc.aio.insecure_channel(second.address, options=OPTIONS) as other,
     ):
+        for engine in (first.decoder, first.prior):
+            engine.waits_for_readers = True
         yield StageStubs(one, first), StageStubs(other, second)
 
 
@@ -119,6 +121,7 @@ async def test_a_drained_engine_sends_a_last_checkpoint_and_nothing_is_done_twic
                 if last.step == 20:
                     first.host.decoder.drain()
     assert error.value.reason is Reason.DRAINING
+    assert error.value.retry_after > 0
     assert first.host.decoder.counters.drained == 1
     taken = dict(first.host.decoder.counters.trace[-1].jobs)[""] + 1
     assert last.step == taken < 200

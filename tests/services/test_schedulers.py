@@ -243,6 +243,7 @@ async def test_jobs_with_different_schedulers_share_forwards(double_stages: Stag
 async def test_progress_comes_as_often_as_asked(stages: StageStubs, every, expected) -> None:
     request = decode_request("noise")
     request.sampling.progress_every = every
+    stages.host.decoder.waits_for_readers = True
     events = await stages.decode(request)
     told = [e.progress.step for e in events if e.progress.phase == "denoise"]
     assert told == expected

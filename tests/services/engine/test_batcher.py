@@ -131,24 +131,6 @@ async def test_a_full_queue_refuses_at_once_with_a_time_to_come_back():
     assert refusal.value.retry_after > 0
 
 
-async def test_a_deadline_ends_a_running_and_a_waiting_job_within_one_step():
-    network = ToyNetwork()
-    async with engine(max_batch_rows=2) as batcher:
-        network.open.clear()
-        jobs = [toy_job(network, 10**6, rows=2, deadline=time.monotonic() + 0.3) for _ in range(2)]
-        tasks = [await submitted(batcher, job) for job in jobs]
-        network.open.set()
-        for task in tasks:
-            with pytest.raises(KandinskyError) as error:
-                await task
-            assert error.value.reason is Reason.DEADLINE_EXCEEDED
-        await result(batcher, toy_job(network, 2))
-    counters = batcher.counters
-    assert counters.expired == 2
-    assert all(leave.steps <= 1 for leave in counters.leaves)
-    assert not jobs[1].stats.forwards
-
-
 async def test_a_deadline_that_cannot_be_kept_is_refused_before_any_step():
     network = ToyNetwork()
     async with engine() as batcher:

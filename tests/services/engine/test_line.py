@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.engine.checkpoint import Checkpoint
 from services.engine.job import Job
-from services.engine.line import Line
+from services.engine.line import MOST_ROUNDS, Line
 from tests.services.engine.toys import ToyNetwork, ToyPhase
 
 NETWORK = ToyNetwork()
@@ -57,6 +57,41 @@ def test_a_tenant_that_sends_one_job_at_a_time_is_not_new_each_time():
         line.push(job("dripping"))
         served += [line.pop().tenant, line.pop().tenant]
     assert served.count("flood") >= 15
+
+
+def test_a_tenant_waits_for_what_it_is_charged():
+    line = Line()
+    for _ in range(6):
+        line.push(job("charged"))
+        line.push(job("other"))
+    line.charge({"charged": 30})  # three jobs' cost
+    assert [line.pop().tenant for _ in range(12)].count("charged") == 6
+    for _ in range(6):
+        line.push(job("charged"))
+        line.push(job("other"))
+    line.charge({"charged": 30})
+    first = [line.pop().tenant for _ in range(6)]
+    assert first.count("other") >= 4
+
+
+def test_a_tenant_that_is_charged_while_it_does_not_wait_does_not_come_as_a_new_one():
+    line = Line()
+    for _ in range(6):
+        line.push(job("other"))
+    line.charge({"charged": 20})
+    line.push(job("charged"))
+    assert [line.pop().tenant for _ in range(3)] == ["other"] * 3
+    assert "charged" in [line.pop().tenant for _ in range(4)]
+
+
+def test_a_charge_beyond_all_measure_is_waited_for_in_bounded_time():
+    line = Line()
+    line.charge({"charged": 10**18, "gone": 10**18})
+    line.push(job("charged", name="charged"))
+    for _ in range(2 * MOST_ROUNDS):
+        line.push(job("other"))
+    served = [line.pop().tenant for _ in range(len(line))]
+    assert MOST_ROUNDS // 2 <= served.index("charged") <= MOST_ROUNDS + 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40)), min_size=1, max_size=60))

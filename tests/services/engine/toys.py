@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,28 @@ from services.engine.phase import Stateless
 from tests.heldbatcher import HeldBatcher
 
 
-class ToyNetwork:
-    """Mixes inputs, timesteps and conditioning row by row; can be held at its door."""
+class Clock:
+    """Stands still but where a test moves it."""
 
-    def __init__(self, name: str = "toy") -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ToyNetwork:
+    """Mixes inputs, timesteps and conditioning row by row; can be held at its door.
+
+    Args:
+        name: in the engine's counters.
+        clock: is moved on by each forward.
+        seconds: by so much.
+    """
+
+    def __init__(self, name: str = "toy", clock: Clock | None = None, seconds: float = 1.0) -> None:
         self.name = name
+        self.clock, self.seconds = clock, seconds
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Event()
@@ -30,6 +48,8 @@ class ToyNetwork:
         assert self.open.wait(30)
         if self.fails:
             raise RuntimeError("toy failure")
+        if self.clock is not None:
+            self.clock.now += self.seconds
         return inputs * 0.9 + timesteps[:, None] * 0.01 + conditioning["embed"]
 
 
@@ -62,14 +82,18 @@ class ToyPhase(Stateless):
 
 def toy_job(network: ToyNetwork, steps: int, seed: int = 0, **options) -> Job:
     name = options.pop("id", f"{steps} steps, seed {seed}")
-    given = {key: options.pop(key) for key in ("deadline", "tenant", "priority") if key in options}
-    phases = [ToyPhase(network, steps, **options), ToyPhase(network, 1, width=4)]
+    own = ("deadline", "tenant", "priority", "progress_every", "preview_every")
+    given = {key: options.pop(key) for key in own if key in options}
+    kind = options.pop("kind", ToyPhase)
+    phases = [kind(network, steps, **options), ToyPhase(network, 1, name="last")]
     return Job(name, phases, torch.Generator().manual_seed(seed), **given)
 
 
 @asynccontextmanager
-async def engine(**limits) -> AsyncIterator[HeldBatcher]:
-    batcher = HeldBatcher(EngineLimits(**limits))
+async def engine(
+    clock: Callable[[], float] = time.monotonic, **limits
+) -> AsyncIterator[HeldBatcher]:
+    batcher = HeldBatcher(EngineLimits(**limits), clock=clock)
     try:
         yield batcher
     finally:
