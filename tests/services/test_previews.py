@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,9 @@ from PIL import Image
 
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
+from services.decoder.denoising import Denoise
 from services.decoder.previews import LinearPreview
+from services.decoder.schedulers import BY_SIGMA, CLASSES, Walk, new_scheduler
 from tests.services.asking import decode_request
 from tests.services.conftest import StageStubs
 
@@ -24,6 +27,7 @@ def previewing(steps: int, every: int, mode: int) -> decoder_pb2.DecodeRequest:
 
 
 async def previews(stages: StageStubs, request: decoder_pb2.DecodeRequest):
+    stages.host.decoder.waits_for_readers = True
     events = await stages.decode(request)
     found = [event.preview for event in events if event.HasField("preview")]
     return found, tensors.decode(events[-1].image.tensor, "image")
@@ -54,6 +58,40 @@ async def test_previews_change_no_picture(stages) -> None:
     found, unwatched = await previews(stages, previewing(6, 0, 0))
     assert not found
     np.testing.assert_array_equal(watched, unwatched)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_preview_shows_the_clean_latent_of_the_guided_prediction(name, kind, step) -> None:
+    """Neither the noisy latent nor what one row alone foresees."""
+    generator = torch.Generator().manual_seed(1)
+    clean, noise, off = torch.randn(3, 1, 4, 3, 3, generator=generator, dtype=torch.float64)
+    scale, seen = 3.0, []
+    base = diffusers.DDPMScheduler(beta_schedule="linear")
+    scheduler = new_scheduler(base, name)
+    scheduler.register_to_config(prediction_type=kind)
+    sampling = sampling_pb2.Sampling(steps=5)
+    walk = Walk(scheduler, sampling, 1.0, "", torch.device("cpu"))
+    embeds = torch.zeros(2, 4, dtype=torch.float64)
+    phase = Denoise(None, walk, scale, (4, 3, 3), {"embed": embeds}, previewing=seen.append)
+    for earlier in range(step):
+        latent = walk.noised(clean, noise, earlier)
+        phase.inputs(latent, earlier)
+        phase.advance(torch.zeros(2, 8, 3, 3, dtype=torch.float64), latent, earlier, generator)
+    latent = walk.noised(clean, noise, step)
+    phase.inputs(latent, step)
+    truth = noise
+    if kind == "v_prediction":  # arXiv 2202.00512, appendix D
+        if type(scheduler).__name__ in BY_SIGMA:
+            signal = 1 / (1 + scheduler.sigmas[scheduler.step_index].double() ** 2)
+        else:
+            signal = scheduler.alphas_cumprod[walk.timesteps[step].long()].double()
+        truth = signal**0.5 * noise - (1 - signal) ** 0.5 * clean
+    guided = torch.cat([truth + off, truth + off - off / scale])  # u + scale * (c - u) is the truth
+    output = torch.cat([guided, torch.zeros_like(guided)], dim=1)
+    phase.preview(output, latent, step)
+    torch.testing.assert_close(seen[0], clean, rtol=1e-3, atol=1e-3)
 
 
 def test_the_linear_map_shows_what_the_trained_autoencoder_holds() -> None:
