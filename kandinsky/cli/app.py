@@ -1,9 +1,12 @@
 """The `kandinsky` command: one function a subcommand."""
 
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -72,19 +75,17 @@ def up(
 def down() -> None:
     """End the `kandinsky up` of this user, and wait until it has ended."""
     running = run_file.read()
-    process: Any = None if running is None else run_file.process(running)
+    process = None if running is None else run_file.process(running)
     if running is None or process is None:
         typer.echo("nothing is running")
         return
-    import psutil
-
-    try:
+    with suppress(psutil.NoSuchProcess):  # it ended by itself just now
         process.terminate()
-        process.wait(DOWN_SECONDS)
-    except psutil.NoSuchProcess:
-        pass  # it ended by itself just now
-    except psutil.TimeoutExpired as error:
-        raise fail(f"process {running.pid} has not ended after {DOWN_SECONDS} s") from error
+    end = time.monotonic() + DOWN_SECONDS
+    while run_file.process(running) is not None:  # None too where its parent has not reaped it
+        if time.monotonic() > end:
+            raise fail(f"process {running.pid} has not ended after {DOWN_SECONDS} s")
+        time.sleep(0.1)
     typer.echo(f"ended {', '.join(running.models)} at {running.address}")
 
 

@@ -10,7 +10,7 @@ from kandinsky.catalog.catalog import Catalog, CatalogEntry, CatalogError, Share
 from kandinsky.cli import checkpoint_files, memory
 from kandinsky.cli.checkpoint_files import CheckpointFault
 
-EXTRAS = ("ray", "torch", "diffusers", "transformers", "psutil", "grpc_health", "structlog")
+EXTRAS = ("ray", "torch", "diffusers", "transformers", "grpc_health", "structlog")
 """A module of every package that the stages and the gateway need beyond the client."""
 
 GIB = 2**30

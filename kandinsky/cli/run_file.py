@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 FILE = "up.json"
 
 
@@ -92,10 +94,8 @@ def release(running: Running) -> None:
         (folder() / FILE).unlink(missing_ok=True)
 
 
-def process(running: Running) -> Any:
+def process(running: Running) -> psutil.Process | None:
     """The psutil.Process of an `up`; None if it has ended, or its number is another's now."""
-    import psutil  # comes with the extra that `up` needs
-
     try:
         found = psutil.Process(running.pid)
         is_same = abs(found.create_time() - running.started) < 0.1

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from kandinsky.catalog.catalog import Stage
 from kandinsky.cli import health, memory, preflight, run_file
 from kandinsky.cli.errors import console
@@ -65,7 +67,6 @@ def up(options: Options) -> int:
     preflight.check_extras()
     _check_alone(run_file.current())  # said before the port that it holds is found taken
     plan = preflight.plan(options.models, options.catalog)
-    psutil: Any = importlib.import_module("psutil")
     available = memory.bytes_available(psutil.virtual_memory().available)
     preflight.check_memory(plan, options.replicas, available)
     port = preflight.check_port(options.host, options.port)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.conftest import PlainInstall
 from tests.endtoend.conftest import System
 
 ROOT = Path(__file__).parents[2]
@@ -19,11 +20,25 @@ def run(folder: Path, *command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_s_client_example(system: System, tmp_path: Path) -> None:
+def test_the_readme_s_client_example_on_a_plain_install(
+    system: System, plain_install: PlainInstall, tmp_path: Path
+) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n(.*?)```", readme, re.S)
-    run(tmp_path, "-c", example.replace("127.0.0.1:50051", system.gateway))
+    example = example.replace("127.0.0.1:50051", system.gateway)
+    done = plain_install.run("python", "-I", "-c", example, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "denoise 25 of 25" in done.stdout
     assert Image.open(tmp_path / "star.png").size == (128, 128)
+
+
+def test_the_command_on_a_plain_install(
+    system: System, plain_install: PlainInstall, tmp_path: Path
+) -> None:
+    draw = ("text-to-image", "a red circle", "-o", "circle.png", "--address", system.gateway)
+    done = plain_install.run("kandinsky", *draw, cwd=tmp_path, XDG_RUNTIME_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "circle.png").size == (128, 128)
 
 
 def test_the_stages_by_themselves(system: System, tmp_path: Path) -> None:
