@@ -1,24 +1,23 @@
-"""What killed replicas cost: no request, no picture, a few steps."""
+"""What killed processes cost: no request, no picture, a few steps."""
 
 import asyncio
-import random
-import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 from rich.table import Table
 
+from benchmarks import kills
 from benchmarks.messages import to_request
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, mixed
 from kandinsky import AsyncClient, Generated, KandinskyError
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.catalog import CatalogEntry, Flow
 from kandinsky.cli.child import serving
 from kandinsky.client import StageStats
 from services.engine.limits import EngineLimits
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 32
 REPLICAS = 2
-PAUSE = (1.0, 6.0)
-"""Seconds between two kills, drawn from this range."""
+KILLS = 10
 SEED = 4
 
 
@@ -38,7 +36,10 @@ class Made:
     """One finished picture."""
 
     pixels: np.ndarray
-    stats: StageStats
+    stats: dict[str, StageStats]
+    """By stage."""
+    has_encode_pass: bool
+    """Whether the decoder's first pass encodes a picture; a move takes it again."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pass:
 
 
 def measure(setup: Setup, say: Say) -> "Recovery":
-    """The same pictures undisturbed and while decoder replicas are killed."""
+    """The same pictures undisturbed and while processes are killed."""
     options = ["--replicas-decoder", str(REPLICAS), *setup.server_options]
     with serving(setup.entry.name, options) as address:
         return asyncio.run(_measure(setup, address, say))
@@ -59,46 +60,19 @@ def measure(setup: Setup, say: Say) -> "Recovery":
 
 async def _measure(setup: Setup, address: str, say: Say) -> "Recovery":
     pictures = mixed(2 * CONCURRENCY if setup.quick else 4 * CONCURRENCY)
-    kills = 3 if setup.quick else 10
+    count = len(kills.KINDS) if setup.quick else KILLS
     async with AsyncClient(address) as client:
         say("warming up")
         await _pass(client, setup.entry, pictures[:CONCURRENCY])
         say("undisturbed")
         twins = await _pass(client, setup.entry, pictures)
-        killing = asyncio.create_task(_kill(setup.entry, kills, say))
+        killing = asyncio.create_task(kills.kill(setup.entry, kills.KINDS, count, SEED, say))
         passes: list[Pass] = []
         while not killing.done():
             say(f"pass {len(passes) + 1} with kills")
             passes.append(await _pass(client, setup.entry, pictures))
         victims = await killing
     return Recovery(twins, passes, victims, EngineLimits().checkpoint_every)
-
-
-async def _kill(entry: CatalogEntry, kills: int, say: Say) -> int:
-    """Kills replicas at random moments, each of them drawn from those that live; how many."""
-    draw, killed = random.Random(SEED), 0
-    while killed < kills:
-        await asyncio.sleep(draw.uniform(*PAUSE))
-        living = await asyncio.to_thread(_replicas, entry)
-        if living:
-            victim = draw.choice(living)
-            victim.send_signal(signal.SIGKILL)
-            killed += 1
-            say(f"killed {victim.pid}, one of {len(living)}")
-    return killed
-
-
-def _replicas(entry: CatalogEntry) -> list[psutil.Process]:
-    """The decoder's, among this process's descendants."""
-    name = f"ServeReplica:{entry.application(Stage.DECODER)}"
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if name in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 async def _pass(client: AsyncClient, entry: CatalogEntry, pictures: Sequence[Picture]) -> Pass:
@@ -127,7 +101,8 @@ async def _make(client: AsyncClient, entry: CatalogEntry, picture: Picture) -> M
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, Generated):
-                return Made(event.array.astype(int), event.stats["decoder"])
+                encodes = picture.flow is not Flow.TEXT_TO_IMAGE
+                return Made(event.array.astype(int), event.stats, encodes)
     raise RuntimeError("a stream without a picture")
 
 
@@ -137,45 +112,57 @@ class Recovery:
 
     twins: Pass
     passes: list[Pass]
-    kills: int
+    kills: Counter[str]
+    """By kind of process."""
     checkpoint_every: int
 
     @property
+    def made(self) -> list[tuple[int, Made]]:
+        """The pictures of all passes with kills, each with its place in the list."""
+        return [item for each in self.passes for item in each.made.items()]
+
+    @property
     def moved(self) -> list[StageStats]:
-        """Of the pictures that went on elsewhere."""
-        made = [one for each in self.passes for one in each.made.values()]
-        return [one.stats for one in made if one.stats.resumes]
+        """Of the jobs that went on elsewhere."""
+        return [one for _, made in self.made for one in made.stats.values() if one.resumes]
 
     def figures(self) -> dict[str, Any]:
         """All of them by name."""
         moved = self.moved
         differences = [
-            int(np.abs(one.pixels - self.twins.made[index].pixels).max())
-            for each in self.passes
-            for index, one in each.made.items()
+            int(np.abs(made.pixels - self.twins.made[index].pixels).max())
+            for index, made in self.made
         ]
         return {
-            "kills": self.kills,
+            **{f"kills, {kind}": self.kills[kind] for kind in kills.KINDS},
             "pictures": len(differences),
             "failed": sum(len(each.failures) for each in self.passes),
             "largest difference of 255": max(differences, default=0),
-            "pictures that moved": len(moved),
+            "pictures that moved": sum(
+                any(one.resumes for one in made.stats.values()) for _, made in self.made
+            ),
             "moves": sum(one.resumes for one in moved),
             "steps redone": sum(one.steps_redone for one in moved),
-            "steps redone a move": _ratio(
-                sum(one.steps_redone for one in moved), sum(one.resumes for one in moved)
+            "most steps redone in one move": max(
+                (one.most_steps_redone for one in moved), default=0
             ),
-            "most steps redone a move": max(
-                (one.steps_redone / one.resumes for one in moved), default=0.0
-            ),
+            "jobs beyond the bound": sum(self._is_beyond(made) for _, made in self.made),
             "steps between checkpoints": self.checkpoint_every,
             "steps in all": sum(
-                one.stats.forwards for each in self.passes for one in each.made.values()
+                one.forwards for _, made in self.made for one in made.stats.values()
             ),
             "time of undisturbed": _ratio(
                 sum(each.seconds for each in self.passes) / len(self.passes), self.twins.seconds
             ),
         }
+
+    def _is_beyond(self, made: Made) -> bool:
+        """Whether any one move took more steps again than it may."""
+        return any(
+            one.most_steps_redone
+            > self.checkpoint_every + (stage == "decoder" and made.has_encode_pass)
+            for stage, one in made.stats.items()
+        )
 
     def table(self) -> Table:
         """A figure a row."""
@@ -188,12 +175,15 @@ class Recovery:
         """How it was measured."""
         return (
             f"{CONCURRENCY} requests open, of three flows, two sizes and 10 to 50 steps, on "
-            f"{REPLICAS} decoder replicas; a replica drawn from those that live is killed with "
-            f"SIGKILL every {PAUSE[0]:g} to {PAUSE[1]:g} s, also when it is the last one. Every "
-            "picture is compared with its twin of an undisturbed pass of the same run. Steps "
-            "redone are counted by the gateway: those that it had been told of and that were "
-            "taken again, passes that encode a picture included. Time: of the passes with kills, "
-            "over the undisturbed one; a new replica has to load before it helps."
+            f"{REPLICAS} decoder replicas and one of the others. Every {kills.PAUSE[0]:g} to "
+            f"{kills.PAUSE[1]:g} s a process gets SIGKILL: replicas of each stage, Serve's proxy "
+            "and its controller, in rounds, each in an order of its own, drawn from those that "
+            "live, also when it is the last one. Every picture is compared with its twin of an "
+            "undisturbed pass of the same "
+            "run. Steps redone are counted by the gateway: those that it had been told of and that "
+            "were taken again. The bound is held for each job and move: the steps between two "
+            "checkpoints, and the pass that encodes a picture where there is one. Time: of the "
+            "passes with kills, over the undisturbed one; a new process has to load first."
         )
 
     def content(self) -> dict[str, Any]:
@@ -205,15 +195,15 @@ class Recovery:
         }
 
     def plot(self, axes: "Axes") -> None:
-        """How many steps a moved picture took again."""
-        redone = [round(one.steps_redone / one.resumes) for one in self.moved]
+        """How many steps moved jobs took again."""
+        redone = [one.most_steps_redone for one in self.moved]
         most = max([*redone, self.checkpoint_every])
         axes.hist(redone, bins=[place - 0.5 for place in range(most + 2)], color="steelblue")
         axes.axvline(self.checkpoint_every, linestyle="--", color="gray", label="checkpoints every")
         axes.set(
-            xlabel="steps redone a move",
-            ylabel="pictures",
-            title=f"{self.kills} killed replicas, {len(self.moved)} pictures moved",
+            xlabel="most steps redone in one move",
+            ylabel="jobs",
+            title=f"{self.kills.total()} killed processes, {len(self.moved)} jobs moved",
         )
         axes.legend()
 

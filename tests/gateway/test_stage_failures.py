@@ -198,7 +198,7 @@ async def test_a_proxy_that_stays_away(gateway_at, stages):
 async def test_a_stage_without_a_replica(gateway_at, stages):
     stages.holds["Decode"] = Hold()
     async with gateway_at(attempt_seconds=0.1) as (_, channel):
-        error = await failure(GenerationServiceStub(channel).TextToImage(REQUEST))
+        error = await failure(GenerationServiceStub(channel).TextToImage(REQUEST, timeout=30))
     assert (error.reason, error.metadata["stage"]) == (Reason.STAGE_UNAVAILABLE, "decoder")
 
 
