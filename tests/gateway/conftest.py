@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import pytest
 
+from gateway import patience
 from gateway.app import Gateway, GatewayConfig
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import OPTIONS
@@ -103,3 +104,21 @@ async def channel(gateway_at):
 @pytest.fixture
 def api(channel):
     return GenerationServiceStub(channel)
+
+
+class Clock:
+    """Time that passes only where a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of every Patience."""
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    return clock

@@ -2,23 +2,7 @@
 
 import pytest
 
-from gateway import patience as module
 from gateway.patience import LONGEST_PAUSE, Patience
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
 
 
 def test_time_runs_from_a_break_to_the_next_answer(clock):
