@@ -27,7 +27,7 @@ class Client:
         address: HOST:PORT of the gateway.
         tls: True trusts the system's certificate authorities; a path names a PEM file of them.
         timeout: seconds that one call may take, above 0; None waits without a limit.
-        tenant: on whose behalf; tenants get fair shares. None is a tenant of its own.
+        tenant: on whose behalf; tenants get fair shares. All clients without one share one's.
         priority: -100 to 100; higher goes before lower among a tenant's own. None is 0.
     """
 
