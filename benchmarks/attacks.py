@@ -110,7 +110,6 @@ async def _small(address: str, setup: Setup, times: int) -> tuple[list[float], i
     latencies, refusals = [], 0
     begun = time.perf_counter()
     async with AsyncClient(address, tenant="honest") as client:
-        await client.list_models()  # connects
         while len(latencies) < times and time.perf_counter() - begun < ROW_SECONDS:
             seed = len(latencies)
             request: Any = requests.text_to_image(

@@ -50,9 +50,9 @@ def message(model: str) -> bytes:
 
 
 def unread(model: str) -> bytes:
-    """A TextToImage request whose answer, 3 MiB of floats, no client's buffer takes unread."""
+    """A TextToImage request whose answer, 192 KiB of floats, waits for its reader."""
     settings = generation.GenerationSettings(
-        height=512, width=512, steps=1, prior_steps=2, output_format="OUTPUT_FORMAT_FLOAT_PIXELS"
+        **{**SMALL, "steps": 1}, prior_steps=2, output_format="OUTPUT_FORMAT_FLOAT_PIXELS"
     )
     return generation.TextToImageRequest(
         model=model, prompts=["a"], settings=settings

@@ -55,7 +55,7 @@ class GatewayConfig(BaseModel):
     """Folders of further catalog entries."""
     max_requests: int = Field(default=128, ge=1)
     """Images of requests in flight, of a request up to `max_jobs`; what goes beyond is refused with
-    OVERLOADED. One tenant gets three quarters."""
+    OVERLOADED. One tenant gets three quarters, of several each less, so that some are left."""
     max_jobs: int = Field(default=64, ge=1)
     """Stage jobs that one request has open at once."""
     request_bytes: int = Field(default=512 * 2**20, ge=2 * MESSAGE_BYTES)

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 from kandinsky.wire.errors import KandinskyError, Reason
 
-TENANT_SHARE = 0.75
-"""Share of all places that one tenant may hold: others always find some."""
+TIMES_FREE = 3
+"""A tenant may hold so many times what it leaves free: alone three quarters of all places, of
+several each less, so that n of them leave a (1 + 3n)th to the next. Dynamic thresholds of shared
+buffers: Choudhury and Hahne 1998, section III."""
 REMEMBERED = 64
 """Ended requests from which the drain rate is measured."""
 LEAST_RETRY, MOST_RETRY, UNMEASURED_RETRY = 0.1, 60.0, 1.0
@@ -26,7 +28,6 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._of_a_tenant = max(1, round(count * TENANT_SHARE))
         self._taken = 0
         self._taken_by: Counter[str] = Counter()
         self._freed: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
@@ -58,17 +59,19 @@ class Places:
         Raises:
             KandinskyError: OVERLOADED, with a time to come back.
         """
-        if self._taken + places > self._count:
-            raise self._overloaded(f"{self._taken} of {self._count} images are in flight")
-        if self._taken_by[tenant] + places > self._of_a_tenant:
-            own = self._taken_by[tenant]
-            raise self._overloaded(f"{own} of this tenant's {self._of_a_tenant} are in flight")
+        free = self._count - self._taken - places
+        own = self._taken_by[tenant] + places
+        if free < 0 or own > max(1, TIMES_FREE * free):
+            raise self._overloaded(
+                f"{self._taken} of {self._count} images are in flight, "
+                f"{self._taken_by[tenant]} of them this tenant's"
+            )
         self._taken += places
         self._taken_by[tenant] += places
 
     def most(self) -> int:
         """Places that one request can hold at all."""
-        return self._of_a_tenant
+        return max(1, self._count * TIMES_FREE // (1 + TIMES_FREE))
 
     def note_done(self, places: int) -> None:
         """Counts images that were made, for the drain rate."""

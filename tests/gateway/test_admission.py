@@ -1,6 +1,7 @@
 """Who is let in: places, tenants, what the metadata may say."""
 
 import asyncio
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -25,14 +26,25 @@ def test_a_tenant_leaves_places_for_the_others():
         with pytest.raises(KandinskyError) as refusal, places.hold("a"):
             pass
         assert refusal.value.reason is Reason.OVERLOADED
-        with places.hold("b") as other:
-            other.grow(2)
+        with places.hold("b"), places.hold("c"):
             assert places.taken == 8
-            with pytest.raises(KandinskyError), places.hold("c"):
+            with pytest.raises(KandinskyError), places.hold("d"):
                 pass
-        with places.hold("c"):
+        with places.hold("d"):
             pass
     assert places.taken == 0
+
+
+@pytest.mark.parametrize("tenants", [1, 2, 8])
+def test_many_tenants_that_take_all_they_can_leave_some(tenants):
+    places = Places(128)
+    with ExitStack() as held:
+        for turn in range(1000):
+            with suppress(KandinskyError):
+                held.enter_context(places.hold(f"invented {turn % tenants}"))
+        assert places.taken >= 128 * 3 // 4
+        with places.hold("another"):
+            pass
 
 
 def test_a_request_of_more_images_than_there_are_places_takes_all_it_can_get():
@@ -61,11 +73,9 @@ def test_the_time_to_come_back_follows_the_measured_rate(monkeypatch):
             with places.hold("b") as done:
                 done.grow(2)
                 done.done()
-        with places.hold("b") as rest:
-            rest.grow(10)
-            with pytest.raises(KandinskyError) as refusal, places.hold("c"):
-                pass
-    assert refusal.value.retry_after == pytest.approx(40 / 2 / 2)
+        with pytest.raises(KandinskyError) as refusal, places.hold("a"):
+            pass
+    assert refusal.value.retry_after == pytest.approx(30 / 2 / 2)
 
 
 @pytest.mark.parametrize(
