@@ -13,7 +13,7 @@ from gateway.crops import Crop
 from gateway.inputs import Picture
 from gateway.settings import Settings
 from gateway.undecoded import Undecoded
-from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.catalog import CatalogEntry, Flow, Stage
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 
 EMPTY_TEXT = "negative_prompts"
@@ -82,6 +82,13 @@ class Guide:
     negative_text: str | None = None
     """Key of what such a decoder steers away from; None for ""."""
 
+    def runs_prior(self, settings: Settings) -> bool:
+        """Whether an embedding of it is the prior's to make."""
+        sources = [term.source for term in self.terms if term.weight]
+        if settings.guided and self.negative is not None:
+            sources.append(self.negative)
+        return any(source.text is not None for source in sources)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -127,6 +134,7 @@ class Draft:
     """A request that passed every check that needs neither a checkpoint nor a decoded image."""
 
     entry: CatalogEntry
+    flow: Flow
     settings: Settings
     texts: Mapping[str, str]
     """What to encode, by field path of the request."""
@@ -139,6 +147,19 @@ class Draft:
     """The images, of what `starts` have become."""
     output_pixels: tuple[int, ...]
     """Pixels of each answered image."""
+    runs_prior: bool
+    """Whether an image needs a run of the prior."""
+    strengths: Mapping[Stage, float]
+    """Share of the steps that is run, by the stage; all where it is not named."""
+
+    def steps(self, stage: Stage) -> int:
+        """Steps that an image takes at a stage: 0 where it has nothing to do there."""
+        settings = self.settings
+        if stage is Stage.DECODER:
+            steps = settings.steps
+        else:
+            steps = settings.prior.steps if self.runs_prior and settings.prior else 0
+        return int(steps * self.strengths.get(stage, 1.0))
 
     @property
     def inputs(self) -> tuple[Undecoded[Any], ...]:

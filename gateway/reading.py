@@ -51,6 +51,7 @@ class Reading:
 
     def __init__(self, request: Any, flow: Flow, models: Mapping[str, CatalogEntry]) -> None:
         self.request = request
+        self.flow = flow
         self.entry = served(request.model, flow, models)
         self.faults = Faults()
         self.texts: dict[str, str] = {}
@@ -58,6 +59,7 @@ class Reading:
         self.shown: dict[str, Undecoded[Picture]] = {}
         """Pictures for the image encoder, by their path."""
         self._pixels_left = REQUEST_PIXELS
+        self._strengths: dict[Stage, float] = {}
         check_counts(request, self.entry.limits.max_images, self.faults)
         if self.faults.any:  # of such a request nothing is read that grows with its lists
             self.settle(prior_runs=self.has_prior)
@@ -170,6 +172,8 @@ class Reading:
         value: float | None = getattr(self.request, field) if given else default
         if given and value is not None:
             self.faults.share(field, value)
+        if value is not None:
+            self._strengths[Stage.DECODER if field == "strength" else Stage.PRIOR] = value
         if value is not None and steps > 0 and 0 < value <= 1 and int(steps * value) < 1:
             none = f"{value:g} of {steps} steps leaves none; raise either"
             self.faults.add(*(field, none) if given else ("settings.steps", f"{field} {none}"))
@@ -273,12 +277,15 @@ class Reading:
         sizes = [canvas if start.crops is None else start.crops.pixels for start in starts]
         return Draft(
             entry=self.entry,
+            flow=self.flow,
             settings=settings,
             texts=needed_texts(guides, self.texts, settings, zero=not self.shown),
             shown=self.shown,
             starts=tuple(starts),
             count=count,
             images=images,
+            runs_prior=any(guide.runs_prior(settings) for guide in guides),
+            strengths=self._strengths,
             output_pixels=tuple(sizes[index // each % len(sizes)] for index in range(count)),
         )
 

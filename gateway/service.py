@@ -13,6 +13,7 @@ import grpc.aio
 from gateway.admission import Admitted
 from gateway.bounds import check_answer_size
 from gateway.call import Call
+from gateway.estimates import RequestEstimator
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -103,6 +104,7 @@ class GenerationService:
         self.models = models
         self.access = access
         self.codecs = codecs
+        self.estimator = RequestEstimator()
 
     TextToImage, TextToImageUnary = _flow("TextToImage", text_to_image)
     Mix, MixUnary = _flow("Mix", mix)
@@ -119,20 +121,23 @@ class GenerationService:
 
         Raises:
             KandinskyError: OVERLOADED where there is no room for so many images or their pixels,
-                INVALID_FIELD where they cannot be decoded.
+                or what waits before them leaves too little time; DEADLINE_EXCEEDED where there is
+                too little even without; INVALID_FIELD where they cannot be decoded.
         """
-        admitted.hold.grow(min(draft.count, self.access.max_jobs))
         call = admitted.call
+        self.estimator.check(draft, call)
+        admitted.hold.grow(min(draft.count, self.access.max_jobs))
         stages = self.access.stages(draft.entry, call)
-        async with (
-            work.decoded(draft) as plan,
-            aclosing(generate(plan, stages, work)) as events,
-        ):
-            async for event in events:
-                if event.HasField("image"):
-                    seconds = time.monotonic() - call.arrived
-                    event.image.elapsed.FromNanoseconds(round(seconds * 1e9))
-                yield event
+        async with work.decoded(draft) as plan:
+            self.estimator.check(draft, call)  # once more: there may have been no room for pixels
+            with self.estimator.watch(draft, call) as note:
+                async with aclosing(generate(plan, stages, work)) as events:
+                    async for event in events:
+                        note(event)
+                        if event.HasField("image"):
+                            seconds = time.monotonic() - call.arrived
+                            event.image.elapsed.FromNanoseconds(round(seconds * 1e9))
+                        yield event
         admitted.hold.done()
 
     async def ListModels(

@@ -43,6 +43,20 @@ class Hold:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass
+class Wait:
+    """A method whose jobs wait: they are told so many seconds, and then nothing until let in."""
+
+    seconds: float
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    let_in: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def queued(self):
+        queued = sampling_pb2.Queued(position=1)
+        queued.wait.FromNanoseconds(round(self.seconds * 1e9))
+        return queued
+
+
 class FakeStages(
     encoders_pb2_grpc.EncoderServiceServicer,
     prior_pb2_grpc.PriorServiceServicer,
@@ -61,6 +75,9 @@ class FakeStages(
         self.ends_midway: dict[str, int] = {}
         self.breaks_at_the_end: set[str] = set()
         self.holds: dict[str, Hold] = {}
+        self.waits: dict[str, Wait] = {}
+        self.stats: dict[str, sampling_pb2.SamplingStats] = {}
+        """What jobs say that they cost."""
         self._arrivals = asyncio.Condition()
         self.readers = ("prior",)
         self.previews = 0
@@ -131,6 +148,10 @@ class FakeStages(
             await _refuse(context, invalid("sampling", "is missing"))
         await self._arrive("SampleEmbedding", request, context)
         yield prior_pb2.SampleEmbeddingEvent(queued=sampling_pb2.Queued(position=0))
+        if wait := self.waits.get("SampleEmbedding"):
+            yield prior_pb2.SampleEmbeddingEvent(queued=wait.queued())
+            wait.told.set()
+            await wait.let_in.wait()
         await self._die_at_work("SampleEmbedding", request, context)
         yield prior_pb2.SampleEmbeddingEvent(
             progress=sampling_pb2.Progress(phase="prior", step=1, steps=request.sampling.steps)
@@ -141,7 +162,7 @@ class FakeStages(
         yield prior_pb2.SampleEmbeddingEvent(
             embedding=prior_pb2.SampledEmbedding(
                 image_embed=self.named(f"image of {text}"),
-                stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
+                stats=self._stats("SampleEmbedding", request),
             )
         )
         await self._break_at_the_end("SampleEmbedding", context)
@@ -150,6 +171,10 @@ class FakeStages(
         if not request.HasField("sampling"):
             await _refuse(context, invalid("sampling", "is missing"))
         await self._arrive("Decode", request, context)
+        if wait := self.waits.get("Decode"):
+            yield decoder_pb2.DecodeEvent(queued=wait.queued())
+            wait.told.set()
+            await wait.let_in.wait()
         yield decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=0))
         await self._die_at_work("Decode", request, context)
         if not request.HasField("resume_from"):
@@ -172,10 +197,14 @@ class FakeStages(
         yield decoder_pb2.DecodeEvent(
             image=decoder_pb2.DecodedImage(
                 tensor=tensors.encode(pixels),
-                stats=sampling_pb2.SamplingStats(forwards=request.sampling.steps),
+                stats=self._stats("Decode", request),
             )
         )
         await self._break_at_the_end("Decode", context)
+
+    def _stats(self, method, request):
+        usual = sampling_pb2.SamplingStats(forwards=request.sampling.steps)
+        return self.stats.get(method, usual)
 
     async def _arrive(self, method, request, context):
         self.calls.append(StageCall(method, request, dict(context.invocation_metadata())))

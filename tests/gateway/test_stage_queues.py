@@ -1,0 +1,49 @@
+"""What a newcomer is expected to wait: what the latest that wait are told, and no longer."""
+
+from gateway.stage_queues import StageQueues
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_newcomer_waits_as_long_as_the_latest():
+    clock = Clock()
+    queues = StageQueues(clock)
+    queues.queued("a", 1, 30.0)
+    queues.queued("a", 2, 40.0)
+    assert (queues.wait("a"), queues.wait("b")) == (40, 0)
+    clock.now = 15.0
+    queues.queued("a", 1, 14.0)
+    assert queues.wait("a") == 25
+    queues.queued("a", 2, 5.0)
+    assert queues.wait("a") == 5
+    clock.now = 60.0
+    assert queues.wait("a") == 0
+
+
+def test_a_later_job_that_was_let_in_speaks_against_a_wait():
+    queues = StageQueues(Clock())
+    queues.queued("a", 1, 30.0)
+    queues.queued("a", 2, 0.0)
+    queues.let_in("a", 2)
+    assert queues.wait("a") == 0
+    queues.queued("a", 3, 20.0)
+    assert queues.wait("a") == 20
+
+
+def test_what_was_told_ends_with_the_jobs():
+    queues = StageQueues(Clock())
+    queues.queued("a", 1, 30.0)
+    queues.queued("a", 2, 40.0)
+    queues.left("a", 2)  # its caller went away: whoever comes next waits as the one before
+    assert queues.wait("a") == 30
+    queues.let_in("a", 1)
+    queues.left("a", 1)
+    assert queues.wait("a") == 0
+    queues.queued("a", 3, 10.0)  # nothing is left of those before
+    assert queues.wait("a") == 10
