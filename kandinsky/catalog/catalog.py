@@ -142,7 +142,9 @@ class Limits(_Frozen):
     """Pixels, each side."""
     max_size: int = Field(ge=1)
     """Pixels, each side."""
-    max_steps: int = Field(default=1000, ge=2)
+    max_steps: int = Field(default=998, ge=2)
+    """What every scheduler of `kandinsky.catalog.schedulers` can divide 1,000 noise levels into,
+    the first of them left out, as the Kandinsky 2 checkpoints do."""
     max_prompt_characters: int = Field(default=2000, ge=1)
     max_images: int = Field(default=64, ge=1, le=128)
     """Images in one request: prompts x images per prompt."""

@@ -87,10 +87,12 @@ class Walk:
         if not taken:
             description = f"{strength:g} of {sampling.steps} steps leaves none; raise either"
             raise invalid(path, description)
-        scheduler.set_timesteps(sampling.steps)  # to look at: on the device that would wait for it
-        distinct = scheduler.timesteps.unique()  # sorted
-        if len(distinct) < sampling.steps or distinct[-1] >= scheduler.config.num_train_timesteps:
-            raise invalid("sampling.steps", f"{sampling.steps} are too many for this scheduler")
+        if not _divides(scheduler, sampling.steps):
+            levels = range(scheduler.config.num_train_timesteps, 0, -1)
+            most = next((steps for steps in levels if _divides(scheduler, steps)), 0)
+            name = type(scheduler).__name__
+            rule = f"{sampling.steps} are too many for {name}; the most is {most}"
+            raise invalid("sampling.steps", rule)
         scheduler.set_timesteps(sampling.steps, device=device)
         self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
         """One for each pass of the network; Heun has two to a step."""
@@ -181,6 +183,16 @@ class Walk:
             if not walk.state():  # what keeps nothing after its first step never does
                 break
         return walk.state()
+
+
+def _divides(scheduler: Any, steps: int) -> bool:
+    """Whether a scheduler has so many distinct noise levels, all within its table."""
+    levels: int = scheduler.config.num_train_timesteps
+    if steps > levels:
+        return False
+    scheduler.set_timesteps(steps)  # to look at: on the device that would wait for it
+    distinct = scheduler.timesteps.unique()  # sorted
+    return len(distinct) >= steps and bool(distinct[-1] < levels)
 
 
 def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:

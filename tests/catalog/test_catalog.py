@@ -190,7 +190,7 @@ def test_a_missing_key_is_refused_by_file_and_key(tmp_path, key):
         ("defaults.height", 100, "default size 100 is not a multiple of 64"),
         ("defaults.width", 192, "default size 192 is outside the limits"),
         ("limits.min_size", 128, "default size 64 is outside the limits"),
-        ("defaults.steps", 1001, "default steps exceed the limit of 1000"),
+        ("defaults.steps", 1001, "default steps exceed the limit of 998"),
         ("stages", {"encoders": {"model": "shapes"}}, "a model needs a decoder stage"),
     ],
 )

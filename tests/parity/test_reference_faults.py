@@ -50,7 +50,7 @@ async def test_one_step_of_the_prior_is_refused(
         prior("a red cat", num_inference_steps=1)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await chain.images(prompts=["a red cat"], settings=settings(prior_steps=1))
-    assert refused.value.details() == "settings.prior_steps: 1 is outside 2 to 1000"
+    assert refused.value.details() == "settings.prior_steps: 1 is outside 2 to 998"
 
 
 async def test_negative_prompts_with_a_seed_an_image(

@@ -1,6 +1,7 @@
 """Schedulers by name: as the pipelines where those are right, else as a plain loop."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline
 from PIL import Image
 
+from kandinsky.catalog.catalog import Catalog, Limits, Stage
 from kandinsky.catalog.schedulers import SCHEDULERS
-from kandinsky.v1 import decoder_pb2
+from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
@@ -194,7 +196,28 @@ async def test_more_steps_than_noise_levels_are_refused(stages: StageStubs, name
     with pytest.raises(KandinskyError) as error:
         await asyncio.wait_for(stages.decode(request), 60)
     assert fields(error.value) == ["sampling.steps"]
+    assert re.search(r"1000 are too many for \w+; the most is 99[89]", error.value.message)
     assert stages.host.decoder.counters.forwards == 0
+
+
+ENTRIES = Catalog.load()
+BASES = {
+    "kandinsky-2-2": diffusers.DDPMScheduler(steps_offset=1),
+    "kandinsky-2-1": diffusers.DDIMScheduler(steps_offset=1, set_alpha_to_one=False),
+    "shapes": diffusers.DDPMScheduler.from_pretrained(
+        ENTRIES["shapes"].checkpoints(Stage.DECODER).checkpoint.folder, subfolder="scheduler"
+    ),
+}
+
+
+@pytest.mark.parametrize("model", BASES)
+@pytest.mark.parametrize("name", ["", *SCHEDULERS])
+def test_every_scheduler_takes_the_most_steps_that_a_model_offers(model: str, name: str) -> None:
+    offered = {ENTRIES[model].limits.max_steps, Limits.model_fields["max_steps"].default}
+    for steps in offered:
+        sampling = sampling_pb2.Sampling(steps=steps)
+        walk = Walk(new_scheduler(BASES[model], name), sampling, 1.0, "", torch.device("cpu"))
+        assert len(walk.timesteps) >= steps
 
 
 async def test_eta_is_for_schedulers_that_have_it(
