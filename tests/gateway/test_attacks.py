@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tell
 
 @asynccontextmanager
 async def gateway_process(catalog, stages):
-    """A gateway as `kandinsky up` starts it; gives its process id and a stub."""
+    """A gateway as `kandinsky up` starts it; gives its process id and a channel."""
     words = ("--listen", "127.0.0.1:0", "--stages", stages.address, "--model", "tiny")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *words, "--catalog", str(catalog)),
@@ -43,7 +43,7 @@ async def gateway_process(catalog, stages):
         reading = asyncio.create_task(process.stderr.read())
         address = f"127.0.0.1:{line['port']}"
         async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-            yield process.pid, GenerationServiceStub(channel)
+            yield process.pid, channel
     finally:
         process.terminate()
         await process.wait()
@@ -71,7 +71,8 @@ async def test_large_images_bring_down_neither_memory_nor_others(catalog, stages
     masks = generation.InpaintRequest(
         model="tiny", prompts=["a"], image=GOOD["Inpaint"]["image"], masks=[LARGEST] * 8
     )
-    async with gateway_process(catalog, stages) as (pid, stub):
+    async with gateway_process(catalog, stages) as (pid, channel):
+        stub = GenerationServiceStub(channel)
         attack = [
             asyncio.create_task(outcome(stub.VariationUnary(variation, metadata=ATTACKER)))
             for _ in range(12)
@@ -89,3 +90,16 @@ async def test_large_images_bring_down_neither_memory_nor_others(catalog, stages
         assert set(outcomes) <= {"OK", Reason.OVERLOADED}
         assert outcomes.count("OK") >= 2
         assert peak_gib(pid) < MOST_GIB, peak_gib(pid)
+
+
+async def test_two_million_prompts_bring_down_neither_memory_nor_others(catalog, stages):
+    body = generation.TextToImageRequest(model="tiny", prompts=["a"] * 2_000_000)
+    data = body.SerializeToString()
+    async with gateway_process(catalog, stages) as (pid, channel):
+        send = channel.unary_unary("/kandinsky.v1.GenerationService/TextToImageUnary")
+        attack = [asyncio.create_task(outcome(send(data, metadata=ATTACKER))) for _ in range(2)]
+        text = generation.TextToImageRequest(model="tiny", prompts=["a"])
+        stub = GenerationServiceStub(channel)
+        assert await outcome(stub.TextToImageUnary(text, metadata=OTHER)) == "OK"
+        assert await asyncio.gather(*attack) == [Reason.INVALID_FIELD] * 2
+        assert peak_gib(pid) < MOST_GIB
