@@ -8,7 +8,7 @@ import torch
 
 from kandinsky.v1 import conditioning_pb2, sampling_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import invalid
+from kandinsky.wire.errors import KandinskyError, Violation, invalid, invalid_fields
 from services.engine import job as jobs
 from services.engine.checkpoint import Checkpoint
 from services.engine.job import Job
@@ -90,24 +90,20 @@ def conditioning(
         like: has the device and the dtype; a mask is bool.
 
     Raises:
-        KandinskyError: INVALID_FIELD if one is missing or has another shape.
+        KandinskyError: INVALID_FIELD with all that are missing or have another shape.
     """
-    sides = ("negative_", "") if guided else ("",)
-    return {
-        name: torch.cat(
-            [
-                tensor(
-                    message,
-                    side + name,
-                    "conditioning.",
-                    shape,
-                    like.bool() if name == "text_mask" else like,
-                )
-                for side in sides
-            ]
-        )
-        for name, shape in shapes.items()
-    }
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
+    violations: list[Violation] = []
+    for side in ("negative_", "") if guided else ("",):
+        for name, shape in shapes.items():
+            dtype = like.bool() if name == "text_mask" else like
+            try:
+                rows[name].append(tensor(message, side + name, "conditioning.", shape, dtype))
+            except KandinskyError as error:
+                violations.extend(error.violations)
+    if violations:
+        raise invalid_fields(violations)
+    return {name: torch.cat(sides) for name, sides in rows.items()}
 
 
 async def job(phases: Sequence[Phase], request: Any, context: Context) -> Job:

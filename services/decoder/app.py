@@ -27,6 +27,7 @@ class Decoder(DecoderService):
         keep_freed_memory()
         cls = families.load(FAMILIES, settings.entry.family)
         family = cls(settings.loader(Stage.DECODER), settings.inpaint_loader())
+        family.check_flows(settings.entry.flows)
         usual, pace = settings.entry.defaults, Pace()
         limits = limits_for(settings.engine, family.trial(usual.height, usual.width), pace)
         batcher = Batcher(limits, f"{settings.model}-decoder", pace)

@@ -1,12 +1,13 @@
 """DecoderService: embeddings and latents to pictures, on the engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from typing import Protocol
 
 import torch
 
+from kandinsky.catalog.catalog import Flow
 from kandinsky.v1 import decoder_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
@@ -21,6 +22,7 @@ from services.rpc import Context, deadline, priority, request_id, streaming, ten
 class DecoderFamily(Protocol):
     """What a model family gives the decoder stage. Each raises KandinskyError on bad input."""
 
+    def check_flows(self, flows: Collection[Flow]) -> None: ...
     def trial(self, height: int, width: int) -> Phase: ...
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]: ...
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]: ...

@@ -8,7 +8,7 @@ import pytest
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import tensor_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import Reason
+from kandinsky.wire.errors import Reason, invalid
 from tests.gateway.errors import failure
 
 GOOD = generation.TextToImageRequest(model="tiny", prompts=["a"])
@@ -229,6 +229,14 @@ SENTENCES = {
 @pytest.mark.parametrize(("bad", "sentence"), SENTENCES.values(), ids=SENTENCES)
 async def test_the_sentence(api, bad, sentence):
     assert (await failure(api.TextToImage(bad))).message == sentence
+
+
+async def test_which_embeddings_have_a_wrong_width_is_the_decoders_to_say(api, stages):
+    """Nothing before it knows the width, so nothing before it blames the one or the other."""
+    at = "conditioning.image_embed.shape"
+    stages.failures["Decode"].extend([invalid(at, "[5] does not fit; it must be [4]")] * 2)
+    error = await failure(api.TextToImage(embedded(image_embeds=floats(2, 5))))
+    assert [violation.field for violation in error.violations] == ["image_embeds.shape"]
 
 
 async def test_very_many_violations_still_reach_the_caller(api):

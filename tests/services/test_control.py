@@ -1,5 +1,6 @@
 """A UNet that follows a hint: as the reference's ControlNet, from noise and from a picture."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import torch
 from diffusers import KandinskyV22ControlnetImg2ImgPipeline, KandinskyV22ControlnetPipeline
 from PIL import Image
 
+from kandinsky.catalog.catalog import Flow, Stage
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError
+from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
+from services.settings import StageSettings
 from tests.services.asking import SIZE, decode_request, drawn, row
 from tests.services.conftest import StageStubs, fields
 
@@ -86,3 +90,21 @@ async def test_a_model_that_takes_no_hint_says_so(stages: StageStubs) -> None:
     with pytest.raises(KandinskyError) as error:
         await stages.decode(hinted("noise"))
     assert fields(error.value) == ["conditioning.hint"]
+
+
+@pytest.mark.parametrize(
+    ("model", "named", "wrong"),
+    [
+        ("tiny-control", ["control"], None),
+        ("tiny-control", ["control", "text_to_image"], "by a control hint alone, so not text_to"),
+        ("tiny", ["text_to_image", "inpaint"], None),
+        ("tiny", ["text_to_image", "control"], "control needs a UNet that follows a hint"),
+    ],
+)
+def test_a_decoder_serves_no_flow_that_it_cannot_draw(
+    tiny_checkpoint: Path, model: str, named: list[str], wrong: str | None
+) -> None:
+    settings = StageSettings.parse({"model": model, "catalog": [str(tiny_checkpoint)]})
+    family = Kandinsky22Decoder(settings.loader(Stage.DECODER), settings.inpaint_loader())
+    with pytest.raises(ValueError, match=wrong) if wrong else nullcontext():
+        family.check_flows([Flow(name) for name in named])

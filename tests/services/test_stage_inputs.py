@@ -53,6 +53,11 @@ BAD_DECODES = [
     ("conditioning.image_embed", None, "conditioning.image_embed"),
     ("conditioning.negative_image_embed", None, "conditioning.negative_image_embed"),
     ("conditioning.image_embed", embedding(WIDTH + 1), "conditioning.image_embed.shape"),
+    (
+        "conditioning.negative_image_embed",
+        embedding(WIDTH + 1),
+        "conditioning.negative_image_embed.shape",
+    ),
     ("conditioning.image_embed", embedding(value=np.nan), "conditioning.image_embed.data"),
     ("sampling.steps", 0, "sampling.steps"),
     ("sampling.steps", 1001, "sampling.steps"),
@@ -159,3 +164,15 @@ async def test_sides_that_do_not_fit_the_autoencoder_are_named(stages: StageStub
     with pytest.raises(KandinskyError) as error:
         await stages.decoder("EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=picture))
     assert fields(error.value) == ["pixels"]
+
+
+async def test_embeddings_of_a_wrong_width_are_all_named(stages: StageStubs) -> None:
+    request = decode_request()
+    for name in ("image_embed", "negative_image_embed"):
+        getattr(request.conditioning, name).CopyFrom(embedding(WIDTH + 1))
+    with pytest.raises(KandinskyError) as error:
+        await stages.decode(request)
+    assert set(fields(error.value)) == {
+        "conditioning.image_embed.shape",
+        "conditioning.negative_image_embed.shape",
+    }

@@ -4,13 +4,14 @@ The inpainting UNet is a second network beside it; the ControlNet checkpoint's U
 a hint as well, stands in the UNet's place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel, VQModel
 
+from kandinsky.catalog.catalog import Flow
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
@@ -106,6 +107,18 @@ class Kandinsky22Decoder:
         if request.output != decoder_pb2.DECODE_OUTPUT_LATENTS:
             phases.append(self._movq.decoding(loop.shape))
         return phases
+
+    def check_flows(self, flows: Collection[Flow]) -> None:
+        """Refuse to serve flows that the UNet cannot draw.
+
+        Raises:
+            ValueError: it follows a control hint and other flows are named, or the reverse.
+        """
+        others = ", ".join(flow.value for flow in flows if flow is not Flow.CONTROL)
+        if self._network.takes_hint and others:
+            raise ValueError(f"flows: this UNet draws by a control hint alone, so not {others}")
+        if not self._network.takes_hint and Flow.CONTROL in flows:
+            raise ValueError("flows: control needs a UNet that follows a hint")
 
     def trial(self, height: int, width: int) -> Phase:
         """A guided loop like any other, on nothing, to measure the device with.
@@ -228,6 +241,8 @@ class Kandinsky22Decoder:
             if request.conditioning.HasField("hint"):
                 raise invalid("conditioning.hint", "this model takes no hint")
             return found
+        if not request.conditioning.HasField("hint"):
+            raise invalid("conditioning.hint", "is required: this model draws by a control hint")
         size = [3, request.canvas.height, request.canvas.width]
         hint = sampling.tensor(request.conditioning, "hint", "conditioning.", size, self._like)
         return {**found, "hint": hint.expand(2 if guided else 1, *size)}
