@@ -229,16 +229,19 @@ async def test_cancel_reaches_the_stage(api, stages, method):
 @pytest.mark.parametrize("form", ["TextToImage", "TextToImageUnary"])
 async def test_deadline_reaches_the_stage(api, stages, method, form):
     hold = stages.holds[method] = Hold()
-    call = getattr(api, form)(REQUEST, timeout=0.5)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        if form == "TextToImageUnary":
-            await call
-        async for _ in call:
-            pass
-    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    for seconds in (0.5, 2, 8, 32):  # on a busy machine one may pass before the stage is asked
+        call = getattr(api, form)(REQUEST, timeout=seconds)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            if form == "TextToImageUnary":
+                await call
+            async for _ in call:
+                pass
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        if hold.asked.is_set():
+            break
     await hold.cancelled.wait()
     for stage_call in stages.calls:
-        assert 0 < int(stage_call.metadata["x-time-remaining-ms"]) <= 500
+        assert 0 < int(stage_call.metadata["x-time-remaining-ms"]) <= 1000 * seconds
 
 
 async def test_a_request_without_a_deadline_gets_the_configured_one(gateway_at, stages):

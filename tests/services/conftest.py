@@ -43,6 +43,19 @@ class StageStubs:
     async def decode(self, request: Any, **metadata: str) -> list[Any]:
         return [event async for event in self.decoding(request, **metadata)]
 
+    async def decode_together(self, **requests: Any) -> list[list[Any]]:
+        """As `decode`, by request id: all are in the engine before any of them takes a step."""
+        decoder = self.host.decoder
+        decoder.hold()
+        calls = [
+            asyncio.create_task(self.decode(request, x_request_id=name))
+            for name, request in requests.items()
+        ]
+        for name in requests:
+            await decoder.arrival(name)
+        decoder.release()
+        return await asyncio.gather(*calls)
+
     async def decoding(self, request: Any, **metadata: str) -> AsyncIterator[Any]:
         """The events as they come."""
         stub = decoder_pb2_grpc.DecoderServiceStub(self.channel)

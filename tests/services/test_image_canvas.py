@@ -1,7 +1,5 @@
 """A canvas that starts from a picture: as the reference's image to image, and in any company."""
 
-import asyncio
-
 import numpy as np
 import pytest
 import torch
@@ -74,10 +72,7 @@ async def test_it_shares_forwards_with_noise_and_stays_the_same(stages: StageStu
     image, noise = image_request(0.9, steps=60), decode_request()
     noise.sampling.steps = 50
     alone = [drawn(await stages.decode(request)) for request in (image, noise)]
-    together = await asyncio.gather(
-        stages.decode(image, **{"x-request-id": "image"}),
-        stages.decode(noise, **{"x-request-id": "noise"}),
-    )
+    together = await stages.decode_together(image=image, noise=noise)
     trace = [dict(forward.jobs) for forward in stages.host.decoder.counters.trace]
     assert sum("image" in jobs and "noise" in jobs for jobs in trace) > 10
     for events, expected in zip(together, alone, strict=True):

@@ -1,6 +1,5 @@
 """A canvas with a mask: as the reference's inpainting, each picture its own, and in any company."""
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +71,7 @@ async def test_each_picture_is_blended_with_its_own(
     requests = [decode_request("masked_image", seed=seed) for seed in (4, 5)]
     requests[1].canvas.masked_image.pixels.CopyFrom(picture(8))
     requests[1].canvas.masked_image.mask.CopyFrom(mask(1))
-    together = await asyncio.gather(*(stages.decode(request) for request in requests))
+    together = await stages.decode_together(first=requests[0], second=requests[1])
     assert any(forward.rows == 4 for forward in stages.host.decoder.counters.trace)
     alone = [reference(pipeline, [request])[0] for request in requests]
     for events, expected in zip(together, alone, strict=True):
@@ -128,12 +127,7 @@ async def test_masked_jobs_share_among_themselves_and_take_turns(stages: StageSt
     alone = [drawn(await stages.decode(request)) for request in requests]
     stages.host.decoder.counters.trace.clear()
     names = ("short", "long", "noise")
-    together = await asyncio.gather(
-        *(
-            stages.decode(request, **{"x-request-id": name})
-            for request, name in zip(requests, names, strict=True)
-        )
-    )
+    together = await stages.decode_together(**dict(zip(names, requests, strict=True)))
     trace = stages.host.decoder.counters.trace
     jobs = [{name for name, _ in forward.jobs} for forward in trace if "unet" in forward.network]
     assert sum({"short", "long"} <= shared for shared in jobs) > 10

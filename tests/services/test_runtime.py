@@ -1,6 +1,5 @@
 """Runtime options change how networks run, not what they answer; none is dropped in silence."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ async def test_a_compiled_network_sees_bucket_sizes_alone(
         alone = [drawn(await stages.decode(request)) for request in requests]
     async with running(tiny_checkpoint, Stage.DECODER, options) as stages:
         assert np.abs(drawn(await stages.decode(requests[0])) - alone[0]).max() <= 1
-        together = await asyncio.gather(*(stages.decode(request) for request in requests))
+        together = await stages.decode_together(**dict(zip("abc", requests, strict=True)))
         given = [step.rows for step in stages.host.decoder.counters.trace if step.network == "unet"]
     assert {1, 5} <= set(given)
     assert seen_rows == [3 if rows <= 3 else 8 for rows in given]
