@@ -1,7 +1,5 @@
 """The whole system as its users meet it: Serve's proxy, three stages, gateway, client."""
 
-import threading
-
 import grpc
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import Reason, from_rpc_error
 from tests.endtoend.conftest import System
-from tests.endtoend.engines import Engines
+from tests.endtoend.engines import Engines, Stats
 
 PROMPT = "a red circle on a blue background"
 
@@ -117,17 +115,16 @@ def engines(system: System) -> Engines:
     return Engines(system.stages)
 
 
-def left(engines: Engines, stage: Stage) -> tuple[int, int]:
-    """Jobs that a stage dropped because their caller had gone, and because time was up."""
-    stats = engines.stats(stage).values()
-    return sum(one.abandoned for one in stats), sum(one.expired for one in stats)
+def dropped(stats: Stats) -> int:
+    """Jobs whose caller had gone, whose time was up, or was too short from the start."""
+    return sum(one.abandoned + one.expired + one.refused for one in stats.values())
 
 
 @pytest.mark.parametrize(("stage", "phase"), [(Stage.PRIOR, "prior"), (Stage.DECODER, "denoise")])
 def test_a_cancelled_request_leaves_every_stage_within_one_step(
     client: Client, engines: Engines, stage: Stage, phase: str
 ) -> None:
-    abandoned, _ = left(engines, stage)
+    abandoned = sum(one.abandoned for one in engines.stats(stage).values())
     request = requests.text_to_image(
         [PROMPT] * 4, steps=250, prior_steps=250 if phase == "prior" else 4, seed=1
     )
@@ -150,36 +147,32 @@ def test_a_cancelled_request_leaves_every_stage_within_one_step(
 def test_a_deadline_ends_the_work_within_one_step(
     client: Client, engines: Engines, stage: Stage
 ) -> None:
-    before = sum(left(engines, stage))
+    """Time enough for one image alone, so that all are let in, and too little for 24."""
     longer = {Stage.PRIOR: {"prior_steps": 250}, Stage.DECODER: {"steps": 250, "prior_steps": 4}}
+    [alone] = client.text_to_image(PROMPT, model="shapes", **longer[stage])
+    before = dropped(engines.stats(stage))
     with pytest.raises(KandinskyError) as error:
-        client.text_to_image([PROMPT] * 24, model="shapes", timeout=0.7, **longer[stage])
+        client.text_to_image(
+            [PROMPT] * 24, model="shapes", timeout=1.5 * alone.elapsed, **longer[stage]
+        )
     assert error.value.reason in (Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED)
     gone = engines.until(
         stage, lambda stats: not sum(one.running + one.waiting for one in stats.values())
     )
+    assert dropped(gone) > before
     assert max(one.cancel_steps_max for one in gone.values()) <= 1
-    dropped = sum(one.abandoned + one.expired + one.refused for one in gone.values())
-    assert dropped > before
 
 
-def test_two_clients_share_forwards(system: System) -> None:
-    stats = []
-
-    def ask(steps: int, guidance: float) -> None:
-        with Client(system.gateway) as own:
-            [image] = own.text_to_image(
-                PROMPT, model="shapes", seed=1, steps=steps, guidance_scale=guidance
-            )
-            stats.append(image.stats["decoder"])
-
-    threads = [threading.Thread(target=ask, args=args) for args in ((100, 4.0), (120, 1.0))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(stats) == 2
-    assert all(one.shared_forwards > 0 for one in stats)
+def test_two_clients_share_forwards(system: System, client: Client) -> None:
+    first = client.stream(requests.text_to_image(PROMPT, steps=250, guidance_scale=4.0, seed=1))
+    for event in first:
+        if getattr(event, "phase", "") == "denoise":
+            break
+    with Client(system.gateway, timeout=120) as other:
+        [second] = other.text_to_image(PROMPT, steps=20, guidance_scale=1.0, seed=1)
+    *_, last = first
+    for image in (last, second):
+        assert image.stats["decoder"].shared_forwards > 0
 
 
 def test_stages_are_useful_alone(system: System) -> None:
