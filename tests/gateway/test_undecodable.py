@@ -1,5 +1,7 @@
 """A message that cannot be decoded is the caller's fault, on every RPC, as any other one is."""
 
+import asyncio
+
 import grpc.aio
 import pytest
 from structlog.testing import capture_logs
@@ -20,16 +22,24 @@ def raw(channel, method):
 
 @pytest.mark.parametrize("rpc", METHODS)
 async def test_what_cannot_be_decoded_is_an_invalid_argument(channel, rpc):
-    with capture_logs() as lines:
+    written = asyncio.Event()
+
+    def note(_logger, _method, line):
+        if line["event"] == "request":
+            written.set()
+        return line
+
+    with capture_logs([note]) as lines:
         call = raw(channel, METHODS[rpc])(b"\x0a\x05", metadata=(("x-request-id", "7"),))
         error = await failure(call)
+        await written.wait()  # once the answer has gone out, which a client may read first
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.reason is Reason.INVALID_FIELD
     assert [violation.field for violation in error.violations] == [""]
     assert METHODS[rpc].input_type.full_name in error.message
     assert dict(await call.initial_metadata())["x-request-id"] == "7"
-    line = next(line for line in lines if line["event"] == "request")
-    assert line["outcome"] == "INVALID_FIELD"
+    outcomes = [line["outcome"] for line in lines if line["event"] == "request"]
+    assert outcomes == ["INVALID_FIELD"]
 
 
 async def test_a_call_without_a_message_is_refused(channel):
