@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc.aio
 import structlog
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from gateway.call import REQUEST_ID, Call, check_metadata, read_call
@@ -20,9 +21,6 @@ from kandinsky.wire.errors import KandinskyError, Reason, to_status
 
 DRAINING_RETRY_AFTER = 1.0
 """Seconds; another instance can take the request at once, a restarted one soon."""
-
-ABORT_SECONDS = 1.0
-"""How long a status may wait for a caller that does not read."""
 
 log = structlog.get_logger()
 
@@ -68,7 +66,7 @@ class Admission:
             request_id=call.request_id, rpc=rpc, tenant=call.tenant
         )
         await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
-        outcome = "OK"
+        outcome, status = "OK", None
         self._enter()
         try:
             self._check_draining()
@@ -77,18 +75,18 @@ class Admission:
                 async with _until(call.deadline):
                     yield Admitted(call, hold)
         except KandinskyError as error:
-            outcome = error.reason.value
-            await _abort(context, error)
+            outcome, status = error.reason.value, to_status(error)
         except asyncio.CancelledError:
             outcome = Reason.CANCELLED.value
             raise
         except Exception:
-            outcome = Reason.INTERNAL.value
             log.exception("unexpected error")
-            await _abort(context, _internal(call.request_id))
+            outcome, status = Reason.INTERNAL.value, to_status(_internal(call.request_id))
         finally:
             self._leave()
             log.info("request", outcome=outcome, seconds=round(time.monotonic() - call.arrived, 4))
+        if status is not None:
+            await _end(context, status)
 
     async def drain(self, seconds: float) -> bool:
         """Refuses new requests from now on and waits for those in flight; whether all ended."""
@@ -134,12 +132,8 @@ async def _until(deadline: float | None) -> AsyncIterator[None]:
         raise deadline_exceeded() from error
 
 
-async def _abort(context: Any, error: KandinskyError) -> NoReturn:
-    try:
-        async with asyncio.timeout(ABORT_SECONDS):
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
-    except TimeoutError:
-        # The status waits behind an answer that nobody reads. A call that ends without one is
-        # reset, which also lets go of what it still had to send.
-        raise asyncio.CancelledError from error
-    raise AssertionError("abort_with_status always raises")
+async def _end(context: Any, status: status_pb2.Status) -> None:
+    # Behind an answer that nobody reads the status waits until the caller reads or goes; nothing
+    # of the request is held any more then.
+    with suppress(grpc.aio.InternalError):  # the caller went
+        await context.abort_with_status(rpc_status.to_status(status))

@@ -36,6 +36,10 @@ from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS
 
 SERVICE = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 HEALTH = Call("health", arrived=0)
+LAST_STATUS_SECONDS = 1.0
+"""How long the end of the last request may take to reach its caller."""
+KEEPALIVE = [("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000)]
+"""Ends connections whose far side is gone without a word, and with them what they were sent."""
 
 log = structlog.get_logger()
 
@@ -95,6 +99,8 @@ class Gateway:
         catalog = Catalog.load(config.catalog)
         models = {name: catalog[name] for name in config.models}
         self._config = config
+        self.port = 0
+        """Where it listens, once it is started."""
         self._channel = stage_channel(config.stages)
         self._codecs = ImageCodecPool(config.picture_threads)
         pixels = PixelBudget(config.input_pixels, config.input_wait_seconds)
@@ -116,8 +122,8 @@ class Gateway:
             },
             config.probe_seconds,
         )
-        # Without this option a second server shares the port in silence.
-        self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
+        # Without the last option a second server shares the port in silence.
+        self._server = grpc.aio.server(options=[*OPTIONS, *KEEPALIVE, ("grpc.so_reuseport", 0)])
         service = GenerationService(models, access, ImageCodecs(self._codecs, pixels))
         messages = Messages(
             MessageLimits(config.request_bytes, config.read_seconds, config.write_seconds)
@@ -135,20 +141,22 @@ class Gateway:
         """
         _check_free(self._config.listen)
         try:
-            port = self._server.add_insecure_port(self._config.listen)
+            self.port = self._server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
             raise OSError(f"{self._config.listen} cannot be listened on") from error
         await self._server.start()
         await self._health.start()
-        log.info("listening", listen=self._config.listen, port=port, models=self._config.models)
-        return port
+        log.info(
+            "listening", listen=self._config.listen, port=self.port, models=self._config.models
+        )
+        return self.port
 
     async def stop(self) -> None:
         """Refuses new requests, waits for those in flight as long as configured, and ends."""
         await self._health.stop()
         all_ended = await self._admission.drain(self._config.drain_seconds)
         log.info("drained", all_ended=all_ended)
-        await self._server.stop(None)
+        await self._server.stop(LAST_STATUS_SECONDS)
         await self._channel.close(None)
         self._codecs.close()
 
