@@ -53,8 +53,8 @@ def mix(
 ) -> generation.MixRequest:
     """The request for pictures from a weighted blend; errors as above, and for unequal lengths."""
     if len(conditions) != len(weights):
-        counts = f"there are {len(weights)} for {len(conditions)} conditions"
-        raise invalid("weights", counts)
+        each = f"give one for each condition, {len(conditions)} in all"
+        raise invalid("weights", f"there are {len(weights)}; {each}")
     request = generation.MixRequest()
     for i, (condition, weight) in enumerate(zip(conditions, weights, strict=True)):
         side = request.conditions.add()

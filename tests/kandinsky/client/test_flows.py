@@ -270,3 +270,9 @@ def test_a_stream_takes_any_request(gateway: RecordingGateway) -> None:
         [image] = client.stream(requests.variation(RED))
     assert isinstance(image, Generated)
     assert isinstance(gateway.requests[0], generation.VariationRequest)
+
+
+def test_how_many_weights_are_wanted_is_said_of_one_condition_too() -> None:
+    with pytest.raises(KandinskyError) as refused:
+        requests.mix(["a"], [1, 2])
+    assert refused.value.message == "weights: there are 2; give one for each condition, 1 in all"
