@@ -96,7 +96,7 @@ class HeldBatcher(Batcher):
             self._open.clear()
             self._stop_at = None
             self._events.call_soon_threadsafe(self._stopped.set)
-        self._open.wait(60)
+        self._open.wait()
         if self.waits_for_readers:
             for job in self._running:
                 while len(job.emit.__self__) and not job.abandoned:
