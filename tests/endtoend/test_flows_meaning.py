@@ -11,10 +11,11 @@ from kandinsky.client import Client, Embedding, Interpolation
 from kandinsky.v1 import encoders_pb2, encoders_pb2_grpc
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
-from tests.endtoend.cases import CASES, Case, assert_shows, at_once, ink, overlap, said
+from tests.endtoend.cases import CASES, Case, assert_shows, at_once, said
 from tests.endtoend.conftest import System
-from training.shapes.classifier import classify
+from training.shapes.classifier import classify, overlap
 from training.shapes.drawing import depth_map, draw, layers
+from training.shapes.flows import ink
 from training.shapes.vocabulary import Scene
 
 

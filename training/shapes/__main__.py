@@ -1,11 +1,12 @@
 """`python -m training.shapes`: trains every part and writes the checkpoint."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint", "depth"), ("locality",
 Work = Annotated[Path, typer.Option(help="Where stages keep what they made.")]
 Scale = Annotated[float, typer.Option(help="Share of the full number of steps.")]
 Device = Annotated[str, typer.Option(help="Torch device that computes.")]
+Card = Annotated[bool, typer.Option(help="Write the figures into the checkpoint's card.")]
 DEFAULT_WORK = Path("out/training/shapes")
 
 
@@ -44,11 +46,11 @@ def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0, device: Devi
         from training.shapes.locality import train_locality as run
     else:
         raise typer.BadParameter(name)
-    began, cpu = time.time(), time.process_time()
+    began = time.monotonic()
     run(work, scale)
-    line = f"{name} {time.time() - began:.0f} s wall, {time.process_time() - cpu:.0f} s CPU"
-    done.write_text(line + "\n")
-    print(line, flush=True)
+    seconds = time.monotonic() - began
+    done.write_text(f"{seconds:.0f}\n")
+    print(f"{name} {seconds:.0f} s", flush=True)
 
 
 @app.command()
@@ -58,7 +60,8 @@ def train(
     scale: Scale = 1.0,
     device: Device = "cpu",
 ):
-    """Every stage in turn, pairs side by side, then the checkpoint in `out`."""
+    """Every stage in turn, pairs side by side, then the checkpoint in `out`, with a card."""
+    from training.shapes import card
     from training.shapes.data import prepare
     from training.shapes.layout import export
 
@@ -73,19 +76,45 @@ def train(
         if any(failures):
             raise typer.Exit(1)
     export(work, out)
+    if scale == 1 and (out / card.CARD).exists():
+        names = [name for pair in PAIRS for name in pair]
+        card.record(
+            out, "training", {name: int((work / f"{name}.done").read_text()) for name in names}
+        )
 
 
 @app.command()
 def evaluate(
     out: Path = Path("checkpoints/shapes"),
     count: int = 500,
-    report: Path = Path("out/training/shapes/figures.json"),
     sheet: Path | None = None,
+    card: Card = False,
 ) -> None:
-    """Figures per attribute and language on held-out combinations."""
+    """Share of pictures that show what the prompt says, on held-out combinations."""
     from training.shapes.evaluate import evaluate as run
 
-    run(out, count, report, sheet)
+    _show("prompts", run(out, count, sheet), out, card)
+
+
+@app.command()
+def evaluate_flows(
+    address: Annotated[str, typer.Argument(help="Of a server of `shapes` and `shapes-depth`.")],
+    out: Path = Path("checkpoints/shapes"),
+    count: int = 100,
+    card: Card = False,
+) -> None:
+    """Share of pictures that show what was asked for, by flow, as a running server makes them."""
+    from training.shapes.flows import evaluate as run
+
+    _show("flows", run(address, count), out, card)
+
+
+def _show(name: str, figures: dict[str, Any], out: Path, card: bool) -> None:
+    from training.shapes.card import record
+
+    print(json.dumps(figures, indent=2))
+    if card:
+        record(out, name, figures)
 
 
 if __name__ == "__main__":

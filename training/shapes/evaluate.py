@@ -4,7 +4,6 @@ The rule was fixed before the first measurement: prompts are `held_out_prompts(c
 takes seed i for prior and decoder alike, each from a fresh generator.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -58,22 +57,28 @@ def contact_sheet(pictures: list[Image.Image], columns: int = 10) -> Image.Image
     return sheet
 
 
-def evaluate(folder: Path, count: int, report: Path, sheet: Path | None) -> None:
-    """Writes {"all" or a language: {attribute: share right}} as JSON, and a contact sheet."""
+def evaluate(folder: Path, count: int, sheet: Path | None) -> dict[str, dict[str, float]]:
+    """By language, and for all: how many prompts there were, and the share of each attribute right.
+
+    Args:
+        folder: of the checkpoint.
+        count: prompts.
+        sheet: where to write a contact sheet of the first pictures, if anywhere.
+    """
     prompts = held_out_prompts(count)
     pictures = generate(folder, [p for p, _, _ in prompts])
     right: dict[str, list[dict[str, bool]]] = defaultdict(list)
-    for picture, (_, language, scene) in zip(pictures, prompts, strict=False):
+    for picture, (_, language, scene) in zip(pictures, prompts, strict=True):
         seen = classify(picture)
         marks = {a: getattr(seen, a) == getattr(scene, a) for a in ATTRIBUTES}
         right["all"].append(marks)
         right[language].append(marks)
-    figures = {
-        group: {a: round(sum(m[a] for m in marks) / len(marks), 4) for a in ATTRIBUTES}
-        for group, marks in right.items()
-    }
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps({"count": count, "right": figures}, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
     if sheet:
         contact_sheet(pictures[:60]).save(sheet)
+    return {
+        group: {
+            "count": len(marks),
+            **{a: round(sum(m[a] for m in marks) / len(marks), 4) for a in ATTRIBUTES},
+        }
+        for group, marks in right.items()
+    }
