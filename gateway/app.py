@@ -79,9 +79,9 @@ class GatewayConfig(BaseModel):
     tenant gets half; requests that find no room wait their turn."""
     input_wait_seconds: float = Field(default=10, gt=0)
     """How long a request waits for that room; then it is refused with OVERLOADED."""
-    attempt_seconds: float = Field(default=120, gt=0)
+    attempt_seconds: float = Field(default=300, gt=0)
     """How long a stage may stay silent, and a broken call without a replica that takes it: longer
-    than a replica takes to load."""
+    than proxy and replica take to load one after the other, on a busy machine."""
     probe_seconds: float = Field(default=2, gt=0)
     """Pause between health probes of a model's stages."""
     drain_seconds: float = Field(default=30, ge=0)
