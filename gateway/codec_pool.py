@@ -77,10 +77,13 @@ class ImageCodecPool:
                 await asyncio.wait([unit])
             except asyncio.CancelledError as error:
                 cancelled = error
-        if cancelled is not None:
-            unit.exception()  # retrieved, so that it is not logged as lost
-            raise cancelled
-        return unit.result()
+        try:
+            if cancelled is not None:
+                unit.exception()  # retrieved, so that it is not logged as lost
+                raise cancelled
+            return unit.result()
+        finally:
+            del unit, cancelled  # else the error, its frames and this one hold each other
 
     def _grant(self) -> None:
         """Give idle threads to the units whose turn it is."""

@@ -56,11 +56,8 @@ class Endpoint:
     def _method(self, method: MethodDescriptor, handler: Callable[[Any, Admitted], Any]) -> Any:
         kind = request_class(method)
 
-        async def serve(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            async with (
-                self._admission.admit(context, method.name) as admitted,
-                self._messages.read(context, admitted.call.tenant, kind) as request,
-            ):
+        async def answer(context: grpc.aio.ServicerContext[Any, Any], admitted: Admitted) -> None:
+            async with self._messages.read(context, admitted.call.tenant, kind) as request:
                 model = getattr(request, "model", None)
                 if model is not None:
                     structlog.contextvars.bind_contextvars(model=model)
@@ -68,7 +65,12 @@ class Endpoint:
                     await self._messages.write(context, await handler(request, admitted))
                     return
                 async with aclosing(handler(request, admitted)) as answers:
-                    async for answer in answers:
-                        await self._messages.write(context, answer)
+                    async for message in answers:
+                        await self._messages.write(context, message)
+
+        async def serve(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            # Holds no message itself: this frame outlives a failed request (Admission.admit).
+            async with self._admission.admit(context, method.name) as admitted:
+                await answer(context, admitted)
 
         return serve

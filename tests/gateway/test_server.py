@@ -1,6 +1,7 @@
 """What surrounds every RPC: ids, bounds, health, reflection, drain, the process itself."""
 
 import asyncio
+import gc
 import json
 import socket
 import sys
@@ -13,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gateway.image_work import ImageWork
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
-from kandinsky.wire.errors import Reason
+from kandinsky.wire.errors import KandinskyError, Reason
 from tests.gateway.errors import failure
 from tests.gateway.fakes import Hold
 
@@ -168,3 +169,31 @@ async def test_process_says_in_one_sentence_why_it_cannot_start(case):
         _, said = await process.communicate()
     assert process.returncode == 1
     assert len(said.splitlines()) == 1
+
+
+FAILING = {
+    "refused when it is checked": ({"prompts": ["a"], "settings": {"steps": 0}}, None),
+    "refused by a stage": ({"prompts": ["a"]}, KandinskyError(Reason.INVALID_FIELD, "no")),
+    "a fault of a stage": ({"prompts": ["a"]}, KandinskyError(Reason.INTERNAL, "broken")),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), FAILING.values(), ids=FAILING)
+async def test_the_message_of_a_failed_request_is_freed_at_once(channel, stages, fields, error):
+    """A message may be 64 MiB; the garbage collector's full passes are minutes apart."""
+    body = generation.TextToImageRequest(model="tiny", **fields).SerializeToString()
+    if error is not None:
+        stages.failures["EncodeText"].append(error)
+    send = channel.unary_unary("/kandinsky.v1.GenerationService/TextToImageUnary")
+    gc.collect()
+    gc.disable()
+    try:
+        before = requests_alive()
+        await failure(send(body))
+        assert requests_alive() == before
+    finally:
+        gc.enable()
+
+
+def requests_alive():
+    return sum(isinstance(each, generation.TextToImageRequest) for each in gc.get_objects())
