@@ -37,6 +37,27 @@ async def test_a_deadline_between_two_steps_lets_no_further_one_begin():
     assert list(batcher.counters.leaves) == [Leave("on time", 1, 0.0)]
 
 
+async def test_a_step_that_ended_before_the_deadline_is_not_counted_as_late():
+    clock = Clock()
+
+    def tarry(step: int) -> None:
+        clock.now += 0.75
+
+    async with engine(clock) as batcher:
+        network = ToyNetwork(clock=clock)
+        job = toy_job(network, 100, deadline=3.0, id="slow", on_step=tarry)
+        with pytest.raises(KandinskyError):
+            await result(batcher, job)
+    assert list(batcher.counters.leaves) == [Leave("slow", 0, 0.5)]
+
+
+def test_every_late_step_is_counted():
+    job = toy_job(ToyNetwork(), 100, deadline=2.0)
+    for now in (1.0, 2.0, 3.0, 4.0):
+        job.note_forward(rows=1, shared=False, now=now)
+    assert (job.stats.forwards, job.late_steps) == (4, 3)
+
+
 async def test_a_deadline_ends_a_job_that_waits_as_well():
     clock = Clock()
     network = ToyNetwork(clock=clock)
