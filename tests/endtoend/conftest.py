@@ -60,11 +60,11 @@ def client(system: System) -> Iterator[Client]:
         yield connected
 
 
-def wait_until_serving(address: str, model: str) -> None:
+def wait_until_serving(address: str, model: str, seconds: float = START_SECONDS) -> None:
     """Follows the health service's own stream of changes."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     with grpc.insecure_channel(address) as channel:
-        grpc.channel_ready_future(channel).result(START_SECONDS)
+        grpc.channel_ready_future(channel).result(seconds)
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(service=model), timeout=deadline - time.monotonic()
         )
