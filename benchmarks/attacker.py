@@ -24,8 +24,8 @@ from kandinsky.wire.errors import from_rpc_error
 
 MOST_SECONDS = 180.0
 CALL_SECONDS = 60.0
-PAUSE = 0.05
-"""Seconds between a worker's calls."""
+PAUSE = 0.5
+"""Seconds from the end of a worker's call to its next one."""
 GATEWAY = "/kandinsky.v1.GenerationService"
 DECODE = "/kandinsky.v1.DecoderService/Decode"
 UNREAD = 128

@@ -184,8 +184,9 @@ class Attacks:
     def note(self) -> str:
         """How it was measured."""
         return (
-            "Each attack keeps what its row says open, and starts again whatever was answered, "
-            "from a process of its own at the lowest CPU priority. Meanwhile another tenant asks "
+            "Each attack keeps what its row says open: half a second after the end of a call, "
+            "whatever was answered, comes the next, from a process of its own at the lowest CPU "
+            "priority. Meanwhile another tenant asks "
             "for images with the model's defaults, one after the other; where it is refused it "
             "comes back when it was told to, and the wait is in its time. Gateway: the most "
             "resident memory in that row, the attack before it included where its memory was not "

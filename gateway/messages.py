@@ -60,8 +60,9 @@ class Messages:
         Raises:
             KandinskyError: it cannot be decoded, there is no room for it, or it does not arrive.
         """
-        async with self._slots.hold(tenant):
+        async with self._slots.hold(tenant) as slot:
             data: Any = await context.read()
+            slot.size = len(data) if isinstance(data, bytes) else 0
         if not isinstance(data, bytes):  # gRPC's mark of an end: none was sent, or it is too large
             raise UndecodableError(kind)
         with self._quota.hold(tenant, len(data)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from kandinsky.wire.errors import KandinskyError, Reason
@@ -17,10 +18,21 @@ from kandinsky.wire.errors import KandinskyError, Reason
 SLOTS = 8
 """Messages that are being read at once; each may be 64 MiB, twice while it is copied."""
 SLOTS_OF_A_TENANT = 4
+FASTEST = 8 * 2**20
+"""Bytes a second of each slot of a tenant: after a message its slot stays taken for as long as the
+message takes at this rate, so that a tenant's largest messages leave the machine to others."""
 PATIENCE = 5.0
 """Seconds that a message may take while others wait for its slot."""
 RETRY_AFTER = 1.0
 """Seconds."""
+
+
+@dataclass
+class Slot:
+    """What a call holds while it reads."""
+
+    size: int = 0
+    """Bytes of the message, once it has been read."""
 
 
 class ReadSlots:
@@ -38,27 +50,34 @@ class ReadSlots:
         """When each began, the first ones first; those asked to make way are left out."""
 
     @asynccontextmanager
-    async def hold(self, tenant: str) -> AsyncIterator[None]:
-        """Holds a slot while the block reads.
+    async def hold(self, tenant: str) -> AsyncIterator[Slot]:
+        """Holds a slot while the block reads; it says how much it has read.
 
         Raises:
             KandinskyError: DEADLINE_EXCEEDED or OVERLOADED: the message does not arrive in time.
         """
         free = self._free_of.setdefault(tenant, asyncio.Semaphore(SLOTS_OF_A_TENANT))
-        async with free:
+        slot, loop = Slot(), asyncio.get_running_loop()
+        await free.acquire()
+        try:
             if self._free.locked():
                 self._ask_the_first_to_make_way()
             async with self._free:
-                begun = asyncio.get_running_loop().time()
+                begun = loop.time()
                 try:
                     async with asyncio.timeout(self._seconds) as timer:
                         self._reading[timer] = begun
                         try:
-                            yield
+                            yield slot
                         finally:
                             self._reading.pop(timer, None)
                 except TimeoutError as error:
                     raise self._too_slow(timer, begun) from error
+        finally:
+            if slot.size:
+                loop.call_later(slot.size / FASTEST, free.release)
+            else:
+                free.release()
 
     def _ask_the_first_to_make_way(self) -> None:
         if self._reading:

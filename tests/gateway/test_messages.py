@@ -9,7 +9,7 @@ import pytest
 from gateway import messages, read_slots
 from gateway.app import SERVICE
 from gateway.byte_quota import ByteQuota
-from gateway.read_slots import SLOTS, SLOTS_OF_A_TENANT, ReadSlots
+from gateway.read_slots import FASTEST, SLOTS, SLOTS_OF_A_TENANT, ReadSlots
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS
@@ -175,6 +175,19 @@ async def test_few_messages_are_read_at_once_and_fewer_of_a_tenant():
     for one in own + others:
         one.done.set()
     await asyncio.gather(*(one.task for one in own + others))
+
+
+async def test_the_slots_of_large_messages_stay_taken_for_a_while():
+    slots = ReadSlots(60)
+    for _ in range(SLOTS_OF_A_TENANT):
+        async with slots.hold("a") as slot:
+            slot.size = 3600 * FASTEST
+    again, other = Reader(slots, "a"), Reader(slots, "b")
+    await other.reads.wait()
+    assert not again.reads.is_set()
+    other.done.set()
+    again.task.cancel()
+    await other.task
 
 
 async def test_a_slow_message_makes_way_when_others_wait(monkeypatch):
