@@ -213,12 +213,13 @@ def run(
     attempt_seconds: Annotated[float, typer.Option()] = DEFAULT.attempt_seconds,
     probe_seconds: Annotated[float, typer.Option()] = DEFAULT.probe_seconds,
     drain_seconds: Annotated[float, typer.Option()] = DEFAULT.drain_seconds,
+    log_file: Annotated[Path | None, typer.Option(help="Log here, not to stderr.")] = None,
     die_with_parent: Annotated[bool, typer.Option(help="Drain when the parent ends.")] = False,
 ) -> None:
     """Serve the public API over the stages."""
     if die_with_parent:
         _die_with_parent()
-    log_json()
+    log_json(log_file)
     try:
         config = GatewayConfig(
             listen=listen,

@@ -50,6 +50,9 @@ SERVICERS = [
     "services.servicers.add_decoder",
 ]
 
+LOGGING = {"log_level": "WARNING", "encoding": "JSON"}
+"""Of Serve's own processes and of all replicas."""
+
 HOST = "127.0.0.1"
 OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's least is 75 MiB; nothing of ours passes through it."""
@@ -165,7 +168,7 @@ class LocalCluster:
                 owner = home.model if isinstance(home, SharedStage) else entry.name
                 name = entry.application(stage)
                 applications[name] = self._application(name, stage, owner)
-        return {"applications": list(applications.values())}
+        return {"applications": list(applications.values()), "logging_config": LOGGING}
 
     def _application(self, name: str, stage: Stage, model: str) -> dict[str, Any]:
         return {
@@ -234,7 +237,7 @@ def start_serve(port: int, servicers: Sequence[str]) -> None:
     serve.start(
         http_options={"host": HOST, "port": free_port()},
         grpc_options={"port": port, "grpc_servicer_functions": list(servicers)},
-        logging_config={"log_level": "WARNING"},
+        logging_config=LOGGING,
     )
 
 

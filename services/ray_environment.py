@@ -24,6 +24,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     # A dead proxy, through which all calls go, is replaced after three checks: 30 s otherwise.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # Of each log file in Ray's session folder, half a gigabyte otherwise; four older ones are kept.
+    "RAY_ROTATION_MAX_BYTES": str(10 * 2**20),
+    "RAY_ROTATION_BACKUP_COUNT": "4",
     # Ten times a second otherwise, in every process, and when nothing happens too.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
 }

@@ -122,7 +122,7 @@ def _start(
     gateway = stack.enter_context(_gateway(own, cluster.stages_address, options.catalog))
     for model in own.models:
         if not health.wait_until_serving(own.address, model, lambda: gateway.poll() is None):
-            raise StartError(f"the gateway does not serve {model}; {_last_line(_log_file())}")
+            raise StartError(f"the gateway does not serve {model}; {_last_words()}")
     with suppress(OSError):  # a terminal that has gone
         print(f"kandinsky serves {', '.join(own.models)} at {own.address}", flush=True)
     return gateway
@@ -131,7 +131,7 @@ def _start(
 def _watch(gateway: "subprocess.Popen[bytes]") -> None:
     while gateway.poll() is None:
         time.sleep(0.5)
-    raise StartError(f"the gateway ended by itself; {_last_line(_log_file())}")
+    raise StartError(f"the gateway ended by itself; {_last_words()}")
 
 
 @contextmanager
@@ -145,10 +145,11 @@ def _gateway(
     for folder in catalog:
         command += ["--catalog", str(folder)]
     command += ["--die-with-parent", "--drain-seconds", str(DRAIN_SECONDS)]
-    with _log_file().open("wb") as log:
+    command += ["--log-file", str(_log_file())]
+    with _words_file().open("wb") as words:
         # A session of its own: Ctrl-C in the terminal is for `up` to hear.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
         )
     try:
         yield process
@@ -197,10 +198,20 @@ def _log_file() -> Path:
     return run_file.folder() / "gateway.log"
 
 
-def _last_line(log: Path) -> str:
-    """The last event of a log of JSON lines, or its last line as it is."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+def _words_file() -> Path:
+    """What the gateway writes beside its log: why it cannot start, and gRPC's own lines."""
+    return run_file.folder() / "gateway.stderr"
+
+
+def _last_words() -> str:
+    """The last line that the gateway wrote, else the last event of its log."""
+    for file in (_words_file(), _log_file()):
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+        last = next((line for line in reversed(text.split("\n")) if line.strip()), None)
+        if last is not None:
+            break
+    else:
+        return "it said nothing"
     try:
         return str(json.loads(last)["event"])
     except (ValueError, KeyError, TypeError):

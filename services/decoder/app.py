@@ -14,6 +14,7 @@ from services.draining import when_stopped
 from services.engine.batcher import Batcher
 from services.engine.pace import Pace
 from services.engine.trial import limits_for
+from services.logs import log_through_serve
 from services.memory import keep_freed_memory
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
 
@@ -24,6 +25,7 @@ class Decoder(DecoderService):
 
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
+        log_through_serve()
         keep_freed_memory()
         cls = families.load(FAMILIES, settings.entry.family)
         family = cls(settings.loader(Stage.DECODER), settings.inpaint_loader())

@@ -12,6 +12,7 @@ from kandinsky.v1 import encoders_pb2
 from services import families
 from services.encoders.families import FAMILIES
 from services.encoders.service import EncoderService
+from services.logs import log_through_serve
 from services.memory import keep_freed_memory
 from services.settings import MAX_ONGOING_REQUESTS, StageSettings
 
@@ -25,6 +26,7 @@ class Encoders(EncoderService):
 
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
+        log_through_serve()
         keep_freed_memory()
         family = families.load(FAMILIES, settings.entry.family)
         super().__init__(family(settings.loader(Stage.ENCODERS)), settings.engine.max_queue)

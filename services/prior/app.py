@@ -12,6 +12,7 @@ from services.draining import when_stopped
 from services.engine.batcher import Batcher
 from services.engine.pace import Pace
 from services.engine.trial import limits_for
+from services.logs import log_through_serve
 from services.memory import keep_freed_memory
 from services.prior.families import FAMILIES
 from services.prior.service import PriorService
@@ -27,6 +28,7 @@ class Prior(PriorService):
 
     def __init__(self, settings: StageSettings) -> None:
         torch.set_num_threads(settings.threads)
+        log_through_serve()
         keep_freed_memory()
         family = families.load(FAMILIES, settings.entry.family)(settings.loader(Stage.PRIOR))
         pace = Pace()

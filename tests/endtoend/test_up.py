@@ -1,5 +1,6 @@
 """`kandinsky up` serves, and leaves no process however it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -58,6 +59,9 @@ def test_no_process_is_left(tiny_checkpoint: Path, number: signal.Signals) -> No
         _, alive = psutil.wait_procs(family, timeout=gone_by - time.monotonic())
         assert not alive
         assert code == (0 if number is not signal.SIGKILL else -number)
+    log = (tiny_checkpoint / "kandinsky" / "gateway.log").read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert any(e["event"] == "request" and e["rpc"].startswith("TextToImage") for e in entries)
 
 
 def test_a_taken_port_is_one_sentence(tiny_checkpoint: Path) -> None:

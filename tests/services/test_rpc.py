@@ -15,6 +15,7 @@ from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason, from_rpc_error
+from services.logs import log_through_serve
 from services.rpc import streaming, unary
 from services.servicers import add_decoder, add_encoders, add_prior
 
@@ -154,3 +155,14 @@ async def test_a_handler_that_breaks_tells_the_public_caller_nothing(
     await gateway.stop()
     assert from_rpc_error(raised.value).reason is Reason.INTERNAL
     assert SECRET not in f"{raised.value.details()} {raised.value.trailing_metadata()}"
+
+
+def test_a_replica_logs_through_serve(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(logging.getLogger("services"), "parent", logging.root)
+    serves = logging.getLogger("ray.serve")
+    monkeypatch.setattr(serves, "propagate", False)
+    monkeypatch.setattr(serves, "handlers", [caplog.handler])
+    monkeypatch.setattr(serves, "level", logging.WARNING)
+    log_through_serve()
+    logging.getLogger("services.rpc").warning("heard")
+    assert [record.getMessage() for record in caplog.records] == ["heard"]
