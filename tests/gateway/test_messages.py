@@ -27,6 +27,8 @@ LARGE_ANSWER = generation.TextToImageRequest(
         "output_format": generation.OUTPUT_FORMAT_FLOAT_PIXELS,
     },
 )
+GUARD = 20
+"""Seconds after which what should have ended is a failure, not a hang."""
 A, C = ((("x-tenant", name),) for name in "ac")
 
 
@@ -84,7 +86,8 @@ async def test_readers_that_never_read_lose_their_places(gateway_at, monkeypatch
             Reason.OVERLOADED
         )
         # Three images need three of the four places.
-        assert len((await served(api, metadata=C)).images) == 3
+        async with asyncio.timeout(GUARD):
+            assert len((await served(api, metadata=C)).images) == 3
         ends = [await end(call) for call in unread]
         late = [error for error in ends if error is not None]
         assert len(late) == 3
@@ -101,13 +104,22 @@ async def test_a_request_that_takes_too_long_ends(gateway_at, stages):
         await hold.cancelled.wait()
 
 
+async def test_the_configured_deadline_bounds_what_no_stage_does(gateway_at):
+    async with gateway_at(default_deadline_seconds=0.2) as (_, channel):
+        call = channel.stream_unary(f"/{SERVICE.full_name}/TextToImageUnary")()
+        async with asyncio.timeout(GUARD):
+            error = await failure(call)
+        assert error.message == "the request's deadline passed"
+
+
 async def test_a_message_that_never_arrives_ends_its_request(gateway_at):
     async with gateway_at(max_requests=1, read_seconds=0.2) as (_, channel):
         stub = channel.stream_unary(f"/{SERVICE.full_name}/TextToImageUnary")
-        call = stub()
+        call = stub(timeout=GUARD)
         await call.initial_metadata()
         error = await failure(call)
         assert error.reason is Reason.DEADLINE_EXCEEDED
+        assert "did not arrive" in error.message
         assert len((await GenerationServiceStub(channel).TextToImageUnary(REQUEST)).images) == 1
 
 
@@ -119,7 +131,7 @@ async def test_requests_at_work_hold_a_bounded_number_of_bytes(gateway_at, stage
         api = GenerationServiceStub(channel)
         first = asyncio.create_task(answer(api.TextToImageUnary(heavy, metadata=A)))
         await hold.asked.wait()
-        second = api.TextToImageUnary(heavy, metadata=A)
+        second = api.TextToImageUnary(heavy, metadata=A, timeout=GUARD)
         error = await failure(second)
         assert error.reason is Reason.OVERLOADED
         assert error.retry_after > 0
@@ -196,7 +208,7 @@ async def test_a_slow_message_makes_way_when_others_wait(monkeypatch):
     slow = [Reader(slots, f"a{k}") for k in range(SLOTS)]
     await asyncio.gather(*(one.reads.wait() for one in slow))
     other = Reader(slots, "b")
-    await other.reads.wait()
+    await asyncio.wait_for(other.reads.wait(), GUARD)
     with pytest.raises(KandinskyError) as raised:
         await slow[0].task
     assert raised.value.reason is Reason.OVERLOADED
