@@ -17,7 +17,7 @@ from benchmarks.workload import plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+CONCURRENCIES = (1, 2, 4, 8, 16)
 
 
 def measure(setup: Setup, say: Say) -> "Throughput":
