@@ -123,7 +123,8 @@ async def test_killed_replicas_cost_no_image(system: System, engines: Engines) -
     moved = [image.stats["decoder"] for image in images if image.stats["decoder"].resumes]
     assert moved, "no image was at work on a killed replica"
     for one in moved:
-        assert 0 < one.most_steps_redone <= CHECKPOINT_EVERY + 1  # the pass that encodes a picture
+        # as many as between two checkpoints, and the pass that encodes a picture
+        assert one.most_steps_redone <= CHECKPOINT_EVERY + 1
     engines.until(Stage.DECODER, lambda stats: len(stats) == 2)
 
 
