@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 16
 REQUESTS = 48
 QUICK_REQUESTS = 16
-TRIAL_REQUESTS = 24
+TRIAL_REQUESTS = 16
 """Of them, those on which settings of request batching are tried."""
 WARM_UP = 6
 
@@ -40,7 +40,7 @@ def measure(setup: Setup, say: Say) -> "Mixed":
             side.round(pictures[:WARM_UP], WARM_UP)
         differs = {side.name: difference(bare, side, pictures[:WARM_UP]) for side in servers}
         turns = [Turn(CONCURRENCY, pictures, bare=pictures)]
-        rounds = play(sides, turns, 1 if setup.quick else 3, say)
+        rounds = play(sides, turns, 1 if setup.quick else 2, say)
     return Mixed(Standings(sides, rounds), pictures, rivals, differs)
 
 

@@ -25,7 +25,7 @@ def measure(setup: Setup, say: Say) -> "Overhead":
             side.round(pictures[:2], 1)
         differs = max(difference(bare, side, pictures[:4]) for side in served)
         turns = [Turn(1, pictures, bare=pictures)]
-        rounds = play(sides, turns, 2 if setup.quick else 5, say)
+        rounds = play(sides, turns, 2 if setup.quick else 3, say)
     return Overhead(Standings(sides, rounds), differs)
 
 
