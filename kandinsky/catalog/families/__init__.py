@@ -1,0 +1,26 @@
+"""The model families: name to import path of the declaration, loaded when used."""
+
+import importlib
+from collections.abc import Mapping
+
+from kandinsky.catalog.family import FamilySpec
+
+FAMILIES: Mapping[str, str] = {
+    "kandinsky-2-1": "kandinsky.catalog.families.kandinsky_2_1:KANDINSKY_2_1",
+    "kandinsky-2-2": "kandinsky.catalog.families.kandinsky_2_2:KANDINSKY_2_2",
+}
+
+
+def family(name: str) -> FamilySpec:
+    """The declaration of a family.
+
+    Raises:
+        LookupError: no family has that name.
+    """
+    if name not in FAMILIES:
+        raise LookupError(f"unknown family {name!r}; there are {', '.join(sorted(FAMILIES))}")
+    module, _, attribute = FAMILIES[name].partition(":")
+    spec = getattr(importlib.import_module(module), attribute)
+    if not isinstance(spec, FamilySpec):
+        raise TypeError(f"{FAMILIES[name]} is not a FamilySpec")
+    return spec
