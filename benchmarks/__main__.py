@@ -15,7 +15,7 @@ from benchmarks.setup import Report, Setup
 from benchmarks.tables import TABLES
 from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog, CatalogError
-from kandinsky.cli.child import ServerError
+from services.local.child import ServerError
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 

@@ -19,10 +19,10 @@ from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import PROMPTS
 from kandinsky import AsyncClient, KandinskyError
-from kandinsky.cli.child import serving
-from kandinsky.cli.preflight import check_port
 from kandinsky.client import requests
 from kandinsky.wire.errors import Reason
+from services.local.child import serving
+from services.local.preflight import check_port
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from benchmarks.figures import Round
 from benchmarks.load import Made, closed_loop
 from benchmarks.workload import Picture
 from kandinsky.catalog.catalog import CatalogEntry
-from services.memory import keep_freed_memory
+from services.loading.memory import keep_freed_memory
 
 
 class BareProcesses:

@@ -24,8 +24,8 @@ from benchmarks.workload import Picture, groups
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
-from services.memory import keep_freed_memory
-from services.rpc import Context
+from services.loading.memory import keep_freed_memory
+from services.transport.rpc import Context
 
 MAX_ONGOING_REQUESTS = 1000
 SETTING = "x-batching"

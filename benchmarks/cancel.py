@@ -17,9 +17,9 @@ from benchmarks.setup import Say, Setup
 from benchmarks.workload import PROMPTS
 from kandinsky import AsyncClient, Progress
 from kandinsky.catalog.catalog import Stage
-from kandinsky.cli.child import serving
-from kandinsky.cli.preflight import check_port
 from kandinsky.client import requests
+from services.local.child import serving
+from services.local.preflight import check_port
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,12 +16,13 @@ from benchmarks.setup import Say, Setup
 from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
-from services import families, sampling
 from services.decoder.families import FAMILIES
 from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
-from services.settings import StageSettings
+from services.loading import families
+from services.transport import sampling
+from services.transport.settings import StageSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +132,7 @@ def _requests(setup: Setup, decoder: Any) -> list[decoder_pb2.DecodeRequest]:
     for seed in range(CONCURRENCY):
         request = decoder_pb2.DecodeRequest()
         draw = np.random.default_rng(seed)
-        trial = decoder.trial(usual.height, usual.width)
+        trial = decoder.calibration_phase(usual.height, usual.width)
         for name, rows in trial.conditioning.items():
             for side in ("", "negative_"):
                 value = draw.standard_normal(tuple(rows.shape[1:]), np.float32)
@@ -145,7 +146,7 @@ def _requests(setup: Setup, decoder: Any) -> list[decoder_pb2.DecodeRequest]:
 
 
 async def _round(decoder: Any, requests: Sequence[decoder_pb2.DecodeRequest], every: int) -> Round:
-    limits = EngineLimits(max_batch_rows=2 * CONCURRENCY, checkpoint_every=every)
+    limits = EngineLimits(max_batch_rows=2 * CONCURRENCY, snapshot_every=every)
     batcher = Batcher(limits)
     sizes: list[int] = []
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-from kandinsky.cli.child import ServerError
+from services.local.child import ServerError
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 300

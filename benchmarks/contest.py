@@ -18,8 +18,8 @@ from benchmarks.load import ServedRound, served_round
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture
-from kandinsky.cli.child import serving
 from kandinsky.wire import images
+from services.local.child import serving
 
 PAUSE = 0.3
 """Seconds between two turns: OpenMP's threads go on spinning for a moment after their work."""

@@ -17,8 +17,8 @@ from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, plain
 from kandinsky import AsyncClient, Generated
 from kandinsky.catalog.catalog import Stage
-from kandinsky.cli.child import serving
-from kandinsky.cli.preflight import check_port
+from services.local.child import serving
+from services.local.preflight import check_port
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,9 +23,9 @@ from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, plain
 from kandinsky import AsyncClient, KandinskyError
 from kandinsky.catalog.catalog import CatalogEntry
-from kandinsky.cli.child import serving
-from kandinsky.cli.health import wait_until_serving
 from kandinsky.wire.errors import Reason
+from services.local.child import serving
+from services.local.health import wait_until_serving
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,9 @@ from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, mixed
 from kandinsky import AsyncClient, Generated, KandinskyError
 from kandinsky.catalog.catalog import CatalogEntry, Flow
-from kandinsky.cli.child import serving
 from kandinsky.client import StageStats
 from services.engine.limits import EngineLimits
+from services.local.child import serving
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ async def _measure(setup: Setup, address: str, say: Say) -> "Recovery":
             say(f"pass {len(passes) + 1} with kills")
             passes.append(await _pass(client, setup.entry, pictures))
         victims = await killing
-    return Recovery(twins, passes, victims, EngineLimits().checkpoint_every)
+    return Recovery(twins, passes, victims, EngineLimits().snapshot_every)
 
 
 async def _pass(client: AsyncClient, entry: CatalogEntry, pictures: Sequence[Picture]) -> Pass:
@@ -114,7 +114,7 @@ class Recovery:
     passes: list[Pass]
     kills: Counter[str]
     """By kind of process."""
-    checkpoint_every: int
+    snapshot_every: int
 
     @property
     def made(self) -> list[tuple[int, Made]]:
@@ -147,7 +147,7 @@ class Recovery:
                 (one.most_steps_redone for one in moved), default=0
             ),
             "jobs beyond the bound": sum(self._is_beyond(made) for _, made in self.made),
-            "steps between checkpoints": self.checkpoint_every,
+            "steps between checkpoints": self.snapshot_every,
             "steps in all": sum(
                 one.forwards for _, made in self.made for one in made.stats.values()
             ),
@@ -160,7 +160,7 @@ class Recovery:
         """Whether any one move took more steps again than it may."""
         return any(
             one.most_steps_redone
-            > self.checkpoint_every + (stage == "decoder" and made.has_encode_pass)
+            > self.snapshot_every + (stage == "decoder" and made.has_encode_pass)
             for stage, one in made.stats.items()
         )
 
@@ -197,9 +197,9 @@ class Recovery:
     def plot(self, axes: "Axes") -> None:
         """How many steps moved jobs took again."""
         redone = [one.most_steps_redone for one in self.moved]
-        most = max([*redone, self.checkpoint_every])
+        most = max([*redone, self.snapshot_every])
         axes.hist(redone, bins=[place - 0.5 for place in range(most + 2)], color="steelblue")
-        axes.axvline(self.checkpoint_every, linestyle="--", color="gray", label="checkpoints every")
+        axes.axvline(self.snapshot_every, linestyle="--", color="gray", label="checkpoints every")
         axes.set(
             xlabel="most steps redone in one move",
             ylabel="jobs",

@@ -40,10 +40,13 @@ def serving_apps(builder: str, applications: Mapping[str, Mapping[str, Any]]) ->
 
 def main(builder: str, applications: str) -> None:
     """Starts everything as `kandinsky up` does, prints the address, waits for the end."""
+    from services.local import ray_environment
+
+    ray_environment.apply()
     import ray
     from ray import serve
 
-    from services.local import HOST, free_port, start_serve
+    from services.local.ray_serve import HOST, free_port, start_serve
 
     port = free_port()
     try:

@@ -17,7 +17,7 @@ from flows import DEPTH_MODEL, rows
 from prompts import PROMPTS, Prompt
 
 from kandinsky import Client, Generated, KandinskyError
-from kandinsky.cli.child import ServerError, serving
+from services.local.child import ServerError, serving
 
 MODEL = "shapes"
 RULE = "Prompt k is drawn with seed k, and image j of a prompt with seed k + j; nothing is picked."

@@ -14,15 +14,15 @@ import grpc
 
 from kandinsky.catalog.catalog import Stage, StageCheckpoints
 from kandinsky.wire.channels import OPTIONS
-from services import families
 from services.decoder.families import FAMILIES as DECODERS
 from services.decoder.service import DecoderService
 from services.encoders.families import FAMILIES as ENCODERS
 from services.encoders.service import EncoderService
+from services.loading import families
 from services.prior.families import FAMILIES as PRIORS
 from services.prior.service import PriorService
-from services.servicers import add_decoder, add_encoders, add_prior
-from services.settings import StageSettings
+from services.transport.servicers import add_decoder, add_encoders, add_prior
+from services.transport.settings import StageSettings
 from tests.heldbatcher import HeldBatcher
 
 

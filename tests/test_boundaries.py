@@ -1,6 +1,7 @@
 """Imports go one way, and the client and the gateway never load what only stages need."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,23 +12,46 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "diffusers", "transformers", "ray")
 
+STAGES = ("services.encoders", "services.prior", "services.decoder")
+CLIENT = ("kandinsky.client", "kandinsky.cli")
+
 # What the files of a folder must not import, by the start of the module's name.
 FORBIDDEN = {
     "kandinsky": ("services", "gateway"),
     "gateway": ("services", *HEAVY),
-    "services": ("gateway", "kandinsky.client", "kandinsky.cli"),
     "services/engine": (
-        *("services.families", "services.encoders", "services.prior", "services.decoder"),
-        *("diffusers", "transformers", "ray"),
+        *("services.samplers", "services.loading", "services.transport", "services.local"),
+        *("gateway", "diffusers", "transformers", "ray", "kandinsky.v1", *STAGES, *CLIENT),
     ),
-    "services/encoders": ("services.engine", "services.prior", "services.decoder"),
-    "services/prior": ("services.encoders", "services.decoder"),
-    "services/decoder": ("services.encoders", "services.prior"),
+    "services/samplers": (
+        *("services.engine", "services.loading", "services.transport", "services.local"),
+        *("gateway", "transformers", "ray", *STAGES, *CLIENT),
+    ),
+    "services/loading": (
+        *("services.engine", "services.samplers", "services.transport", "services.local"),
+        *("gateway", "ray", "kandinsky.v1", *STAGES, *CLIENT),
+    ),
+    "services/transport": ("gateway", "services.local", *STAGES, *CLIENT),
+    "services/encoders": (
+        *("services.engine", "services.samplers", "services.local"),
+        *("gateway", "services.prior", "services.decoder", *CLIENT),
+    ),
+    "services/prior": (
+        *("gateway", "services.local", "services.encoders", "services.decoder", *CLIENT),
+    ),
+    "services/decoder": (
+        *("gateway", "services.local", "services.encoders", "services.prior", *CLIENT),
+    ),
+    "services/local": ("gateway",),  # starts it as a process
 }
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also inside functions; `from a import b` gives both."""
+    """Every module that a file imports, also inside functions; `from a import b` gives both.
+
+    A string that is the dotted name of a module here, with or without `:attribute`, counts too:
+    registries and `import_module` import by such names.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -35,6 +59,19 @@ def imports(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path}: relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            module = node.value.partition(":")[0]
+            if re.fullmatch(r"\w+(\.\w+)+", module) and is_ours(module):
+                yield module
+
+
+def is_ours(module: str) -> bool:
+    """Whether a dotted name is a module of this repository, or a name in one."""
+    home = ROOT.joinpath(*module.split("."))
+    return (
+        any(place.is_dir() or place.with_suffix(".py").is_file() for place in (home, home.parent))
+        and (ROOT / module.split(".")[0] / "__init__.py").is_file()
+    )
 
 
 def begins_with(module: str, prefix: str) -> bool:
@@ -58,6 +95,25 @@ def test_imports_go_one_way(folder: str) -> None:
 def test_the_check_sees_imports_inside_functions(tmp_path: Path) -> None:
     (tmp_path / "hidden.py").write_text("def f():\n    from services.engine import job\n")
     assert "services.engine.job" in set(imports(tmp_path / "hidden.py"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'importlib.import_module("services.engine.job")',
+        'FAMILIES = {"a": "services.engine.job:Job"}',
+        '__import__("services.engine.job")',
+    ],
+)
+def test_the_check_sees_imports_by_name(tmp_path: Path, line: str) -> None:
+    (tmp_path / "hidden.py").write_text(f"{line}\n")
+    assert "services.engine.job" in set(imports(tmp_path / "hidden.py"))
+
+
+def test_every_room_of_the_services_has_rules() -> None:
+    rooms = {path.parent.name for path in (ROOT / "services").glob("*/__init__.py")}
+    assert rooms == {folder.removeprefix("services/") for folder in FORBIDDEN if "/" in folder}
+    assert [path.name for path in (ROOT / "services").glob("*.py")] == ["__init__.py"]
 
 
 def test_one_file_knows_that_stages_sit_behind_serve() -> None:

@@ -23,8 +23,9 @@ from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
-from services.runtime import RuntimeOptions
-from services.runtime_loading import Turns, prepare
+from services.loading.model_offloader import ModelOffloader
+from services.loading.preparation import prepare
+from services.loading.runtime_options import RuntimeOptions
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RandomLoader:
     def model(self, cls: Any, part: str) -> Any:
         """The network in subfolder `part`: a copy, since some options change it in place."""
         network = copy.deepcopy(getattr(self.networks, part))
-        return prepare(network, self.runtime, self.device, Turns())
+        return prepare(network, self.runtime, self.device, ModelOffloader())
 
     def scheduler(self, part: str = "scheduler") -> Any:
         """The published noise scheduler."""
@@ -77,7 +78,7 @@ class EngineSide:
         rows = 2 * concurrency
         self._batcher = Batcher(
             EngineLimits(
-                max_batch_rows=rows, max_batch_pixels=rows * pixels**2, max_queue=concurrency
+                max_batch_rows=rows, max_batch_latent_area=rows * pixels**2, max_queue=concurrency
             )
         )
         self._request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)

@@ -7,16 +7,16 @@ import torch
 from ray import serve
 
 from kandinsky.catalog.catalog import Stage
-from services import families
 from services.decoder.families import FAMILIES
 from services.decoder.service import DecoderService
-from services.draining import when_stopped
 from services.engine.batcher import Batcher
-from services.engine.pace import Pace
-from services.engine.trial import limits_for
-from services.logs import log_through_serve
-from services.memory import keep_freed_memory
-from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+from services.engine.calibration import calibrated_limits
+from services.engine.step_times import StepTimeEstimator
+from services.loading import families
+from services.loading.memory import keep_freed_memory
+from services.transport.draining import when_stopped
+from services.transport.logs import log_through_serve
+from services.transport.settings import MAX_ONGOING_REQUESTS, StageSettings
 
 
 @serve.deployment(name="Decoder", max_ongoing_requests=MAX_ONGOING_REQUESTS)
@@ -30,9 +30,11 @@ class Decoder(DecoderService):
         cls = families.load(FAMILIES, settings.entry.family)
         family = cls(settings.loader(Stage.DECODER), settings.inpaint_loader())
         family.check_flows(settings.entry.flows)
-        usual, pace = settings.entry.defaults, Pace()
-        limits = limits_for(settings.engine, family.trial(usual.height, usual.width), pace)
-        batcher = Batcher(limits, f"{settings.model}-decoder", pace)
+        usual, step_times = settings.entry.defaults, StepTimeEstimator()
+        limits = calibrated_limits(
+            settings.engine, family.calibration_phase(usual.height, usual.width), step_times
+        )
+        batcher = Batcher(limits, f"{settings.model}-decoder", step_times)
         super().__init__(family, batcher)
         when_stopped(batcher.drain)
 

@@ -13,7 +13,7 @@ from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 from services.decoder.previews import LinearPreview, Previewing, as_bytes
 from services.engine.phase import Phase, Stateless
-from services.runtime_forward import channels_last
+from services.loading.denoising_call import channels_last
 
 
 class DecodeNetwork:
@@ -63,7 +63,7 @@ class OnePass(Stateless, Phase):
 
     name: str
     network: DecodeNetwork | EncodeNetwork
-    pixels: int
+    latent_area: int
     given: torch.Tensor | None = None
     rows: int = 1
     timesteps: Sequence[torch.Tensor] = (torch.zeros(()),)

@@ -7,9 +7,9 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from services.decoder.previews import Previewing
-from services.decoder.schedulers import Walk
-from services.engine.checkpoint import Checkpoint, accept_latent
 from services.engine.phase import Network, Phase, classifier_free_guidance
+from services.engine.snapshot import Snapshot, accept_latent
+from services.samplers.sampler import Sampler
 
 Noising = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes a clean latent and noise, gives the latent that a loop starts from."""
@@ -24,7 +24,7 @@ class Denoise(Phase):
     """
 
     network: Network
-    walk: Walk
+    sampler: Sampler
     guidance_scale: float
     shape: tuple[int, int, int]
     conditioning: Mapping[str, torch.Tensor]
@@ -40,50 +40,54 @@ class Denoise(Phase):
 
     @property
     def timesteps(self) -> torch.Tensor:
-        return self.walk.timesteps
+        return self.sampler.timesteps
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.conditioning.values())))
 
     @property
-    def pixels(self) -> int:
+    def latent_area(self) -> int:
         return self.shape[1] * self.shape[2]
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         noise = self._noise(generator)
         picture = self.picture if value is None else value
         if picture is None:
-            return self.walk.pure(noise)
-        return self.noising(picture, noise) if self.noising else self.walk.noised(picture, noise, 0)
+            return self.sampler.initial_latents(noise)
+        return (
+            self.noising(picture, noise)
+            if self.noising
+            else self.sampler.add_noise(picture, noise, 0)
+        )
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return self.walk.inputs(latent, step)
+        return self.sampler.scale_model_input(latent, step)
 
     def advance(
         self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
     ) -> torch.Tensor:
         noise, variance = self._guided(output, latent)
-        if self.walk.reads_variance:
+        if self.sampler.reads_variance:
             noise = torch.cat([noise, variance], dim=1)
-        return self.walk.advance(noise, latent, step, generator)
+        return self.sampler.step(noise, latent, step, generator)
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        return self.walk.state()
+        return self.sampler.state()
 
-    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
-        latent = accept_latent(checkpoint.latent, (1, *self.shape), self._like.dtype)
-        state = self.walk.accept(checkpoint.state, checkpoint.step, latent)
-        return replace(checkpoint, latent=latent, state=state)
+    def accept(self, snapshot: Snapshot) -> Snapshot:
+        latent = accept_latent(snapshot.latent, (1, *self.shape), self._like.dtype)
+        state = self.sampler.accept(snapshot.state, snapshot.step, latent)
+        return replace(snapshot, latent=latent, state=state)
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.walk.restore(state)
+        self.sampler.restore(state)
 
     def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
         if self.previewing is None:
             return None
         noise, _ = self._guided(output, latent)
-        return self.previewing(self.walk.clean(noise, latent, step))
+        return self.previewing(self.sampler.predicted_original_sample(noise, latent, step))
 
     def _guided(
         self, output: torch.Tensor, latent: torch.Tensor
@@ -124,8 +128,8 @@ class Repaint(Denoise):
         if value is not None:
             self.picture = value
         if self.from_noise:
-            return self.walk.pure(self._initial)
-        return self.walk.noised(self.picture, self._initial, 0)
+            return self.sampler.initial_latents(self._initial)
+        return self.sampler.add_noise(self.picture, self._initial, 0)
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
         return torch.cat([super().inputs(latent, step), self.picture * self.kept, self.kept], dim=1)
@@ -138,5 +142,5 @@ class Repaint(Denoise):
             return latent
         known = self.picture
         if step + 1 < len(self.timesteps):
-            known = self.walk.noised(known, self._initial, step + 1)
+            known = self.sampler.add_noise(known, self._initial, step + 1)
         return self.kept * known + (1 - self.kept) * latent

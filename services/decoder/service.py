@@ -11,19 +11,19 @@ from kandinsky.catalog.catalog import Flow
 from kandinsky.v1 import decoder_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services import sampling
 from services.engine.batcher import Batcher
 from services.engine.job import Event, Finished, Job, Preview
 from services.engine.phase import Phase
-from services.engine_stats import engine_stats
-from services.rpc import Context, deadline, priority, request_id, streaming, tenant, unary
+from services.transport import sampling
+from services.transport.engine_stats import engine_stats
+from services.transport.rpc import Context, deadline, priority, request_id, streaming, tenant, unary
 
 
 class DecoderFamily(Protocol):
     """What a model family gives the decoder stage. Each raises KandinskyError on bad input."""
 
     def check_flows(self, flows: Collection[Flow]) -> None: ...
-    def trial(self, height: int, width: int) -> Phase: ...
+    def calibration_phase(self, height: int, width: int) -> Phase: ...
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]: ...
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]: ...
     def decode_latents(self, request: decoder_pb2.DecodeLatentsRequest) -> list[Phase]: ...

@@ -9,12 +9,12 @@ from ray import serve
 
 from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import encoders_pb2
-from services import families
 from services.encoders.families import FAMILIES
 from services.encoders.service import EncoderService
-from services.logs import log_through_serve
-from services.memory import keep_freed_memory
-from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+from services.loading import families
+from services.loading.memory import keep_freed_memory
+from services.transport.logs import log_through_serve
+from services.transport.settings import MAX_ONGOING_REQUESTS, StageSettings
 
 BATCH_SIZE = 32
 BATCH_WAIT_SECONDS = 0.002

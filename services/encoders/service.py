@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from kandinsky.v1 import encoders_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
-from services.rpc import Context, deadline, unary
+from services.transport.rpc import Context, deadline, unary
 
 MAX_TEXTS = 256
 CACHED_TEXTS = 4096

@@ -12,17 +12,17 @@ from functools import partial
 import torch
 
 from kandinsky.wire.errors import KandinskyError
-from services.engine import refusals
+from services.engine import admission
 from services.engine.counters import Counters, Leave
+from services.engine.fair_queue import FairQueue
+from services.engine.fair_share import FairShare
 from services.engine.forwards import Forwards
 from services.engine.job import Alive, Event, Finished, GroupKey, Job, Queued
 from services.engine.limits import EngineLimits
-from services.engine.line import Line
 from services.engine.mailbox import Mailbox
-from services.engine.news import News
-from services.engine.pace import Pace
 from services.engine.previews import Previews
-from services.engine.turns import Turns
+from services.engine.progress import ProgressReporter
+from services.engine.step_times import StepTimeEstimator
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +30,19 @@ ENGINE_NICE = 5
 """Added to the engine thread's nice value."""
 
 POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
-"""Seconds between two rounds of telling who waits where: at least, and for each that waits."""
+"""Seconds between two rounds of Queued events: at least, and for each job that waits."""
 
 
 class Batcher:
     """Runs jobs on one thread, which alone touches the device.
 
-    Jobs that can share a forward make up a group. At every turn, one group takes one step. Tenants
-    are let in by turns (`Line`), and groups share the device by cost (`Turns`).
+    Jobs that can share a forward make up a group. Each step belongs to one group. Tenants are
+    let in by deficit round robin (`FairQueue`), and groups share the device by cost (`FairShare`).
 
     Args:
         limits: of what it takes on.
         name: of its thread.
-        pace: what was measured before.
+        step_times: what was measured before.
         nice: added to the thread's nice value.
         clock: seconds; deadlines of jobs are times on it.
     """
@@ -51,21 +51,23 @@ class Batcher:
         self,
         limits: EngineLimits,
         name: str = "engine",
-        pace: Pace | None = None,
+        step_times: StepTimeEstimator | None = None,
         nice: int = ENGINE_NICE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
         self.counters = Counters()
-        self.pace = pace or Pace()
+        self.step_times = step_times or StepTimeEstimator()
         self._clock = clock
-        self._line = Line()
+        self._queue = FairQueue()
         self._running: list[Job] = []
-        self._turns = Turns()
+        self._fair_share = FairShare()
         self._forwards = Forwards(self.counters, clock)
         self._previews = Previews(self.counters, clock)
-        self._news = News(self.pace, self.counters, limits.checkpoint_every, clock)
-        self._positions_told = 0.0
+        self._reporter = ProgressReporter(
+            self.step_times, self.counters, limits.snapshot_every, clock
+        )
+        self._positions_reported = 0.0
         self._draining = False
         self._closing = False
         self._wake = threading.Condition()
@@ -80,7 +82,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Jobs that wait to be let in."""
-        return len(self._line)
+        return len(self._queue)
 
     def check(self) -> None:
         """Raises RuntimeError if the engine's thread has died."""
@@ -95,7 +97,7 @@ class Batcher:
         Raises:
             KandinskyError: at once, OVERLOADED when the queue is full and DEADLINE_EXCEEDED or
                 OVERLOADED when the deadline cannot be kept; DEADLINE_EXCEEDED when it passes;
-                DRAINING, after a checkpoint, when the engine shuts down; INTERNAL when the model
+                DRAINING, after a snapshot, when the engine shuts down; INTERNAL when the model
                 fails.
         """
         events = Mailbox(asyncio.get_running_loop())
@@ -119,7 +121,7 @@ class Batcher:
                 job.abandon(self._clock())
 
     def drain(self) -> None:
-        """Sends every job away after the step under way, with a checkpoint; takes no more."""
+        """Snapshot and evict all jobs after the current step; reject new ones."""
         with self._wake:
             self._draining = True
             self._wake.notify()
@@ -135,30 +137,30 @@ class Batcher:
         job.arrived = self._clock()
         with self._wake:
             if self._draining:
-                raise refusals.draining()
+                raise admission.draining()
             try:
-                refusals.check_deadline(job, self._line, self.pace, job.arrived)
-                if len(self._line) >= self.limits.max_queue:
+                admission.check_deadline(job, self._queue, self.step_times, job.arrived)
+                if len(self._queue) >= self.limits.max_queue:
                     self._make_room(job)
             except KandinskyError:
                 self.counters.refused += 1
                 raise
-            self._line.push(job)
+            self._queue.push(job)
             job.emit(self._place(job))
             self._wake.notify()
 
     def _make_room(self, job: Job) -> None:
-        """A full queue turns away the tenant that fills it: the newcomer, or its last one."""
-        refusal = refusals.overloaded(self._line, self.pace)
-        longest = self._line.longest()
+        """Refuse the tenant that fills the queue: the newcomer, or its last waiting job."""
+        refusal = admission.overloaded(self._queue, self.step_times)
+        longest = self._queue.longest()
         if longest == job.tenant:
             raise refusal
         self.counters.refused += 1
-        self._line.pop_last(longest).end(refusal)
+        self._queue.pop_last(longest).end(refusal)
 
     def _place(self, job: Job) -> Queued:
-        ahead = sum(other.cost for other in self._line.ahead(job))
-        return Queued(self._line.position(job), self.pace.seconds(ahead))
+        ahead = sum(other.cost for other in self._queue.ahead(job))
+        return Queued(self._queue.position(job), self.step_times.seconds(ahead))
 
     def _loop(self, nice: int) -> None:
         _yield_to_others(nice)
@@ -166,45 +168,45 @@ class Batcher:
             while not self._closing:
                 with self._wake:
                     self._wake.wait_for(
-                        lambda: self._draining or bool(self._line) or bool(self._running)
+                        lambda: self._draining or bool(self._queue) or bool(self._running)
                     )
                     if self._draining:
-                        self._send_away()
+                        self._evict_all()
                         self._wake.wait_for(lambda: self._closing or not self._draining)
                         continue
                     admitted = self._admit()
-                    self._tell_positions()
+                    self._report_positions()
                 for job in admitted:
                     self._attempt(job, partial(job.begin, self._clock()))
-                self._running = [job for job in self._running if self._is_wanted(job)]
+                self._running = [job for job in self._running if self._is_live(job)]
                 if self._running:
                     self._step(self._next_group())
-        self._send_away()
+        self._evict_all()
 
-    def _send_away(self) -> None:
-        for job in (*self._running, *self._line.take()):
+    def _evict_all(self) -> None:
+        for job in (*self._running, *self._queue.pop_all()):
             if not job.ended:
                 self.counters.drained += 1
-                self._attempt(job, partial(self._news.checkpoint, job))
+                self._attempt(job, partial(self._reporter.snapshot, job))
             if not job.ended:
-                job.end(refusals.draining())
+                job.end(admission.draining())
         self._running = []
 
     def _admit(self) -> list[Job]:
-        """Moves jobs from the line into the running batch while they fit.
+        """Moves jobs from the queue into the running batch while they fit.
 
-        The head of the line is not overtaken by a smaller job: it would never find room.
+        The head of the queue is not overtaken by a smaller job: it would never find room.
         """
-        self._line.remove_if_not(self._is_wanted)
+        self._queue.keep_only(self._is_live)
         admitted = []
-        while self._line:
-            job = self._line.head()
+        while self._queue:
+            job = self._queue.head()
             if self._running and not self._fits(job):
                 break
-            self._line.pop()
-            if refusals.is_hopeless(job, self.pace, self._clock()):
+            self._queue.pop()
+            if admission.cannot_meet_deadline(job, self.step_times, self._clock()):
                 self.counters.expired += 1
-                job.end(refusals.deadline_exceeded("the deadline cannot be kept any more"))
+                job.end(admission.deadline_exceeded("the deadline cannot be kept any more"))
                 continue
             self._running.append(job)
             admitted.append(job)
@@ -216,31 +218,31 @@ class Batcher:
         jobs = (*self._running, job)
         return (
             sum(other.rows for other in jobs) <= self.limits.rows
-            and sum(other.pixels for other in jobs) <= self.limits.pixels
+            and sum(other.latent_area for other in jobs) <= self.limits.latent_area
         )
 
-    def _tell_positions(self) -> None:
+    def _report_positions(self) -> None:
         now = self._clock()
-        interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._line))
-        if not self._line or now - self._positions_told < interval:
+        interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._queue))
+        if not self._queue or now - self._positions_reported < interval:
             return
-        self._positions_told = now
-        for job in self._line:
+        self._positions_reported = now
+        for job in self._queue:
             job.emit(self._place(job))
 
-    def _is_wanted(self, job: Job) -> bool:
-        """Whether to go on with a job; one past its deadline is told so."""
+    def _is_live(self, job: Job) -> bool:
+        """Whether a job goes on; end one that is past its deadline with an error."""
         if job.ended:
             return False
         now = self._clock()
-        if now < job.unwanted_since:
+        if now < job.expires_at:
             return True
-        self.counters.leaves.append(Leave(job.id, job.late_steps, now - job.unwanted_since))
+        self.counters.leaves.append(Leave(job.id, job.late_steps, now - job.expires_at))
         if job.abandoned:
             self.counters.abandoned += 1
         else:
             self.counters.expired += 1
-            job.end(refusals.deadline_exceeded("the deadline passed at work"))
+            job.end(admission.deadline_exceeded("the deadline passed at work"))
         return False
 
     def _next_group(self) -> list[Job]:
@@ -248,7 +250,7 @@ class Batcher:
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
         self._forwards.keep(self._running)
-        return groups[self._turns.next(groups)]
+        return groups[self._fair_share.next(groups)]
 
     def _step(self, jobs: list[Job]) -> None:
         """One forward for all the jobs of a group, and one scheduler step for each."""
@@ -259,18 +261,18 @@ class Batcher:
             self._attempt(job, partial(self._advance, job, output))
         seconds, spent = self._previews.settle(self._clock() - begun, self._running)
         if self.counters.forwards > forwards:
-            self.pace.note(phase, rows, seconds)
-        extra = {tenant: self.pace.cost(each) or 0.0 for tenant, each in spent.items()}
-        self._turns.note(group, rows * phase.pixels + sum(extra.values()), len(jobs))
+            self.step_times.record(phase, rows, seconds)
+        extra = {tenant: self.step_times.cost(each) or 0.0 for tenant, each in spent.items()}
+        self._fair_share.record(group, rows * phase.latent_area + sum(extra.values()), len(jobs))
         with self._wake:
-            self._line.charge(extra)
+            self._queue.charge(extra)
 
     def _advance(self, job: Job, output: torch.Tensor) -> None:
         preview = None
         if job.preview_is_due:
             preview = self._previews.make(job, output, self._is_alone(job))
         job.advance(output)
-        self._news.tell(job, preview, len(self._running))
+        self._reporter.report(job, preview, len(self._running))
         if job.step == len(job.phase.timesteps):
             job.go_on(self._clock())
             self.counters.finished += job.ended
@@ -280,7 +282,7 @@ class Batcher:
         if any(other.tenant != job.tenant for other in self._running):
             return False
         with self._wake:
-            return all(other.tenant == job.tenant for other in self._line)
+            return all(other.tenant == job.tenant for other in self._queue)
 
     def _attempt(self, job: Job, action: Callable[[], None]) -> None:
         try:
@@ -292,7 +294,7 @@ class Batcher:
         if not isinstance(error, KandinskyError):
             logger.error("job %s failed", job.id, exc_info=error)
         self.counters.failed += 1
-        job.end(refusals.failed(error))
+        job.end(admission.failed(error))
 
 
 def _yield_to_others(nice: int) -> None:

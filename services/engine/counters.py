@@ -39,7 +39,7 @@ class Counters:
     admitted: int = 0
     """Jobs that entered the running batch."""
     resumed: int = 0
-    """Those of them that went on from a checkpoint."""
+    """Those of them that went on from a snapshot."""
     finished: int = 0
     abandoned: int = 0
     """Jobs dropped because their caller had gone."""
@@ -50,7 +50,7 @@ class Counters:
     failed: int = 0
     drained: int = 0
     """Jobs sent away because the engine shut down."""
-    checkpoints: int = 0
+    snapshots: int = 0
     out_of_memory: int = 0
     """Forwards that found no memory and were taken in halves."""
     previews: int = 0

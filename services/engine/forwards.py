@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from services.engine.counters import Counters, Forward
+from services.engine.forward_sizes import ForwardSizes, is_out_of_memory
 from services.engine.job import Job
 from services.engine.phase import Phase
-from services.engine.sizes import ForwardSizes, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

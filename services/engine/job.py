@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from services.engine.checkpoint import Checkpoint
 from services.engine.phase import Phase
+from services.engine.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Finished:
     stats: Stats
 
 
-Event = Queued | Progress | Preview | Checkpoint | Alive | Finished
+Event = Queued | Progress | Preview | Snapshot | Alive | Finished
 GroupKey = tuple[Any, ...]
 
 
@@ -99,14 +99,14 @@ class Job:
     deadline: float = math.inf
     """Time on the engine's clock after which nobody waits for the result."""
     tenant: str = ""
-    """On whose behalf; tenants are let in by turns."""
+    """On whose behalf; tenants are admitted in fair shares."""
     priority: int = 0
     """Higher goes before lower among a tenant's own."""
     progress_every: int | None = None
     """Steps between progress events; None for at most ten a second."""
     preview_every: int = 0
     """Steps between previews; 0 for none."""
-    resume_from: Checkpoint | None = None
+    resume_from: Snapshot | None = None
     """Where to go on, as its phase has accepted it; None begins at the start."""
     emit: Callable[[Event | Exception], None] = lambda event: None
     """Takes events, and at the end a result or an error; called on the engine's thread."""
@@ -129,17 +129,17 @@ class Job:
     """Steps whose forward ended after the caller had gone or the deadline had passed."""
     rows: int = field(init=False)
     """Rows that the job has in a forward, at most."""
-    pixels: int = field(init=False)
-    """Latent pixels that the job has in a forward, at most."""
+    latent_area: int = field(init=False)
+    """Latent area that the job has in a forward, at most."""
     cost: int = field(init=False)
-    """Rows times latent pixels times steps, of all phases."""
+    """Rows times latent area times steps, of all phases."""
     _index: int = 0
     _latent: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
         self.rows = max(phase.rows for phase in self.phases)
-        self.pixels = max(phase.rows * phase.pixels for phase in self.phases)
-        self.cost = sum(p.rows * p.pixels * len(p.timesteps) for p in self.phases)
+        self.latent_area = max(phase.rows * phase.latent_area for phase in self.phases)
+        self.cost = sum(p.rows * p.latent_area * len(p.timesteps) for p in self.phases)
 
     @property
     def phase(self) -> Phase:
@@ -162,7 +162,7 @@ class Job:
         return self.abandoned_at < math.inf
 
     @property
-    def unwanted_since(self) -> float:
+    def expires_at(self) -> float:
         """When the caller went away or stopped waiting; infinite or to come while it waits."""
         return min(self.abandoned_at, self.deadline)
 
@@ -185,7 +185,7 @@ class Job:
             now: when it ended.
         """
         self.stats.note_forward(rows, shared)
-        self.late_steps += now >= self.unwanted_since
+        self.late_steps += now >= self.expires_at
 
     def inputs(self) -> torch.Tensor:
         """What the network sees next: [1, ...]."""
@@ -220,12 +220,12 @@ class Job:
         self.ended = True
         self.emit(outcome)
 
-    def checkpoint(self) -> Checkpoint | None:
+    def snapshot(self) -> Snapshot | None:
         """The state between two steps; None where beginning again loses nothing."""
         if not self.step:
             return None
         state = dict(self.phase.state())
-        return Checkpoint(self._index, self.step, self._latent, self.generator.get_state(), state)
+        return Snapshot(self._index, self.step, self._latent, self.generator.get_state(), state)
 
     def _enter(self, value: torch.Tensor | None) -> None:
         self.step = 0
@@ -239,8 +239,8 @@ class Job:
         )
         self.group = (id(self.phase.network), inputs.shape[1:], inputs.dtype, conditioning)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.generator.set_state(checkpoint.generator_state)
-        self.phase.restore(checkpoint.state)
-        self.step = checkpoint.step
-        self._latent = checkpoint.latent.to(self._latent)
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.generator.set_state(snapshot.generator_state)
+        self.phase.restore(snapshot.state)
+        self.step = snapshot.step
+        self._latent = snapshot.latent.to(self._latent)

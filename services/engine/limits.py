@@ -3,9 +3,9 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 UNMEASURED_ROWS = 32
-UNMEASURED_PIXELS = 32 * 128 * 128
-"""32 rows of a 1024-pixel picture."""
-MOST_STEPS_BETWEEN_CHECKPOINTS = 10
+UNMEASURED_LATENT_AREA = 32 * 128 * 128
+"""32 rows of a 1024-pixel image."""
+MOST_STEPS_BETWEEN_SNAPSHOTS = 10
 
 
 class EngineLimits(BaseModel):
@@ -15,14 +15,14 @@ class EngineLimits(BaseModel):
 
     max_batch_rows: int | None = Field(default=None, ge=2)
     """Rows of all running jobs; a guided image has two. None: measured at start-up."""
-    max_batch_pixels: int | None = Field(default=None, ge=1)
-    """Latent pixels of all running rows. None: measured at start-up."""
+    max_batch_latent_area: int | None = Field(default=None, ge=1)
+    """Latent area of all running rows. None: measured at start-up."""
     max_queue: int = Field(default=256, ge=1)
     """Jobs that may wait; one more is refused."""
-    checkpoint_every: int = Field(default=10, ge=1, le=MOST_STEPS_BETWEEN_CHECKPOINTS)
-    """Steps of a job between two checkpoints: what is done again at most when a replica is lost."""
+    snapshot_every: int = Field(default=10, ge=1, le=MOST_STEPS_BETWEEN_SNAPSHOTS)
+    """Steps of a job between two snapshots: what is done again at most when a replica is lost."""
     alive_seconds: float = Field(default=15, gt=0)
-    """Longest silence towards a job's caller, which takes a longer one for a lost replica."""
+    """Longest silence towards a job's caller, which treats a longer one as a lost replica."""
 
     @property
     def rows(self) -> int:
@@ -30,15 +30,15 @@ class EngineLimits(BaseModel):
         return self.max_batch_rows or UNMEASURED_ROWS
 
     @property
-    def pixels(self) -> int:
-        """Most latent pixels of all running rows."""
-        return self.max_batch_pixels or UNMEASURED_PIXELS
+    def latent_area(self) -> int:
+        """The most latent area of all running rows."""
+        return self.max_batch_latent_area or UNMEASURED_LATENT_AREA
 
-    def measured(self, rows: int, pixels: int) -> "EngineLimits":
-        """The same, with what the configuration left open as a trial measured it."""
+    def measured(self, rows: int, latent_area: int) -> "EngineLimits":
+        """The same, with what the configuration left open as calibration measured it."""
         return self.model_copy(
             update={
                 "max_batch_rows": self.max_batch_rows or max(rows, 2),
-                "max_batch_pixels": self.max_batch_pixels or max(pixels, 1),
+                "max_batch_latent_area": self.max_batch_latent_area or max(latent_area, 1),
             }
         )

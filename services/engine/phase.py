@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from kandinsky.wire.errors import invalid
-from services.engine.checkpoint import Checkpoint
+from services.engine.snapshot import Snapshot
 
 
 class Network(Protocol):
@@ -45,8 +45,8 @@ class Phase(Protocol):
     network: Network
     rows: int
     """Rows that the job has in each forward: 2 with classifier-free guidance, else 1."""
-    pixels: int
-    """Latent pixels of one row, h * w; 1 for an embedding."""
+    latent_area: int
+    """Latent area of one row, h * w; 1 for an embedding."""
     timesteps: Sequence[torch.Tensor]
     """One scalar for each step."""
     conditioning: Mapping[str, torch.Tensor]
@@ -82,11 +82,11 @@ class Phase(Protocol):
         """What the phase keeps from step to step beside latent and generator; often nothing."""
         ...
 
-    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
-        """A checkpoint that a request brings, in this replica's dtypes; called before `begin`.
+    def accept(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot that a request brings, in this replica's dtypes; called before `begin`.
 
         Args:
-            checkpoint: of this phase by its index, its step from 1 to the last but one.
+            snapshot: of this phase by its index, its step from 1 to the last but one.
 
         Raises:
             KandinskyError: INVALID_FIELD if latent or state are none that this phase can have at
@@ -95,7 +95,7 @@ class Phase(Protocol):
         ...
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over the state of an accepted checkpoint; called after `begin`."""
+        """Takes over the state of an accepted snapshot; called after `begin`."""
         ...
 
     def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
@@ -113,11 +113,11 @@ class Stateless:
         """Nothing."""
         return {}
 
-    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+    def accept(self, snapshot: Snapshot) -> Snapshot:
         """Refuses any state."""
-        if checkpoint.state:
+        if snapshot.state:
             raise invalid("resume_from.scheduler_state", "this sampler keeps none")
-        return checkpoint
+        return snapshot
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Nothing to take over."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 import torch
 
 from services.engine.counters import Counters
+from services.engine.forward_sizes import is_out_of_memory
 from services.engine.job import Job, Preview
-from services.engine.sizes import is_out_of_memory
 
 SHARE = 0.2
 """Of the engine's time, for the previews of all tenants, where there are several."""

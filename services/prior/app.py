@@ -7,16 +7,16 @@ import torch
 from ray import serve
 
 from kandinsky.catalog.catalog import Stage
-from services import families
-from services.draining import when_stopped
 from services.engine.batcher import Batcher
-from services.engine.pace import Pace
-from services.engine.trial import limits_for
-from services.logs import log_through_serve
-from services.memory import keep_freed_memory
+from services.engine.calibration import calibrated_limits
+from services.engine.step_times import StepTimeEstimator
+from services.loading import families
+from services.loading.memory import keep_freed_memory
 from services.prior.families import FAMILIES
 from services.prior.service import PriorService
-from services.settings import MAX_ONGOING_REQUESTS, StageSettings
+from services.transport.draining import when_stopped
+from services.transport.logs import log_through_serve
+from services.transport.settings import MAX_ONGOING_REQUESTS, StageSettings
 
 PRIOR_NICE = 10
 """Above the decoder's: where stages share cores, what is nearer to its end goes first."""
@@ -31,9 +31,9 @@ class Prior(PriorService):
         log_through_serve()
         keep_freed_memory()
         family = families.load(FAMILIES, settings.entry.family)(settings.loader(Stage.PRIOR))
-        pace = Pace()
-        limits = limits_for(settings.engine, family.trial(), pace)
-        batcher = Batcher(limits, f"{settings.model}-prior", pace, PRIOR_NICE)
+        step_times = StepTimeEstimator()
+        limits = calibrated_limits(settings.engine, family.calibration_phase(), step_times)
+        batcher = Batcher(limits, f"{settings.model}-prior", step_times, PRIOR_NICE)
         super().__init__(family, batcher)
         when_stopped(batcher.drain)
 

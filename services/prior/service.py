@@ -6,18 +6,18 @@ from typing import Protocol
 
 from kandinsky.v1 import prior_pb2, sampling_pb2
 from kandinsky.wire import tensors
-from services import sampling
 from services.engine.batcher import Batcher
 from services.engine.job import Event, Finished
 from services.engine.phase import Phase
-from services.engine_stats import engine_stats
-from services.rpc import Context, streaming, unary
+from services.transport import sampling
+from services.transport.engine_stats import engine_stats
+from services.transport.rpc import Context, streaming, unary
 
 
 class PriorFamily(Protocol):
     """What a model family gives the prior stage. Raises KandinskyError on bad input."""
 
-    def trial(self) -> Phase: ...
+    def calibration_phase(self) -> Phase: ...
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]: ...
 
 

@@ -16,7 +16,7 @@ from kandinsky.catalog.catalog import Catalog
 from kandinsky.client import Client
 
 if TYPE_CHECKING:
-    from services.local import LocalCluster
+    from services.local.cluster import LocalCluster
 
 START_SECONDS = 120
 MODELS = ("shapes", "shapes-depth")
@@ -33,7 +33,11 @@ class System:
 
 @pytest.fixture(scope="session")
 def system() -> Iterator[System]:
-    from services.local import LocalCluster, free_port
+    from services.local import ray_environment
+
+    ray_environment.apply()
+    from services.local.cluster import LocalCluster
+    from services.local.ray_serve import free_port
 
     with LocalCluster([Catalog.load()[name] for name in MODELS]) as cluster:
         address = f"127.0.0.1:{free_port()}"

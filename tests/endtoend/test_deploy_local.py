@@ -12,8 +12,8 @@ import grpc
 import psutil
 import pytest
 
-from kandinsky.cli.preflight import check_port
 from kandinsky.client import Client
+from services.local.preflight import check_port
 from tests.endtoend.conftest import wait_until_serving
 from training.shapes.classifier import classify
 

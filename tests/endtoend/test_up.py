@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kandinsky.cli import preflight
 from kandinsky.client import Client
+from services.local import preflight
 from tests import tiny
 
 GONE_SECONDS = 15

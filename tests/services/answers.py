@@ -13,7 +13,7 @@ from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
-from services.settings import StageSettings
+from services.transport.settings import StageSettings
 from tests.services.asking import decode_request, drawn, picture, prior_request
 from tests.services.conftest import StageStubs
 from tests.stagehost import host_stages

@@ -14,7 +14,7 @@ from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
-from services.settings import StageSettings
+from services.transport.settings import StageSettings
 from tests.services.asking import SIZE, decode_request, drawn, row
 from tests.services.conftest import StageStubs, fields
 

@@ -14,8 +14,8 @@ from kandinsky.v1 import decoder_pb2, encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
-from services.checkpoints import CheckpointError
-from services.settings import StageSettings
+from services.loading.loader import CheckpointError
+from services.transport.settings import StageSettings
 from tests import tiny, tiny_2_1
 from tests.services.conftest import StageStubs, fields
 from tests.stagehost import host_stages

@@ -13,7 +13,8 @@ from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from services.decoder.denoising import Denoise
 from services.decoder.previews import LinearPreview
-from services.decoder.schedulers import BY_SIGMA, CLASSES, Walk, new_scheduler
+from services.samplers.sampler import BY_SIGMA, Sampler
+from services.samplers.schedulers import CLASSES, new_scheduler
 from tests.services.asking import decode_request
 from tests.services.conftest import StageStubs
 
@@ -72,21 +73,21 @@ def test_a_preview_shows_the_clean_latent_of_the_guided_prediction(name, kind, s
     scheduler = new_scheduler(base, name)
     scheduler.register_to_config(prediction_type=kind)
     sampling = sampling_pb2.Sampling(steps=5)
-    walk = Walk(scheduler, sampling, 1.0, "", torch.device("cpu"))
+    sampler = Sampler(scheduler, sampling, 1.0, "", torch.device("cpu"))
     embeds = torch.zeros(2, 4, dtype=torch.float64)
-    phase = Denoise(None, walk, scale, (4, 3, 3), {"embed": embeds}, previewing=seen.append)
+    phase = Denoise(None, sampler, scale, (4, 3, 3), {"embed": embeds}, previewing=seen.append)
     for earlier in range(step):
-        latent = walk.noised(clean, noise, earlier)
+        latent = sampler.add_noise(clean, noise, earlier)
         phase.inputs(latent, earlier)
         phase.advance(torch.zeros(2, 8, 3, 3, dtype=torch.float64), latent, earlier, generator)
-    latent = walk.noised(clean, noise, step)
+    latent = sampler.add_noise(clean, noise, step)
     phase.inputs(latent, step)
     truth = noise
     if kind == "v_prediction":  # arXiv 2202.00512, appendix D
         if type(scheduler).__name__ in BY_SIGMA:
             signal = 1 / (1 + scheduler.sigmas[scheduler.step_index].double() ** 2)
         else:
-            signal = scheduler.alphas_cumprod[walk.timesteps[step].long()].double()
+            signal = scheduler.alphas_cumprod[sampler.timesteps[step].long()].double()
         truth = signal**0.5 * noise - (1 - signal) ** 0.5 * clean
     guided = torch.cat([truth + off, truth + off - off / scale])  # u + scale * (c - u) is the truth
     output = torch.cat([guided, torch.zeros_like(guided)], dim=1)

@@ -17,7 +17,7 @@ from tests.services.asking import decode_request, prior_request, random_tensor
 from tests.services.conftest import StageStubs, fields
 from tests.stagehost import host_stages
 
-EVERY_STEP = {"checkpoint_every": 1}
+EVERY_STEP = {"snapshot_every": 1}
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason, from_rpc_error
-from services.logs import log_through_serve
-from services.rpc import streaming, unary
-from services.servicers import add_decoder, add_encoders, add_prior
+from services.transport.logs import log_through_serve
+from services.transport.rpc import streaming, unary
+from services.transport.servicers import add_decoder, add_encoders, add_prior
 
 SECRET = "the password is swordfish"
 SERVICES = [
@@ -164,5 +164,5 @@ def test_a_replica_logs_through_serve(monkeypatch, caplog) -> None:
     monkeypatch.setattr(serves, "handlers", [caplog.handler])
     monkeypatch.setattr(serves, "level", logging.WARNING)
     log_through_serve()
-    logging.getLogger("services.rpc").warning("heard")
+    logging.getLogger("services.transport.rpc").warning("heard")
     assert [record.getMessage() for record in caplog.records] == ["heard"]

@@ -13,7 +13,7 @@ from transformers import CLIPTextModelWithProjection
 
 from kandinsky.catalog.catalog import Stage
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
-from services.runtime_forward import Bucketed
+from services.loading.denoising_call import Bucketed
 from tests import tiny
 from tests.services.answers import (
     STARTS,

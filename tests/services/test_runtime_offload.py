@@ -14,8 +14,8 @@ from diffusers import UNet2DConditionModel
 from torch.overrides import TorchFunctionMode
 
 from kandinsky.catalog.catalog import Stage
-from services.runtime import RuntimeOptions
-from services.runtime_loading import Turns
+from services.loading.model_offloader import ModelOffloader
+from services.loading.runtime_options import RuntimeOptions
 from tests import tiny
 from tests.services.answers import STARTS, embedding, encodings, pictures, running, settings
 from tests.services.asking import decode_request
@@ -46,15 +46,17 @@ async def test_networks_take_the_device_in_the_order_of_their_forwards(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moves: list[str] = []
-    original = Turns.take
+    original = ModelOffloader.take
 
-    def recording(turns: Turns, network: torch.nn.Module, device: torch.device) -> None:
-        before = turns._on_device
-        original(turns, network, device)
-        if turns._on_device is not before:
+    def recording(
+        offloader: ModelOffloader, network: torch.nn.Module, device: torch.device
+    ) -> None:
+        before = offloader._on_device
+        original(offloader, network, device)
+        if offloader._on_device is not before:
             moves.append(f"{type(network).__name__} {network.config.get('in_channels')}")
 
-    monkeypatch.setattr(Turns, "take", recording)
+    monkeypatch.setattr(ModelOffloader, "take", recording)
     async with running(tiny_checkpoint, Stage.DECODER, {"offload": "model"}) as stages:
         for start in STARTS:
             await stages.decode(decode_request(start))
@@ -121,9 +123,9 @@ class Located(torch.nn.Identity):
 
 
 def test_one_network_at_a_time_lies_on_the_device() -> None:
-    turns, networks = Turns(), [Located() for _ in range(3)]
+    offloader, networks = ModelOffloader(), [Located() for _ in range(3)]
     for network in networks:
-        turns.join(network, torch.device("cuda"))
+        offloader.join(network, torch.device("cuda"))
     for index in (0, 0, 2, 1, 0):
         networks[index](torch.zeros(1))
         where = [network.devices[-1] for network in networks]

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kandinsky.catalog.catalog import Stage
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
-from services.runtime import OptionRefused
+from services.loading.runtime_options import OptionRefused
 from tests.services.answers import Options, settings
 
 
@@ -71,7 +71,7 @@ def test_what_a_stage_cannot_is_refused_before_it_loads(
 def test_xformers_is_refused_where_it_cannot_run(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, message: str
 ) -> None:
-    monkeypatch.setattr("services.runtime.is_xformers_available", lambda: installed)
+    monkeypatch.setattr("services.loading.runtime_options.is_xformers_available", lambda: installed)
     with pytest.raises(OptionRefused, match=f"runtime.attention: xformers {message}"):
         settings(tiny_checkpoint, attention="xformers").loader(Stage.DECODER)
 

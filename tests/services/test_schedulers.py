@@ -18,7 +18,8 @@ from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
-from services.decoder.schedulers import CLASSES, Walk, new_scheduler
+from services.samplers.sampler import Sampler
+from services.samplers.schedulers import CLASSES, new_scheduler
 from tests import tiny
 from tests.services.asking import SIZE, decode_request, drawn, row
 from tests.services.conftest import StageStubs, fields
@@ -123,7 +124,7 @@ def plain_loop(folder: Path, request: decoder_pb2.DecodeRequest, strength: float
         (name, strength)
         for name in sorted(set(SCHEDULERS) - {"ddpm"})
         for strength in (1.0, 0.5)
-        if (name, strength) != ("pndm", 0.5)  # its own loop cannot begin amid the walk
+        if (name, strength) != ("pndm", 0.5)  # its own loop cannot begin amid the sampler
     ],
 )
 async def test_it_equals_a_plain_loop(
@@ -149,17 +150,17 @@ def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, nam
     """Blending asks in mid loop for a clean latent as it would be before the step that comes."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
     request = decode_request("noise", steps=6).sampling
-    walk = Walk(new_scheduler(base, name), request, 1.0, "strength", torch.device("cpu"))
+    sampler = Sampler(new_scheduler(base, name), request, 1.0, "strength", torch.device("cpu"))
     clean, noise = torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1)
     betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
     kept = torch.cumprod(1 - betas, 0)
-    latent = walk.pure(noise)
-    for step in range(len(walk.timesteps) - 1):
-        latent = walk.advance(torch.zeros_like(latent), latent, step, torch.Generator())
-        actual = walk.noised(clean, noise, step + 1)
-        timestep = walk.timesteps[step + 1]
+    latent = sampler.initial_latents(noise)
+    for step in range(len(sampler.timesteps) - 1):
+        latent = sampler.step(torch.zeros_like(latent), latent, step, torch.Generator())
+        actual = sampler.add_noise(clean, noise, step + 1)
+        timestep = sampler.timesteps[step + 1]
         signal = np.interp(float(timestep), np.arange(1000), kept)
-        if walk.scheduler.init_noise_sigma > 1:  # these keep the signal and let the noise grow
+        if sampler.scheduler.init_noise_sigma > 1:  # these keep the signal and let the noise grow
             expected = clean + noise * ((1 - signal) / signal) ** 0.5
         else:
             expected = clean * signal**0.5 + noise * (1 - signal) ** 0.5
@@ -171,20 +172,22 @@ def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, nam
 def test_a_walk_with_the_true_noise_ends_at_the_clean_latent(
     tiny_checkpoint: Path, name: str, strength: float
 ) -> None:
-    """Whatever the scheduler, and wherever the walk begins."""
+    """Whatever the scheduler, and wherever the sampler begins."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
     request = decode_request("noise", steps=20).sampling
-    walk = Walk(new_scheduler(base, name), request, strength, "strength", torch.device("cpu"))
+    sampler = Sampler(new_scheduler(base, name), request, strength, "strength", torch.device("cpu"))
     clean = torch.linspace(-0.9, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     generator = torch.Generator().manual_seed(0)
-    latent = walk.noised(clean, torch.randn(clean.shape, generator=generator).double(), 0)
+    latent = sampler.add_noise(clean, torch.randn(clean.shape, generator=generator).double(), 0)
     betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
     kept = torch.cumprod(1 - betas.double(), 0)
-    for step, timestep in enumerate(walk.timesteps):
+    for step, timestep in enumerate(sampler.timesteps):
         signal = np.interp(float(timestep), np.arange(1000), kept)
-        seen = walk.inputs(latent, step).double()  # at variance 1, whatever the scheduler's scale
+        seen = sampler.scale_model_input(
+            latent, step
+        ).double()  # at variance 1, whatever the scheduler's scale
         noise = (seen - clean * signal**0.5) / (1 - signal) ** 0.5
-        latent = walk.advance(noise, latent, step, generator)
+        latent = sampler.step(noise, latent, step, generator)
     torch.testing.assert_close(latent.double(), clean, atol=0.1, rtol=0)
 
 
@@ -215,8 +218,8 @@ def test_every_scheduler_takes_the_most_steps_that_a_model_offers(model: str, na
     offered = {ENTRIES[model].limits.max_steps, Limits.model_fields["max_steps"].default}
     for steps in offered:
         sampling = sampling_pb2.Sampling(steps=steps)
-        walk = Walk(new_scheduler(BASES[model], name), sampling, 1.0, "", torch.device("cpu"))
-        assert len(walk.timesteps) >= steps
+        sampler = Sampler(new_scheduler(BASES[model], name), sampling, 1.0, "", torch.device("cpu"))
+        assert len(sampler.timesteps) >= steps
 
 
 async def test_eta_is_for_schedulers_that_have_it(

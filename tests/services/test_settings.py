@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from kandinsky.catalog.catalog import CatalogError, Stage
-from services.checkpoints import CheckpointError
-from services.settings import StageSettings
+from services.loading.loader import CheckpointError
+from services.transport.settings import StageSettings
 from tests import tiny
 
 

@@ -16,10 +16,11 @@ from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.decoder.denoising import Denoise
-from services.decoder.schedulers import Walk, new_scheduler
-from services.engine.checkpoint import Checkpoint
 from services.engine.job import Job
-from services.resuming import checkpoint_message, read_checkpoint
+from services.engine.snapshot import Snapshot
+from services.samplers.sampler import Sampler
+from services.samplers.schedulers import new_scheduler
+from services.transport.resuming import read_snapshot, snapshot_message
 from tests.services.engine.toys import engine, result
 
 SHAPE, STEPS = (2, 3, 3), 6
@@ -41,7 +42,7 @@ NETWORK = ToyUNet()
 
 
 def loop(scheduler: str, dtype: torch.dtype = torch.float32) -> Denoise:
-    walk = Walk(
+    sampler = Sampler(
         new_scheduler(BASE, scheduler),
         sampling_pb2.Sampling(steps=STEPS),
         1.0,
@@ -49,10 +50,10 @@ def loop(scheduler: str, dtype: torch.dtype = torch.float32) -> Denoise:
         torch.device("cpu"),
     )
     embeds = torch.linspace(0, 1, 6, dtype=dtype).reshape(2, 3)
-    return Denoise(NETWORK, walk, 3.0, SHAPE, {"embed": embeds})
+    return Denoise(NETWORK, sampler, 3.0, SHAPE, {"embed": embeds})
 
 
-def job(scheduler: str, seed: int, resume_from: Checkpoint | None = None) -> Job:
+def job(scheduler: str, seed: int, resume_from: Snapshot | None = None) -> Job:
     generator = torch.Generator().manual_seed(seed)
     return Job(f"{scheduler} {seed}", [loop(scheduler)], generator, resume_from=resume_from)
 
@@ -65,8 +66,8 @@ def snapshots(scheduler: str, dtype: torch.dtype = torch.float32) -> list[sampli
         inputs = phase.inputs(latent, step).expand(2, *SHAPE)
         output = NETWORK(inputs, timestep.expand(2), phase.conditioning)
         latent = phase.advance(output, latent, step, generator)
-        kept = Checkpoint(0, step + 1, latent, generator.get_state(), dict(phase.state()))
-        found.append(checkpoint_message(kept))
+        kept = Snapshot(0, step + 1, latent, generator.get_state(), dict(phase.state()))
+        found.append(snapshot_message(kept))
     return found
 
 
@@ -79,7 +80,7 @@ def test_every_honest_one_is_accepted_in_this_replica_s_dtype(
     name: str, dtype: torch.dtype
 ) -> None:
     for message in snapshots(name):
-        accepted = read_checkpoint(message, [loop(name, dtype)])
+        accepted = read_snapshot(message, [loop(name, dtype)])
         latents = [each for each in (accepted.latent, *accepted.state.values()) if each.dim() == 4]
         assert {latent.dtype for latent in latents} == {dtype}
 
@@ -143,7 +144,7 @@ def test_what_the_scheduler_cannot_have_kept_is_refused(scheduler, damage, descr
     message.CopyFrom(HONEST[scheduler][2])
     damage(message)
     with pytest.raises(KandinskyError) as error:
-        read_checkpoint(message, [loop(scheduler)])
+        read_snapshot(message, [loop(scheduler)])
     assert error.value.reason is Reason.INVALID_FIELD
     [violation] = error.value.violations
     assert violation.field == "resume_from.scheduler_state"
@@ -156,7 +157,7 @@ def test_a_latent_that_this_dtype_cannot_hold_is_refused() -> None:
     message.CopyFrom(HONEST["ddpm"][2])
     message.latents.CopyFrom(tensors.encode(np.full(SHAPE, 1e300)))
     with pytest.raises(KandinskyError, match="holds a value that is not finite"):
-        read_checkpoint(message, [loop("ddpm")])
+        read_snapshot(message, [loop("ddpm")])
 
 
 numbers = st.one_of(
@@ -241,7 +242,7 @@ def test_whatever_is_wrong_with_one_no_neighbour_feels_it(data: st.DataObject) -
     scheduler = data.draw(st.sampled_from(sorted(SCHEDULERS)))
     message = data.draw(damaged(scheduler))
     try:
-        accepted = read_checkpoint(message, [loop(scheduler)])
+        accepted = read_snapshot(message, [loop(scheduler)])
     except KandinskyError as error:
         assert error.reason is Reason.INVALID_FIELD
         assert all(each.field.startswith("resume_from.") for each in error.violations)

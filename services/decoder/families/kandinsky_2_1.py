@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from services.checkpoints import Loader
 from services.decoder.denoising import Noising
 from services.decoder.families.kandinsky_2_2 import DenoisingNetwork, Kandinsky22Decoder
+from services.loading.loader import Loader
 
 TEXT_POSITIONS = 77
 """Tokens of the text's states, as KandinskyPipeline._encode_prompt pads them.

@@ -15,15 +15,16 @@ from kandinsky.catalog.catalog import Flow
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
-from services import sampling
-from services.checkpoints import Loader
 from services.decoder import autoencoder
 from services.decoder.denoising import Denoise, Noising, Repaint
 from services.decoder.masks import kept_cells
-from services.decoder.schedulers import Walk, new_scheduler
 from services.engine.phase import Phase
-from services.runtime import RuntimeOptions
-from services.runtime_forward import denoising_call
+from services.loading.denoising_call import denoising_call
+from services.loading.loader import Loader
+from services.loading.runtime_options import RuntimeOptions
+from services.samplers.sampler import Sampler
+from services.samplers.schedulers import new_scheduler
+from services.transport import sampling
 
 
 class DenoisingNetwork:
@@ -83,7 +84,7 @@ class Kandinsky22Decoder:
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
         self._inpaint: DenoisingNetwork | None = None
         if inpaint_loader is not None:
-            beside = replace(inpaint_loader, turns=loader.turns)
+            beside = replace(inpaint_loader, offloader=loader.offloader)
             unet = beside.model(UNet2DConditionModel, "unet")
             self._inpaint = self.network(unet, loader.runtime, "inpaint unet")
             self._inpaint_scheduler = inpaint_loader.scheduler()
@@ -120,7 +121,7 @@ class Kandinsky22Decoder:
         if not self._network.takes_hint and Flow.CONTROL in flows:
             raise ValueError("flows: control needs a UNet that follows a hint")
 
-    def trial(self, height: int, width: int) -> Phase:
+    def calibration_phase(self, height: int, width: int) -> Phase:
         """A guided loop like any other, on nothing, to measure the device with.
 
         Args:
@@ -133,7 +134,7 @@ class Kandinsky22Decoder:
         steps = sampling_pb2.Sampling(steps=1)
         return Denoise(
             self._network,
-            self._walk(steps, self._scheduler, 1.0, ""),
+            self._sampler(steps, self._scheduler, 1.0, ""),
             1.0,
             self._movq.latent_shape(sampling_pb2.Canvas(height=height, width=width)),
             {name: torch.zeros(2, *shape).to(self._like) for name, shape in shapes.items()},
@@ -167,7 +168,7 @@ class Kandinsky22Decoder:
             noising = self._noising(strength)
         return Denoise(
             self._network,
-            self._walk(request.sampling, self._scheduler, strength, path),
+            self._sampler(request.sampling, self._scheduler, strength, path),
             sampling.guidance_scale(request.sampling),
             shape,
             self._conditioning(request, self._network),
@@ -193,7 +194,7 @@ class Kandinsky22Decoder:
         strength = sampling.strength(start, path, 1.0)
         return Repaint(
             self._inpaint,
-            self._walk(request.sampling, self._inpaint_scheduler, strength, path),
+            self._sampler(request.sampling, self._inpaint_scheduler, strength, path),
             sampling.guidance_scale(request.sampling),
             shape,
             self._conditioning(request, self._inpaint),
@@ -205,9 +206,11 @@ class Kandinsky22Decoder:
             previewing=self._movq.previewing(request.preview_mode),
         )
 
-    def _walk(self, request: sampling_pb2.Sampling, base: Any, strength: float, path: str) -> Walk:
+    def _sampler(
+        self, request: sampling_pb2.Sampling, base: Any, strength: float, path: str
+    ) -> Sampler:
         scheduler = self._new_scheduler(base, request.scheduler)
-        return Walk(scheduler, request, strength, f"{path}strength", self._like.device)
+        return Sampler(scheduler, request, strength, f"{path}strength", self._like.device)
 
     def _new_scheduler(self, base: Any, name: str) -> Any:
         return new_scheduler(base, name)

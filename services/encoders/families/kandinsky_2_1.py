@@ -9,8 +9,8 @@ from transformers import XLMRobertaTokenizer
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.checkpoints import CheckpointError, Loader
 from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
+from services.loading.loader import CheckpointError, Loader
 
 POSITIONS = 77
 """Tokens that the UNet was trained on: `max_length` in KandinskyPipeline._encode_prompt."""

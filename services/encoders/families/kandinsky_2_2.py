@@ -15,7 +15,7 @@ from transformers import (
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.checkpoints import Loader
+from services.loading.loader import Loader
 
 
 class Kandinsky22Encoders:

@@ -9,12 +9,12 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from kandinsky.v1 import prior_pb2
 from kandinsky.wire.errors import invalid
-from services import sampling
-from services.checkpoints import Loader
-from services.engine.checkpoint import Checkpoint, accept_latent
 from services.engine.phase import Phase, Stateless, classifier_free_guidance
-from services.runtime import RuntimeOptions
-from services.runtime_forward import denoising_call
+from services.engine.snapshot import Snapshot, accept_latent
+from services.loading.denoising_call import denoising_call
+from services.loading.loader import Loader
+from services.loading.runtime_options import RuntimeOptions
+from services.transport import sampling
 
 MIN_STEPS = 2
 """UnCLIPScheduler.set_timesteps divides by steps - 1."""
@@ -58,7 +58,7 @@ class SampleEmbedding(Stateless, Phase):
     start: torch.Tensor | None
     """[1, D] embedding to noise and move toward the text; None for noise alone."""
     name: str = "prior"
-    pixels: int = 1
+    latent_area: int = 1
 
     @property
     def rows(self) -> int:
@@ -74,11 +74,11 @@ class SampleEmbedding(Stateless, Phase):
             return self.scheduler.add_noise(self.start, latents, self.timesteps[:1])
         return latents * self.scheduler.init_noise_sigma
 
-    def accept(self, checkpoint: Checkpoint) -> Checkpoint:
+    def accept(self, snapshot: Snapshot) -> Snapshot:
         shape = (1, self.network.transformer.config.embedding_dim)
         dtype = self.conditioning["text_embed"].dtype
-        latent = accept_latent(checkpoint.latent, shape, dtype)
-        return super().accept(replace(checkpoint, latent=latent))
+        latent = accept_latent(snapshot.latent, shape, dtype)
+        return super().accept(replace(snapshot, latent=latent))
 
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
         return latent
@@ -107,7 +107,7 @@ class Kandinsky22Prior:
         self._scheduler = loader.scheduler()
         self._like = torch.empty(0, device=loader.device, dtype=loader.dtype)
 
-    def trial(self) -> Phase:
+    def calibration_phase(self) -> Phase:
         """A guided run like any other, on nothing, to measure the device with."""
         scheduler = type(self._scheduler).from_config(self._scheduler.config)
         scheduler.set_timesteps(MIN_STEPS, device=self._like.device)
@@ -123,7 +123,7 @@ class Kandinsky22Prior:
         """The request as one denoising loop.
 
         Raises:
-            KandinskyError: INVALID_FIELD for what the checkpoint cannot take.
+            KandinskyError: INVALID_FIELD for what the snapshot cannot take.
         """
         most = self._scheduler.config.num_train_timesteps
         steps = sampling.steps(request.sampling, MIN_STEPS, most)

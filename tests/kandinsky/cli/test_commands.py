@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from kandinsky.cli.app import app
 from kandinsky.wire.errors import KandinskyError, Reason, Violation, invalid_fields
 from tests.kandinsky import recording
+from tests.kandinsky.declared import app
 from tests.kandinsky.recording import RecordingGateway
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kandinsky.cli.up import _address
+from services.local.up import _address
 from tests.kandinsky.recording import RecordingGateway
 
 PROGRAM = """
@@ -52,7 +52,10 @@ def start(
     [
         *(("models", name) for name in ("kandinsky.cli.app", "typer", "grpc._cython", "numpy")),
         ("models", "kandinsky.cli.flows"),
-        *(("up", name) for name in ("kandinsky.cli.preflight", "psutil", "services.local")),
+        *(
+            ("up", name)
+            for name in ("services.local.preflight", "psutil", "services.local.cluster")
+        ),
         ("up", "ray.serve"),
     ],
 )
@@ -96,7 +99,7 @@ def test_a_sigint_that_the_parent_has_ignored_stays_ignored(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_while_up_starts_its_stages(tmp_path: Path, number: signal.Signals) -> None:
     kill = f"os.kill(os.getpid(), {int(number)})"
-    before = f"import services.local; services.local.start_serve = lambda *_: ({kill}, {kill})"
+    before = f"from services.local import cluster;cluster.start_serve = lambda *_: ({kill}, {kill})"
     process = start(tmp_path, "up", "--port", "0", before=before)
     said = "".join(process.communicate(timeout=60))
     assert process.returncode == 128 + number, said

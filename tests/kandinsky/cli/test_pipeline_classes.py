@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from kandinsky.catalog.catalog import FolderCheckpoint
 from kandinsky.cli.app import app
 from kandinsky.cli.recognition import KINDS
-from services import families
-from services.checkpoints import Loader
 from services.decoder.families import FAMILIES as DECODERS
 from services.encoders.families import FAMILIES as ENCODERS
+from services.loading import families
+from services.loading.loader import Loader
 from services.prior.families import FAMILIES as PRIORS
 from tests import tiny, tiny_2_1
 

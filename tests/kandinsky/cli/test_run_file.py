@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from kandinsky.cli import run_file
-from kandinsky.cli.app import app, main
+from kandinsky.cli.app import main
 from kandinsky.cli.run_file import Running
+from tests.kandinsky.declared import app
 
 
 @pytest.fixture(autouse=True)

@@ -75,8 +75,8 @@ async def test_large_and_small_jobs_get_equal_shares_of_the_device():
         small.open.clear()
         large.open.clear()
         tasks = [
-            await submitted(batcher, toy_job(small, 400, pixels=10)),
-            await submitted(batcher, toy_job(large, 40, pixels=100)),
+            await submitted(batcher, toy_job(small, 400, latent_area=10)),
+            await submitted(batcher, toy_job(large, 40, latent_area=100)),
         ]
         small.open.set()
         large.open.set()
@@ -91,7 +91,7 @@ async def test_large_and_small_jobs_get_equal_shares_of_the_device():
 async def test_a_queue_that_takes_too_long_for_a_deadline_is_said_at_once():
     network = ToyNetwork()
     async with engine(max_batch_rows=2) as batcher:
-        batcher.pace.note(toy_job(network, 1).phases[0], rows=1, seconds=0.5)
+        batcher.step_times.record(toy_job(network, 1).phases[0], rows=1, seconds=0.5)
         network.open.clear()
         waiting = [await submitted(batcher, toy_job(network, 20, rows=2)) for _ in range(10)]
         with pytest.raises(KandinskyError) as refusal:

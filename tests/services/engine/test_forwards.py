@@ -157,12 +157,12 @@ async def test_a_preview_that_finds_no_memory_is_left_out() -> None:
     assert batcher.counters.previews_left_out == 3
 
 
-async def test_running_jobs_have_no_more_latent_pixels_than_the_limit() -> None:
+async def test_running_jobs_have_no_more_latent_area_than_the_limit() -> None:
     network = ToyNetwork()
-    async with engine(max_batch_pixels=8) as batcher:
-        jobs = [toy_job(network, 4, seed, pixels=3, id=f"{seed}") for seed in range(5)]
+    async with engine(max_batch_latent_area=8) as batcher:
+        jobs = [toy_job(network, 4, seed, latent_area=3, id=f"{seed}") for seed in range(5)]
         await together(batcher, jobs)
-        larger = [toy_job(network, 4, pixels=9, id=f"large {k}") for k in range(2)]
+        larger = [toy_job(network, 4, latent_area=9, id=f"large {k}") for k in range(2)]
         await together(batcher, larger)
     sizes = [[name for name, _ in forward.jobs] for forward in batcher.counters.trace]
     assert max(len(names) for names in sizes) == 2

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.checkpoint import Checkpoint
 from services.engine.job import Finished, Preview, Progress, Queued, Stats
 from services.engine.mailbox import Mailbox
+from services.engine.snapshot import Snapshot
 from tests.services.engine.test_previews import Seen
 from tests.services.engine.toys import ToyNetwork, engine, result, toy_job
 
@@ -21,8 +21,8 @@ def preview(step: int) -> Preview:
     return Preview(step, torch.zeros(1, 1, 3, dtype=torch.uint8), 0.0)
 
 
-def snapshot(step: int) -> Checkpoint:
-    return Checkpoint(0, step, torch.zeros(1), torch.zeros(1))
+def snapshot(step: int) -> Snapshot:
+    return Snapshot(0, step, torch.zeros(1), torch.zeros(1))
 
 
 async def read(mailbox: Mailbox) -> list:
@@ -49,7 +49,7 @@ async def test_the_newest_of_each_kind_waits_in_the_order_of_coming():
         ("Queued", None),
         ("Progress", 50),
         ("Preview", 50),
-        ("Checkpoint", 50),
+        ("Snapshot", 50),
         ("Progress", 1),
         ("Finished", None),
     ]
@@ -76,7 +76,7 @@ async def test_a_reader_that_waits_is_woken_from_another_thread():
 
 async def test_a_job_that_nobody_reads_keeps_a_few_events_and_its_result():
     network = ToyNetwork()
-    async with engine(checkpoint_every=1) as batcher:
+    async with engine(snapshot_every=1) as batcher:
         job = toy_job(network, 300, kind=Seen, progress_every=1, preview_every=1, id="unread")
         events = batcher.run(job)
         assert isinstance(await anext(events), Queued)
@@ -84,7 +84,7 @@ async def test_a_job_that_nobody_reads_keeps_a_few_events_and_its_result():
         assert job.ended
         left = [event async for event in events]
     assert [(type(event).__name__, getattr(event, "step", None)) for event in left] == [
-        ("Checkpoint", 299),
+        ("Snapshot", 299),
         ("Progress", 300),
         ("Preview", 300),
         ("Progress", 1),

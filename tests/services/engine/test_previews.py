@@ -92,7 +92,7 @@ async def test_what_previews_take_is_charged_to_their_tenant():
     clock = Clock()
     network = ToyNetwork(clock=clock)
     order: list[str] = []
-    async with engine(clock, max_batch_rows=2, max_batch_pixels=2) as batcher:
+    async with engine(clock, max_batch_rows=2, max_batch_latent_area=2) as batcher:
         network.open.clear()
         watched = toy_job(
             network, 20, kind=Seen, seconds=60.0, tenant="a", preview_every=1, id="watched"
@@ -103,7 +103,7 @@ async def test_what_previews_take_is_charged_to_their_tenant():
         waiting = [
             await submitted(
                 batcher,
-                toy_job(network, 10, tenant=tenant, id=f"{tenant} {k}", pixels=2),
+                toy_job(network, 10, tenant=tenant, id=f"{tenant} {k}", latent_area=2),
             )
             for k in range(3)
             for tenant in ("a", "b")
@@ -121,4 +121,4 @@ async def test_step_times_are_measured_without_previews():
     async with engine(clock) as batcher:
         job = toy_job(network, 10, kind=Seen, seconds=9.0, preview_every=1)
         await result(batcher, job)
-        assert batcher.pace.usual([job.phases[0]]) == pytest.approx(10.0)
+        assert batcher.step_times.usual([job.phases[0]]) == pytest.approx(10.0)

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.checkpoint import Checkpoint
 from services.engine.counters import Leave
 from services.engine.job import Progress, Queued
+from services.engine.snapshot import Snapshot
 from tests.services.engine.toys import Clock, ToyNetwork, engine, result, submitted, toy_job
 
 COST = 11
@@ -105,7 +105,7 @@ async def waits_and_refusal(max_queue: int) -> tuple[list[float | None], Kandins
     """What each of a queue's jobs is told when it comes, and the answer to one too many."""
     clock, waits = Clock(), []
     network = ToyNetwork(clock=clock)
-    async with engine(clock, max_batch_pixels=1, max_queue=max_queue) as batcher:
+    async with engine(clock, max_batch_latent_area=1, max_queue=max_queue) as batcher:
         await result(batcher, toy_job(network, 10))
         network.open.clear()
         network.entered.clear()
@@ -134,7 +134,7 @@ async def test_a_wait_is_the_work_ahead_and_a_full_queue_names_half_of_its_own(m
 async def test_a_deadline_that_the_queue_does_not_leave_time_for_is_told_the_wait():
     clock = Clock()
     network = ToyNetwork(clock=clock)
-    async with engine(clock, max_batch_pixels=1) as batcher:
+    async with engine(clock, max_batch_latent_area=1) as batcher:
         await result(batcher, toy_job(network, 10))
         network.open.clear()
         network.entered.clear()
@@ -167,8 +167,8 @@ async def test_who_is_sent_away_is_told_when_to_come_back():
     ("limits", "steps"),
     [
         ({}, [10, 20, 30]),
-        ({"checkpoint_every": 1}, list(range(1, 31))),
-        ({"checkpoint_every": 3}, list(range(3, 31, 3))),
+        ({"snapshot_every": 1}, list(range(1, 31))),
+        ({"snapshot_every": 3}, list(range(3, 31, 3))),
     ],
     ids=str,
 )
@@ -177,4 +177,4 @@ async def test_snapshots_come_every_few_steps_as_configured(limits, steps):
     async with engine(**limits) as batcher:
         batcher.waits_for_readers = True
         events = [event async for event in batcher.run(toy_job(network, 31))]
-    assert [event.step for event in events if isinstance(event, Checkpoint)] == steps
+    assert [event.step for event in events if isinstance(event, Snapshot)] == steps

@@ -60,7 +60,7 @@ class ToyPhase(Stateless):
     rows: int = 1
     width: int = 4
     name: str = "toy"
-    pixels: int = 1
+    latent_area: int = 1
     on_step: Callable[[int], None] = lambda step: None
     conditioning: dict[str, torch.Tensor] = field(init=False)
     timesteps: torch.Tensor = field(init=False)

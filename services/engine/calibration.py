@@ -1,0 +1,89 @@
+"""Calibration: the batch limits of this device, measured before the first request."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import torch
+
+from services.engine.limits import EngineLimits
+from services.engine.phase import Phase
+from services.engine.step_times import StepTimeEstimator
+
+logger = logging.getLogger(__name__)
+
+LEAST_ROWS, MOST_ROWS = 32, 128
+"""Sixteen guided images share a step at the least, however busy the machine was."""
+ROUNDS, ROUND_SECONDS = 5, 0.15
+"""Forwards of each size, and the time after which no further one begins."""
+LONGEST_FORWARD = 1.0
+"""Seconds: a step that takes longer would make cancels and newcomers wait too long."""
+WORTH = 0.05
+"""Share by which a row must become cheaper for a larger batch to be worth its longer steps."""
+
+
+def calibrated_limits(
+    limits: EngineLimits, phase: Phase, step_times: StepTimeEstimator
+) -> EngineLimits:
+    """The limits with what was left open measured: the least batch that is nearly the fastest.
+
+    Args:
+        limits: as configured.
+        phase: such as requests of the usual size have; its rows are tried in growing numbers.
+        step_times: records what is measured.
+    """
+    if limits.max_batch_rows is not None and limits.max_batch_latent_area is not None:
+        return limits
+    seconds = dict(_seconds_by_rows(phase, step_times))
+    best = min(each / rows for rows, each in seconds.items())
+    enough = min(rows for rows, each in seconds.items() if each / rows <= best * (1 + WORTH))
+    rows = max(enough, min(LEAST_ROWS, max(seconds)))
+    logger.info("calibration of %s: the batch takes %d rows at once", phase.network.name, rows)
+    return limits.measured(rows, rows * phase.latent_area)
+
+
+def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tuple[int, float]]:
+    """Seconds of a forward by its number of rows, until more of them bring nothing twice over."""
+    with torch.inference_mode():
+        latent = phase.begin(None, torch.Generator("cpu").manual_seed(0))
+        inputs = phase.inputs(latent, 0)
+        rows, best, in_vain = phase.rows, float("inf"), 0
+        _forward(phase, inputs, rows)  # the first is never like the others
+        while rows <= LEAST_ROWS or (rows <= MOST_ROWS and in_vain < 2):
+            try:
+                seconds = _least(phase, inputs, rows)
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                return
+            if rows == phase.rows:
+                step_times.record(phase, rows, seconds)
+            yield rows, seconds
+            if seconds > LONGEST_FORWARD / 2:
+                return
+            in_vain = in_vain + 1 if seconds / rows > best * (1 - WORTH / 2) else 0
+            best = min(best, seconds / rows)
+            rows *= 2
+
+
+def _least(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
+    """Seconds of the fastest of some forwards; of fewer where they take long."""
+    found = [_forward(phase, inputs, rows)]
+    while len(found) < ROUNDS and sum(found) < ROUND_SECONDS:
+        found.append(_forward(phase, inputs, rows))
+    return min(found)
+
+
+def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
+    repeats = rows // phase.rows
+    conditioning = {
+        name: tensor.repeat(repeats, *[1] * (tensor.dim() - 1))
+        for name, tensor in phase.conditioning.items()
+    }
+    timesteps = phase.timesteps[0].expand(rows)
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    phase.network(inputs.expand(rows, *inputs.shape[1:]), timesteps, conditioning)
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun

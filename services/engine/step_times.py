@@ -1,0 +1,70 @@
+"""Measured step times and rate of work: for time left, admission and retry times."""
+
+from collections.abc import Iterable
+
+from services.engine.phase import Phase
+
+DECAY = 0.9
+"""Weight of what was known before, at each new measurement."""
+
+
+class StepTimeEstimator:
+    """Seconds of steps and the rate of work, from the forwards so far."""
+
+    def __init__(self) -> None:
+        self._least: dict[tuple[str, int], float] = {}
+        self._usual: dict[tuple[str, int], float] = {}
+        self._work = 0.0
+        self._seconds = 0.0
+
+    def record(self, phase: Phase, rows: int, seconds: float) -> None:
+        """Record one step of a group.
+
+        Args:
+            phase: of one of its jobs.
+            rows: of all of them.
+            seconds: from the step's start to its end.
+        """
+        key = (phase.network.name, phase.latent_area)
+        self._least[key] = min(seconds, self._least.get(key, seconds))
+        self._usual[key] = DECAY * self._usual.get(key, seconds) + (1 - DECAY) * seconds
+        self._work = DECAY * self._work + rows * phase.latent_area
+        self._seconds = DECAY * self._seconds + seconds
+
+    def least(self, phases: Iterable[Phase], done: int = 0) -> float:
+        """Seconds that some phases take at the least; 0 for what was never measured.
+
+        Args:
+            phases: to pass.
+            done: steps of the first of them that are done already.
+        """
+        return self._sum(self._least, phases, done)
+
+    def usual(self, phases: Iterable[Phase], done: int = 0) -> float:
+        """Seconds that some phases usually take, each step with the rows that share it."""
+        return self._sum(self._usual, phases, done)
+
+    def seconds(self, cost: float) -> float | None:
+        """Seconds that work of a cost takes at the measured rate; None before the first step.
+
+        Args:
+            cost: rows times latent area times steps.
+        """
+        return cost * self._seconds / self._work if self._work else None
+
+    def cost(self, seconds: float) -> float | None:
+        """What could have been done in some seconds at the measured rate: the inverse of `seconds`.
+
+        In rows times latent area times steps; None before the first step.
+        """
+        return seconds * self._work / self._seconds if self._seconds else None
+
+    def _sum(
+        self, times: dict[tuple[str, int], float], phases: Iterable[Phase], done: int
+    ) -> float:
+        total = 0.0
+        for phase in phases:
+            steps = len(phase.timesteps) - done
+            total += steps * times.get((phase.network.name, phase.latent_area), 0.0)
+            done = 0
+        return total

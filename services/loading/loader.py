@@ -1,0 +1,85 @@
+"""Loading parts of a checkpoint: a local folder in the layout of save_pretrained, or the hub."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
+from kandinsky.catalog.catalog import Checkpoint, FolderCheckpoint
+from services.loading.model_offloader import ModelOffloader
+from services.loading.preparation import prepare
+from services.loading.runtime_options import RuntimeOptions
+
+SCHEDULER_FILE = "scheduler_config.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be loaded as it is; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads the parts of one checkpoint onto a device, in a dtype, ready for inference."""
+
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    offloader: ModelOffloader = field(default_factory=ModelOffloader)
+    """Of every network that shares the device, where whole ones are offloaded."""
+    decoder_text: "Loader | None" = None
+    """Loads the text encoder that the decoder reads, for encoders that hold one beside."""
+
+    def has_scheduler(self, part: str) -> bool:
+        """Whether the checkpoint has a scheduler in subfolder `part`."""
+        try:
+            return self._scheduler_file(part).is_file()
+        except EntryNotFoundError:
+            return False
+
+    def model(self, cls: Any, part: str) -> Any:
+        """The network in subfolder `part`, an instance of `cls`, as the runtime options have it.
+
+        Raises:
+            CheckpointError: the folder is missing, or lacks some of the network's weights,
+                which from_pretrained would fill with random numbers.
+            OptionRefused: the network cannot do a runtime option.
+        """
+        name, options = self._source()
+        dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
+        model, report = cls.from_pretrained(
+            name, subfolder=part, output_loading_info=True, **dtype, **options
+        )
+        if report["missing_keys"]:
+            missing = ", ".join(sorted(report["missing_keys"])[:3])
+            raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
+        model = model.eval().requires_grad_(False)
+        return prepare(model, self.runtime, self.device, self.offloader)
+
+    def processor(self, cls: Any, part: str) -> Any:
+        """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""
+        name, options = self._source()
+        return cls.from_pretrained(name, subfolder=part, **options)
+
+    def scheduler(self, part: str = "scheduler") -> Any:
+        """The noise scheduler that subfolder `part` names, of the class that its file states."""
+        config = json.loads(self._scheduler_file(part).read_text(encoding="utf-8"))
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+
+    def _scheduler_file(self, part: str) -> Path:
+        name, options = self._source()
+        if isinstance(self.checkpoint, FolderCheckpoint):
+            return Path(name) / part / SCHEDULER_FILE
+        return Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
+
+    def _source(self) -> tuple[str, dict[str, Any]]:
+        if not isinstance(self.checkpoint, FolderCheckpoint):
+            return self.checkpoint.hub, {"revision": self.checkpoint.revision}
+        if not self.checkpoint.folder.is_dir():
+            raise CheckpointError(f"checkpoint folder {self.checkpoint.folder} does not exist")
+        return str(self.checkpoint.folder), {}

@@ -1,0 +1,173 @@
+"""One job's noise scheduler and its denoising schedule."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+
+from kandinsky.v1 import sampling_pb2
+from kandinsky.wire.errors import invalid
+from services.samplers import scheduler_state
+
+BY_SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")
+"""Classes whose latent is the clean one plus noise times sigma; the others keep its variance."""
+
+
+class Sampler:
+    """A job's own scheduler, and the timesteps that it takes.
+
+    Args:
+        scheduler: of this job alone; some keep state from step to step.
+        sampling: steps and eta.
+        strength: share of the steps that is taken, the last ones.
+        path: the strength's field, for errors.
+        device: where the timesteps are wanted.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if the strength leaves no step, the scheduler has no eta, or
+            the steps are more than it can divide its noise levels into.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        sampling: sampling_pb2.Sampling,
+        strength: float,
+        path: str,
+        device: torch.device,
+    ) -> None:
+        known = inspect.signature(scheduler.step).parameters
+        self.scheduler = scheduler
+        self._takes_generator = "generator" in known
+        self._options = {"eta": sampling.eta} if sampling.HasField("eta") else {}
+        if self._options and "eta" not in known:
+            raise invalid("sampling.eta", f"{type(scheduler).__name__} has none")
+        if self._options and not 0 <= sampling.eta <= 1:  # false for NaN
+            raise invalid("sampling.eta", "must be from 0 to 1")
+        taken = int(sampling.steps * strength)
+        if not taken:
+            description = f"{strength:g} of {sampling.steps} steps leaves none; raise either"
+            raise invalid(path, description)
+        if not _divides(scheduler, sampling.steps):
+            levels = range(scheduler.config.num_train_timesteps, 0, -1)
+            most = next((steps for steps in levels if _divides(scheduler, steps)), 0)
+            name = type(scheduler).__name__
+            rule = f"{sampling.steps} are too many for {name}; the most is {most}"
+            raise invalid("sampling.steps", rule)
+        scheduler.set_timesteps(sampling.steps, device=device)
+        self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
+        """One for each pass of the network; Heun has two to a step."""
+        self._before = scheduler_state.attributes(scheduler)
+        self._arguments = sampling, strength, path
+
+    @property
+    def reads_variance(self) -> bool:
+        """Whether `advance` wants the network's variance channels after the noise."""
+        return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+
+    def initial_latents(self, noise: torch.Tensor) -> torch.Tensor:
+        """The latent before the first step that is noise alone."""
+        return noise * self.scheduler.init_noise_sigma
+
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """A clean latent as it would be before a step: the first, or the one that comes next."""
+        return self.scheduler.add_noise(clean, noise, self.timesteps[step : step + 1])
+
+    def scale_model_input(self, latent: torch.Tensor, step: int) -> torch.Tensor:
+        """What the network sees of the latent."""
+        return self.scheduler.scale_model_input(latent, self.timesteps[step])
+
+    def step(
+        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The latent after a step."""
+        options = dict(self._options)
+        if self._takes_generator:
+            options["generator"] = generator
+        return self.scheduler.step(output, self.timesteps[step], latent, **options).prev_sample
+
+    def predicted_original_sample(
+        self, output: torch.Tensor, latent: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """The clean latent that the network foresees, arXiv 2010.02502 eq. 9 for noise.
+
+        Args:
+            output: the guided prediction, without variance.
+            latent: before the step.
+            step: index into `timesteps`; `inputs` was called with it.
+        """
+        kind = self.scheduler.config.get("prediction_type", "epsilon")
+        if kind == "sample":
+            return output
+        if type(self.scheduler).__name__ in BY_SIGMA:
+            sigma = self.scheduler.sigmas[self.scheduler.step_index].to(latent)
+            kept, noise = (1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5
+            latent = latent * kept
+        else:
+            cumulated = self.scheduler.alphas_cumprod[self.timesteps[step].long()].to(latent)
+            kept, noise = cumulated**0.5, (1 - cumulated) ** 0.5
+        if kind == "v_prediction":
+            return kept * latent - noise * output
+        return (latent - noise * output) / kept
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What the scheduler keeps from step to step."""
+        return scheduler_state.state(self.scheduler, self._before)
+
+    def accept(
+        self, saved: Mapping[str, torch.Tensor], step: int, latent: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """A state that a request brings, checked against what the scheduler keeps at that step.
+
+        Args:
+            saved: from `state` of another sampler for the same request, or what claims to be.
+            step: steps taken.
+            latent: [1, C, h, w], after them.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if that is no state of this scheduler at that step.
+        """
+        return scheduler_state.accept(saved, self._state_at(step, latent.dtype), latent.shape)
+
+    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Takes over a state from `accept`."""
+        scheduler_state.restore(self.scheduler, saved, self.timesteps)
+
+    def _state_at(self, step: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """What the scheduler keeps at a step: another one takes them on a latent of one element."""
+        fresh = type(self.scheduler).from_config(self.scheduler.config)
+        sampler = Sampler(fresh, *self._arguments, torch.device("cpu"))
+        latent = torch.zeros(1, 1, 1, 1, dtype=dtype)
+        output = torch.zeros(1, 2 if sampler.reads_variance else 1, 1, 1, dtype=dtype)
+        generator = torch.Generator("cpu")
+        for place in range(step):
+            sampler.scale_model_input(latent, place)
+            latent = sampler.step(output, latent, place, generator)
+            if not sampler.state():  # what keeps nothing after its first step never does
+                break
+        return sampler.state()
+
+
+def _divides(scheduler: Any, steps: int) -> bool:
+    """Whether a scheduler has so many distinct noise levels, all within its table."""
+    levels: int = scheduler.config.num_train_timesteps
+    if steps > levels:
+        return False
+    scheduler.set_timesteps(steps)  # to look at: on the device that would wait for it
+    distinct = scheduler.timesteps.unique()  # sorted
+    return len(distinct) >= steps and bool(distinct[-1] < levels)
+
+
+def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:
+    """The timesteps of the last steps, with the scheduler's place set to the first of them."""
+    if isinstance(scheduler, diffusers.PNDMScheduler) and taken < steps:
+        # Its second pass repeats the first step from its end; the table does so at 0 alone.
+        tail = scheduler.timesteps[steps + 1 - taken :]
+        return torch.cat([tail[:2], tail[1:]])
+    first = (steps - taken) * getattr(scheduler, "order", 1)
+    if hasattr(scheduler, "set_begin_index"):
+        # Without it, those with state look the timestep up, which some list twice.
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]

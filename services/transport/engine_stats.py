@@ -1,0 +1,45 @@
+"""An engine's counters for the wire."""
+
+import os
+import socket
+from statistics import median
+
+from kandinsky.v1 import sampling_pb2
+from services.engine.batcher import Batcher
+
+REPLICA = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
+    """What an engine has been doing since it started."""
+    counters, limits = batcher.counters, batcher.limits
+    leaves = list(counters.leaves)
+    stats = sampling_pb2.EngineStats(
+        replica=REPLICA,
+        max_batch_rows=limits.rows,
+        max_batch_pixels=limits.pixels,
+        max_queue=limits.max_queue,
+        running=batcher.running,
+        waiting=batcher.waiting,
+        forwards=counters.forwards,
+        rows=counters.rows,
+        shared_forwards=counters.shared_forwards,
+        admitted=counters.admitted,
+        resumed=counters.resumed,
+        finished=counters.finished,
+        abandoned=counters.abandoned,
+        expired=counters.expired,
+        refused=counters.refused,
+        failed=counters.failed,
+        drained=counters.drained,
+        checkpoints=counters.snapshots,
+        out_of_memory=counters.out_of_memory,
+        previews=counters.previews,
+        previews_left_out=counters.previews_left_out,
+        cancel_steps_max=max((leave.steps for leave in leaves), default=0),
+    )
+    if leaves:
+        seconds = [leave.seconds for leave in leaves]
+        stats.cancel_max.FromNanoseconds(round(max(seconds) * 1e9))
+        stats.cancel_median.FromNanoseconds(round(median(seconds) * 1e9))
+    return stats

@@ -1,0 +1,80 @@
+"""What a stage is started with: the arguments of its `build`, parsed once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from kandinsky.catalog.catalog import Catalog, CatalogEntry, Stage
+from services.engine.limits import EngineLimits
+from services.loading.loader import Loader
+from services.loading.runtime_options import RuntimeOptions
+
+MAX_ONGOING_REQUESTS = 2048
+"""Calls that Serve lets into a replica: above every engine's own queue, which is to refuse."""
+
+
+class StageSettings(BaseModel):
+    """Arguments of a stage's Serve application; an unknown one is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Name in the catalog."""
+    catalog: tuple[Path, ...] = ()
+    """Folders of catalog files beside the built-in one."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of one replica's networks."""
+    engine: EngineLimits = EngineLimits()
+    runtime: RuntimeOptions = RuntimeOptions()
+
+    @classmethod
+    def parse(cls, args: Mapping[str, Any]) -> "StageSettings":
+        """Checks the arguments of `build`.
+
+        Raises:
+            pydantic.ValidationError: an argument is missing, unknown or out of range.
+            CatalogError: the catalog cannot be read, or lacks the model.
+        """
+        settings = cls.model_validate(args)
+        settings.entry  # noqa: B018 - fails here, in the driver, rather than in a replica
+        return settings
+
+    @cached_property
+    def entry(self) -> CatalogEntry:
+        """The model's catalog entry."""
+        return Catalog.load(self.catalog)[self.model]
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device of the networks."""
+        if self.entry.device != "auto":
+            return torch.device(self.entry.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def loader(self, stage: Stage) -> Loader:
+        """Loads from the stage's checkpoint.
+
+        Raises:
+            OptionRefused: the stage or its device cannot honour a runtime option.
+        """
+        self.runtime.check(stage, self.device)
+        home = self.entry.checkpoints(stage)
+        loader = self._loader(home.checkpoint)
+        if home.decoder_text_checkpoint is None:
+            return loader
+        other = replace(loader, checkpoint=home.decoder_text_checkpoint)
+        return replace(loader, decoder_text=other)
+
+    def inpaint_loader(self) -> Loader | None:
+        """Loads from the decoder's checkpoint for masked pictures, if the model has one."""
+        checkpoint = self.entry.checkpoints(Stage.DECODER).inpaint_checkpoint
+        return None if checkpoint is None else self._loader(checkpoint)
+
+    def _loader(self, checkpoint: Any) -> Loader:
+        dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
+        return Loader(checkpoint, self.device, dtype, self.runtime)
