@@ -69,8 +69,9 @@ def is_ours(module: str) -> bool:
     """Whether a dotted name is a module of this repository, or a name in one."""
     home = ROOT.joinpath(*module.split("."))
     return (
-        any(place.is_dir() or place.with_suffix(".py").is_file() for place in (home, home.parent))
-        and (ROOT / module.split(".")[0] / "__init__.py").is_file()
+        home.with_suffix(".py").is_file()
+        or home.is_dir()
+        or (home.parent.with_suffix(".py").is_file())
     )
 
 
