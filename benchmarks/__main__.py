@@ -14,7 +14,8 @@ from benchmarks.report import heading, write
 from benchmarks.setup import Report, Setup
 from benchmarks.tables import TABLES
 from kandinsky import KandinskyError
-from kandinsky.catalog.catalog import Catalog, CatalogError
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import CatalogError
 from services.local.child import ServerError
 
 console = Console(width=None if sys.stdout.isatty() else 120)

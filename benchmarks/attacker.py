@@ -18,7 +18,9 @@ import grpc.aio
 
 from benchmarks import hostile
 from benchmarks.child import wait_for_the_end
-from kandinsky.catalog.catalog import Catalog, CatalogEntry, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import from_rpc_error
 

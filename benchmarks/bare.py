@@ -13,7 +13,9 @@ import transformers
 from PIL import Image
 
 from benchmarks.workload import STRENGTH, Picture
-from kandinsky.catalog.catalog import CatalogEntry, Checkpoint, Flow, FolderCheckpoint, Stage
+from kandinsky.catalog.catalog import Flow
+from kandinsky.catalog.entry import CatalogEntry, Checkpoint, FolderCheckpoint
+from kandinsky.catalog.family import Stage
 from kandinsky.wire import images
 
 PRIORS = {"kandinsky-2-2": "diffusers:KandinskyV22PriorPipeline"}

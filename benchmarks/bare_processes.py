@@ -12,7 +12,7 @@ from benchmarks.bare import BarePipelines
 from benchmarks.figures import Round
 from benchmarks.load import Made, closed_loop
 from benchmarks.workload import Picture
-from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.entry import CatalogEntry
 from services.loading.memory import keep_freed_memory
 
 

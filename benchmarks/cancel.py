@@ -16,7 +16,7 @@ from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import PROMPTS
 from kandinsky import AsyncClient, Progress
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.client import requests
 from services.local.child import serving
 from services.local.preflight import check_port

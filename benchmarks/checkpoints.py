@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from services.decoder.families import FAMILIES

@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc.aio
 
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2_grpc, prior_pb2_grpc
 from kandinsky.v1.sampling_pb2 import EngineStats, GetEngineStatsRequest
 from kandinsky.wire.channels import OPTIONS

@@ -16,7 +16,7 @@ from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, plain
 from kandinsky import AsyncClient, Generated
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.local.child import serving
 from services.local.preflight import check_port
 

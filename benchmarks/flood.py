@@ -22,7 +22,7 @@ from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, plain
 from kandinsky import AsyncClient, KandinskyError
-from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.wire.errors import Reason
 from services.local.child import serving
 from services.local.health import wait_until_serving

@@ -8,7 +8,8 @@ import grpc.aio
 import numpy as np
 from PIL import Image
 
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc, encoders_pb2, encoders_pb2_grpc
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.sampling_pb2 import Checkpoint

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import psutil
 
 from benchmarks.setup import Say
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 
 PROXY, CONTROLLER = "proxy", "controller"
 KINDS = (*(stage.value for stage in Stage), PROXY, CONTROLLER)

@@ -17,7 +17,8 @@ from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import Picture, mixed
 from kandinsky import AsyncClient, Generated, KandinskyError
-from kandinsky.catalog.catalog import CatalogEntry, Flow
+from kandinsky.catalog.catalog import Flow
+from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.client import StageStats
 from services.engine.limits import EngineLimits
 from services.local.child import serving

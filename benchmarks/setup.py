@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.table import Table
 
 from benchmarks.machine import cores
-from kandinsky.catalog.catalog import CatalogEntry
+from kandinsky.catalog.entry import CatalogEntry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from kandinsky.catalog.catalog import CatalogEntry, Flow
+from kandinsky.catalog.catalog import Flow
+from kandinsky.catalog.entry import CatalogEntry
 
 COLOURS = ("red", "green", "yellow", "purple")
 PROMPTS = (

@@ -12,7 +12,8 @@ from typing import Any
 
 import grpc
 
-from kandinsky.catalog.catalog import Stage, StageCheckpoints
+from kandinsky.catalog.entry import StageCheckpoints
+from kandinsky.catalog.family import Stage
 from kandinsky.wire.channels import OPTIONS
 from services.decoder.families import FAMILIES as DECODERS
 from services.decoder.service import DecoderService

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.full_size.networks import Networks, scheduler
 from benchmarks.full_size.side import Embeds, Made
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder

@@ -6,7 +6,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from kandinsky.catalog.catalog import CatalogEntry, FolderCheckpoint, Stage
+from kandinsky.catalog.entry import CatalogEntry, FolderCheckpoint
+from kandinsky.catalog.family import Stage
 
 
 class CheckpointFault(RuntimeError):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kandinsky.catalog.catalog import Catalog, HubCheckpoint, StageCheckpoints
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import HubCheckpoint, StageCheckpoints
 from kandinsky.cli import checkpoint_files
 from kandinsky.cli.checkpoint_files import CheckpointFault
 from kandinsky.cli.errors import fail

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from ray import serve
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.decoder.families import FAMILIES
 from services.decoder.service import DecoderService
 from services.engine.batcher import Batcher

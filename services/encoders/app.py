@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from ray import serve
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import encoders_pb2
 from services.encoders.families import FAMILIES
 from services.encoders.service import EncoderService

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from kandinsky.catalog.catalog import Checkpoint, FolderCheckpoint
+from kandinsky.catalog.entry import Checkpoint, FolderCheckpoint
 from services.loading.model_offloader import ModelOffloader
 from services.loading.preparation import prepare
 from services.loading.runtime_options import RuntimeOptions

@@ -11,7 +11,7 @@ import torch
 from diffusers.utils import is_xformers_available
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 
 CANNOT: Mapping[Stage, Mapping[str, str]] = {
     Stage.ENCODERS: {

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kandinsky.catalog.catalog import CatalogEntry, SharedStage, Stage
+from kandinsky.catalog.entry import CatalogEntry, SharedStage
+from kandinsky.catalog.family import Stage
 
 DEPLOYMENTS: Mapping[Stage, str] = {
     Stage.ENCODERS: "Encoders",

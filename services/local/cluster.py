@@ -26,7 +26,8 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from services.local.applications import SERVICERS, Applications
 from services.local.ray_serve import HOST, LOGGING, failure, free_port, start_serve
 

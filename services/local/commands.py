@@ -8,7 +8,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.cli import run_file
 from kandinsky.cli.address import AddressOption, resolve
 from kandinsky.cli.errors import fail, fail_with

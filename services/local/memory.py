@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kandinsky.catalog.catalog import CatalogEntry, FolderCheckpoint, Stage
+from kandinsky.catalog.entry import CatalogEntry, FolderCheckpoint
+from kandinsky.catalog.family import Stage
 from kandinsky.cli.checkpoint_files import parts, weight_files, weights
 
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}

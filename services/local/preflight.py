@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kandinsky.catalog.catalog import Catalog, CatalogEntry, CatalogError, SharedStage, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import CatalogEntry, CatalogError, SharedStage
+from kandinsky.catalog.family import Stage
 from kandinsky.cli import checkpoint_files
 from kandinsky.cli.checkpoint_files import CheckpointFault
 from services.local import memory

@@ -14,7 +14,7 @@ from types import FrameType
 
 import psutil
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.cli import run_file
 from kandinsky.cli.errors import console
 from services.local import health, memory, preflight, ray_environment

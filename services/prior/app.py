@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from ray import serve
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.engine.batcher import Batcher
 from services.engine.calibration import calibrated_limits
 from services.engine.step_times import StepTimeEstimator

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from kandinsky.catalog.catalog import Catalog, CatalogEntry, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from services.engine.limits import EngineLimits
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import grpc
 
-from kandinsky.catalog.catalog import Catalog, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2_grpc, prior_pb2_grpc, sampling_pb2
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import carries_reason

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from benchmarks import kills
 from kandinsky import AsyncClient, Generated, Progress
-from kandinsky.catalog.catalog import Catalog, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.family import Stage
 from kandinsky.client import requests
 from tests.endtoend.conftest import System
 from tests.endtoend.engines import PATIENCE, Engines

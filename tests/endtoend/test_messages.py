@@ -3,7 +3,8 @@
 import grpc
 import numpy as np
 
-from kandinsky.catalog.catalog import Catalog, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc, encoders_pb2, encoders_pb2_grpc
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from kandinsky import KandinskyError
-from kandinsky.catalog.catalog import Catalog, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.family import Stage
 from kandinsky.client import Client, requests
 from kandinsky.v1 import (
     decoder_pb2,

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import torch
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS

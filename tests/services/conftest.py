@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2_grpc, encoders_pb2_grpc, prior_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, from_rpc_error

@@ -9,7 +9,8 @@ import torch
 from diffusers import KandinskyV22ControlnetImg2ImgPipeline, KandinskyV22ControlnetPipeline
 from PIL import Image
 
-from kandinsky.catalog.catalog import Flow, Stage
+from kandinsky.catalog.catalog import Flow
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS

@@ -11,7 +11,7 @@ from diffusers import PriorTransformer, UNet2DConditionModel
 from torch._dynamo.backends.registry import _BACKENDS, register_backend
 from transformers import CLIPTextModelWithProjection
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.loading.denoising_call import Bucketed
 from tests import tiny

@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.overrides import TorchFunctionMode
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.loading.model_offloader import ModelOffloader
 from services.loading.runtime_options import RuntimeOptions
 from tests import tiny

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.loading.runtime_options import OptionRefused
 from tests.services.answers import Options, settings

@@ -12,7 +12,9 @@ import torch
 from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline
 from PIL import Image
 
-from kandinsky.catalog.catalog import Catalog, Limits, Stage
+from kandinsky.catalog.catalog import Catalog
+from kandinsky.catalog.entry import Limits
+from kandinsky.catalog.family import Stage
 from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors

@@ -8,7 +8,8 @@ from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from kandinsky.catalog.catalog import CatalogError, Stage
+from kandinsky.catalog.entry import CatalogError
+from kandinsky.catalog.family import Stage
 from services.loading.loader import CheckpointError
 from services.transport.settings import StageSettings
 from tests import tiny

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from services.local import memory, preflight
 from services.local.memory import REPLICA_BYTES
 from services.local.preflight import PreflightError
