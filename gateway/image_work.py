@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from gateway.codec_pool import ImageCodecPool, Work
 from gateway.crops import Crop
 from gateway.faults import Faults
 from gateway.inputs import Picture, shown
-from gateway.pixel_budget import PixelBudget, PixelLease
 from gateway.plan import Draft, Plan
+from gateway.server.codec_pool import ImageCodecPool, Work
+from gateway.server.pixel_budget import PixelBudget, PixelLease
 from gateway.settings import Settings
 from gateway.undecoded import Undecoded
 from kandinsky.v1 import decoder_pb2, tensor_pb2

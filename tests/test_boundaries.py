@@ -125,10 +125,10 @@ def test_one_file_knows_that_stages_sit_behind_serve() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if '"application"' in path.read_text(encoding="utf-8")
     ]
-    assert knowing == ["gateway/stage_calls.py"]
+    assert knowing == ["gateway/stages/stage_calls.py"]
 
 
-@pytest.mark.parametrize("module", ["kandinsky", "kandinsky.cli.app", "gateway.app"])
+@pytest.mark.parametrize("module", ["kandinsky", "kandinsky.cli.app", "gateway.server.app"])
 def test_what_runs_beside_the_stages_loads_no_model_library(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & sys.modules.keys()))"
     done = subprocess.run(

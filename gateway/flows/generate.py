@@ -17,7 +17,7 @@ from gateway.flows.stage_requests import (
 )
 from gateway.image_work import ImageWork
 from gateway.plan import ImagePlan, Plan, Source
-from gateway.stages import Encoded, Stages
+from gateway.stages.stages import Encoded, Stages
 from kandinsky.v1.generation_pb2 import GenerateEvent
 from kandinsky.v1.prior_pb2 import (
     SampledEmbedding,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway import embeddings
 from gateway.plan import EMPTY_TEXT, Guide, ImagePlan, Plan, Source
-from gateway.stages import Encoded
+from gateway.stages.stages import Encoded
 from kandinsky.v1 import (
     conditioning_pb2,
     decoder_pb2,

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import pytest
 
-from gateway import patience
-from gateway.app import Gateway, GatewayConfig
+from gateway.server.app import Gateway, GatewayConfig
+from gateway.stages import patience
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import OPTIONS
 from tests.gateway.fakes import FakeStages

@@ -7,9 +7,9 @@ import threading
 import pytest
 from PIL import Image
 
-from gateway.codec_pool import ImageCodecPool
 from gateway.image_work import ImageCodecs, ImageWork
-from gateway.pixel_budget import PixelBudget
+from gateway.server.codec_pool import ImageCodecPool
+from gateway.server.pixel_budget import PixelBudget
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire import images
@@ -58,7 +58,7 @@ def budget(monkeypatch):
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr("gateway.app.PixelBudget", Kept)
+    monkeypatch.setattr("gateway.server.app.PixelBudget", Kept)
     return made
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.quarantine import Quarantine
+from gateway.stages.quarantine import Quarantine
 
 START, BEFORE_DECODE = 0, 30
 

@@ -6,7 +6,7 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.app import SERVICE
+from gateway.server.app import SERVICE
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire.errors import Reason, from_rpc_error
 from tests.gateway.errors import failure

@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.call import Call
 from gateway.plan import Draft
-from gateway.stage_queues import StageQueues
-from gateway.step_times import StepTimeEstimator
+from gateway.server.call import Call
+from gateway.server.stage_queues import StageQueues
+from gateway.server.step_times import StepTimeEstimator
 from kandinsky.catalog.catalog import Stage
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.sampling_pb2 import SamplingStats

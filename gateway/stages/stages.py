@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from gateway.call import Call
-from gateway.quarantine import Quarantine
-from gateway.stage_calls import StageCalls
+from gateway.server.call import Call
+from gateway.stages.quarantine import Quarantine
+from gateway.stages.stage_calls import StageCalls
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import (
     decoder_pb2,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.patience import LONGEST_PAUSE, Patience
+from gateway.stages.patience import LONGEST_PAUSE, Patience
 
 
 def test_time_runs_from_a_break_to_the_next_answer(clock):

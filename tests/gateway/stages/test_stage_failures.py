@@ -7,8 +7,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from gateway import patience
-from gateway.stage_calls import StageCalls
+from gateway.stages import patience
+from gateway.stages.stage_calls import StageCalls
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.errors import KandinskyError, Reason, invalid

@@ -10,10 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from gateway.admission import Admitted
 from gateway.bounds import check_answer_size
-from gateway.call import Call
-from gateway.estimates import RequestEstimator
 from gateway.flows.control import control
 from gateway.flows.generate import generate
 from gateway.flows.image_to_image import image_to_image
@@ -25,8 +22,11 @@ from gateway.flows.text_to_image import text_to_image
 from gateway.flows.variation import variation
 from gateway.image_work import ImageCodecs, ImageWork
 from gateway.plan import Draft
-from gateway.quarantine import Quarantine
-from gateway.stages import Stages
+from gateway.server.admission import Admitted
+from gateway.server.call import Call
+from gateway.server.estimates import RequestEstimator
+from gateway.stages.quarantine import Quarantine
+from gateway.stages.stages import Stages
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.step_times import MOST_KINDS, WINDOW, StepTimeEstimator
+from gateway.server.step_times import MOST_KINDS, WINDOW, StepTimeEstimator
 from kandinsky.v1 import sampling_pb2
 
 SECONDS = st.floats(0, 10)

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from gateway.places import Places
+from gateway.server.in_flight_quota import Places
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.errors import KandinskyError, Reason
@@ -64,7 +64,7 @@ def test_a_refused_request_keeps_nothing():
 
 def test_the_time_to_come_back_follows_the_measured_rate(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("gateway.places.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("gateway.server.in_flight_quota.time.monotonic", lambda: now[0])
     places = Places(40)
     with places.hold("a") as hold:
         hold.grow(30)

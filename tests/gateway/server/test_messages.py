@@ -6,10 +6,10 @@ from contextlib import suppress
 import grpc.aio
 import pytest
 
-from gateway import messages, read_slots
-from gateway.app import SERVICE
-from gateway.byte_quota import ByteQuota
-from gateway.read_slots import FASTEST, SLOTS, SLOTS_OF_A_TENANT, ReadSlots
+from gateway.server import messages, read_slots
+from gateway.server.app import SERVICE
+from gateway.server.byte_quota import ByteQuota
+from gateway.server.read_slots import FASTEST, SLOTS, SLOTS_OF_A_TENANT, ReadSlots
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.fair_queue import FairQueue
 from gateway.inputs import REQUEST_PIXELS
+from gateway.server.fair_queue import FairQueue
 from kandinsky.wire.errors import KandinskyError, Reason
 
 TENANT_SHARE = 0.5

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from gateway.codec_pool import ImageCodecPool, Work
-from gateway.pixel_budget import PixelBudget
+from gateway.server.codec_pool import ImageCodecPool, Work
+from gateway.server.pixel_budget import PixelBudget
 from kandinsky.wire.errors import KandinskyError, Reason
 from kandinsky.wire.images import MAX_PIXELS
 

@@ -22,16 +22,16 @@ import grpc
 import grpc.aio
 import structlog
 
-from gateway.call import PRIORITY, REQUEST_ID, TENANT, Call
-from gateway.patience import Patience
-from gateway.quarantine import Quarantine, Suspicion
-from gateway.stage_errors import (
+from gateway.server.call import PRIORITY, REQUEST_ID, TENANT, Call
+from gateway.stages.patience import Patience
+from gateway.stages.quarantine import Quarantine, Suspicion
+from gateway.stages.resume_state import ResumeState
+from gateway.stages.stage_errors import (
     StageBrokeError,
     deadline_exceeded,
     domain_error,
     replicas_lost,
 )
-from gateway.trail import Trail
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason
 
@@ -116,7 +116,7 @@ class StageCalls:
             fields: as for `ask`.
             result: the field of an event that holds the result; what comes after it is moot.
         """
-        trail, patience = Trail(request), Patience(self._attempt_seconds)
+        trail, patience = ResumeState(request), Patience(self._attempt_seconds)
         async with self.jobs, self._suspicion(stage) as suspicion:
             while True:
                 await _wait_for_trial(suspicion, patience)
@@ -230,7 +230,7 @@ class StageCalls:
         return known
 
 
-def _goes_on(error: KandinskyError, trail: Trail) -> bool:
+def _goes_on(error: KandinskyError, trail: ResumeState) -> bool:
     """Whether a sampling call's failure is none of its request's.
 
     A job that was let in once is not turned away because the other replicas are full now.
@@ -239,7 +239,7 @@ def _goes_on(error: KandinskyError, trail: Trail) -> bool:
     return isinstance(error, StageBrokeError) or bool(was_let_in)
 
 
-def _is_to_blame(error: KandinskyError, trail: Trail, suspicion: Suspicion) -> bool:
+def _is_to_blame(error: KandinskyError, trail: ResumeState, suspicion: Suspicion) -> bool:
     if not isinstance(error, StageBrokeError) or not error.replica_died:
         return False
     step = trail.untried

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.trail import Trail
+from gateway.stages.resume_state import ResumeState
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 
 REQUEST = decoder_pb2.DecodeRequest(sampling=sampling_pb2.Sampling(steps=30, seed=1))
@@ -35,7 +35,7 @@ def walk(trail, start, end):
 
 @given(st.lists(st.integers(0, 31), max_size=6))
 def test_every_step_is_told_once_and_what_is_done_again_is_counted(ends):
-    trail, told, start, redone, most = Trail(REQUEST), [], 0, 0, 0
+    trail, told, start, redone, most = ResumeState(REQUEST), [], 0, 0, 0
     for end in ends:
         end = max(start, end)
         told += walk(trail, start, end)
@@ -54,7 +54,7 @@ def test_every_step_is_told_once_and_what_is_done_again_is_counted(ends):
 
 
 def test_the_next_replica_is_asked_for_the_rest_of_the_same():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     assert trail.request == REQUEST
     walk(trail, 0, 13)
     trail.broke()
@@ -66,7 +66,7 @@ def test_the_next_replica_is_asked_for_the_rest_of_the_same():
 
 
 def test_an_attempt_gains_only_by_coming_further_than_all_before():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     assert not trail.broke()
     walk(trail, 0, 9)
     assert trail.broke()
@@ -78,7 +78,7 @@ def test_an_attempt_gains_only_by_coming_further_than_all_before():
 
 
 def test_a_checkpoint_alone_is_a_gain():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     trail.note(step(LOOP, 1))  # news of steps come ten times a second, checkpoints always
     trail.note(checkpoint(0, 10))
     assert trail.broke()
@@ -87,7 +87,7 @@ def test_a_checkpoint_alone_is_a_gain():
 
 
 def test_a_pass_before_the_loop_is_taken_again_and_told_once():
-    trail, encode = Trail(REQUEST), ("encode", 1)
+    trail, encode = ResumeState(REQUEST), ("encode", 1)
     assert trail.note(step(encode, 1))
     assert trail.note(step(LOOP, 10))
     trail.note(checkpoint(1, 10))
@@ -103,7 +103,7 @@ def test_a_pass_before_the_loop_is_taken_again_and_told_once():
 
 
 def test_the_pass_before_the_loop_counts_for_the_move_that_it_is_taken_again_in():
-    trail, encode = Trail(REQUEST), ("encode", 1)
+    trail, encode = ResumeState(REQUEST), ("encode", 1)
     trail.note(step(encode, 1))
     trail.note(step(LOOP, 10))
     trail.note(checkpoint(1, 10))
@@ -118,7 +118,7 @@ def test_the_pass_before_the_loop_counts_for_the_move_that_it_is_taken_again_in(
 
 
 def test_the_place_where_a_job_may_be_to_blame_is_a_phase_s_first_forward():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     assert trail.untried is None  # no replica has it yet
     trail.note(queued(3))
     assert trail.untried is None  # others go before it
@@ -137,7 +137,7 @@ def test_the_place_where_a_job_may_be_to_blame_is_a_phase_s_first_forward():
 
 
 def test_a_phase_that_was_begun_once_is_nobody_s_fault():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     trail.note(step(LOOP, 1))
     trail.broke()
     trail.note(queued(0))
@@ -149,7 +149,7 @@ def queued(position):
 
 
 def test_a_preview_is_told_once():
-    trail = Trail(REQUEST)
+    trail = ResumeState(REQUEST)
     preview = decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=5))
     walk(trail, 0, 5)
     assert trail.note(preview)
@@ -159,5 +159,7 @@ def test_a_preview_is_told_once():
 
 
 def test_a_sign_of_life_is_nobody_s_news():
-    assert not Trail(REQUEST).note(decoder_pb2.DecodeEvent())
-    assert Trail(REQUEST).note(decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=1)))
+    assert not ResumeState(REQUEST).note(decoder_pb2.DecodeEvent())
+    assert ResumeState(REQUEST).note(
+        decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=1))
+    )

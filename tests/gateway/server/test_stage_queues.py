@@ -1,6 +1,6 @@
 """What a newcomer is expected to wait: what the latest that wait are told, and no longer."""
 
-from gateway.stage_queues import StageQueues
+from gateway.server.stage_queues import StageQueues
 
 
 class Clock:

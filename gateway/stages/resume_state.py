@@ -7,7 +7,7 @@ from typing import Any
 from kandinsky.v1 import sampling_pb2
 
 
-class Trail:
+class ResumeState:
     """Follows one job's events, and knows how another replica goes on with it.
 
     Args:

@@ -18,18 +18,18 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.admission import Admission
-from gateway.call import Call
-from gateway.codec_pool import ImageCodecPool
-from gateway.endpoint import Endpoint
-from gateway.health import ModelHealth
 from gateway.image_work import ImageCodecs
 from gateway.inputs import REQUEST_PIXELS
-from gateway.logs import log_json
-from gateway.messages import MessageLimits, Messages
-from gateway.pixel_budget import PixelBudget
-from gateway.service import GenerationService, StageAccess
-from gateway.stages import Stages, stage_channel
+from gateway.server.admission import Admission
+from gateway.server.call import Call
+from gateway.server.codec_pool import ImageCodecPool
+from gateway.server.endpoint import Endpoint
+from gateway.server.health import ModelHealth
+from gateway.server.logs import log_json
+from gateway.server.messages import MessageLimits, Messages
+from gateway.server.pixel_budget import PixelBudget
+from gateway.server.service import GenerationService, StageAccess
+from gateway.stages.stages import Stages, stage_channel
 from kandinsky.catalog.catalog import Catalog, CatalogError
 from kandinsky.v1 import generation_pb2
 from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS

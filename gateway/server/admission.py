@@ -15,9 +15,9 @@ import structlog
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from gateway.call import REQUEST_ID, Call, check_metadata, read_call
-from gateway.places import Hold, Places
-from gateway.stage_errors import deadline_exceeded
+from gateway.server.call import REQUEST_ID, Call, check_metadata, read_call
+from gateway.server.in_flight_quota import Hold, Places
+from gateway.stages.stage_errors import deadline_exceeded
 from kandinsky.wire.errors import KandinskyError, Reason, to_status
 
 DRAINING_RETRY_AFTER = 1.0

@@ -16,8 +16,8 @@ import grpc.aio
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from gateway.admission import Admission, Admitted
-from gateway.messages import Messages
+from gateway.server.admission import Admission, Admitted
+from gateway.server.messages import Messages
 from kandinsky.wire.messages import request_class
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from gateway.stages import Stages
+from gateway.stages.stages import Stages
 
 log = structlog.get_logger()
 

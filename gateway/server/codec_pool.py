@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from gateway.fair_queue import FairQueue
+from gateway.server.fair_queue import FairQueue
 
 T = TypeVar("T")
 

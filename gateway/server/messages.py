@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from gateway.byte_quota import ByteQuota
-from gateway.read_slots import ReadSlots
+from gateway.server.byte_quota import ByteQuota
+from gateway.server.read_slots import ReadSlots
 from kandinsky.wire.errors import KandinskyError, Reason
 from kandinsky.wire.messages import UndecodableError, parse
 

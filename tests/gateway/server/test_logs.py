@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from gateway import logs
-from gateway.logs import truncate
+from gateway.server import logs
+from gateway.server.logs import truncate
 
 CHATTER = """
 import asyncio, logging, sys, threading
 from pathlib import Path
 import structlog
-from gateway.logs import log_json
+from gateway.server.logs import log_json
 
 log_json(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
 log = structlog.get_logger()
@@ -91,7 +91,7 @@ def test_of_an_exception_the_end_is_kept():
 def test_a_file_rotates_by_size(tmp_path):
     file = tmp_path / "gateway.log"
     script = CHATTER.split("def fail")[0].replace(
-        "log_json(", "from gateway import logs\nlogs.FILE_BYTES = 1000\nlog_json("
+        "log_json(", "from gateway.server import logs\nlogs.FILE_BYTES = 1000\nlog_json("
     )
     script += "\nfor k in range(100): log.info('x' * 100, k=k)\n"
     subprocess.run([sys.executable, "-c", script, str(file)], check=True)
