@@ -164,12 +164,12 @@ family: kandinsky-2-2
 dtype: {dtype}
 device: cpu
 stages:
-  encoders: {{checkpoint: {{folder: prior}}}}
-  prior: {{checkpoint: {{folder: prior}}}}
-  decoder: {{checkpoint: {{folder: decoder}}, inpaint_checkpoint: {{folder: decoder-inpaint}}}}
-flows: [text_to_image, mix, image_to_image, inpaint, outpaint, variation, text_guided_edit]
-defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
-limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
+  encoders: {{weights: {{folder: prior}}}}
+  prior: {{weights: {{folder: prior}}}}
+  decoder: {{weights: {{folder: decoder}}, inpaint: {{folder: decoder-inpaint}}}}
+size: {{height: 64, width: 64, min: 64, max: 128}}
+samplers: {{prior: {{steps: 3}}, decoder: {{steps: 4}}}}
+limits: {{max_prompt_characters: 100}}
 """
 
 CONTROL_ENTRY = """\
@@ -181,10 +181,11 @@ device: cpu
 stages:
   encoders: {{model: {name}}}
   prior: {{model: {name}}}
-  decoder: {{checkpoint: {{folder: decoder-control}}}}
-flows: [control]
-defaults: {{height: 64, width: 64, steps: 4, guidance_scale: 4.0, prior_steps: 3}}
-limits: {{size_multiple: 64, min_size: 64, max_size: 128, max_prompt_characters: 100}}
+  decoder: {{weights: {{folder: decoder-control}}}}
+control: true
+size: {{height: 64, width: 64, min: 64, max: 128}}
+samplers: {{prior: {{steps: 3}}, decoder: {{steps: 4}}}}
+limits: {{max_prompt_characters: 100}}
 """
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from gateway.server.app import Gateway, GatewayConfig
 from gateway.stages import patience
+from kandinsky.catalog.families import FAMILIES
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import OPTIONS
+from tests.gateway import priorless
 from tests.gateway.fakes import FakeStages
 
 TINY = """
@@ -17,47 +19,41 @@ description: A model with every stage.
 family: kandinsky-2-2
 stages:
   encoders: {model: shapes}
-  prior: {checkpoint: {hub: example/prior, revision: main}}
-  decoder: {checkpoint: {hub: example/decoder, revision: main}}
-flows:
-  - text_to_image
-  - mix
-  - image_to_image
-  - inpaint
-  - outpaint
-  - variation
-  - control
-  - text_guided_edit
-defaults:
-  {height: 64, width: 128, steps: 7, guidance_scale: 3, prior_steps: 5, prior_guidance_scale: 2}
-limits:
-  size_multiple: 64
-  min_size: 64
-  max_size: 1024
-  max_steps: 50
-  max_prompt_characters: 40
-  max_images: 8
+  prior: {weights: {hub: example/prior, revision: main}}
+  decoder:
+    weights: {hub: example/decoder, revision: main}
+    inpaint: {hub: example/inpaint, revision: main}
+size: {height: 64, width: 128, min: 64, max: 1024}
+samplers:
+  prior: {steps: 5, guidance_scale: 2, max_steps: 50}
+  decoder: {steps: 7, guidance_scale: 3, max_steps: 50}
+limits: {max_prompt_characters: 40, max_images: 8}
 """
+HINTED = TINY.replace("name: tiny", "name: hinted") + "control: true\n"
+READER = TINY.replace("name: tiny", "name: reader").replace("kandinsky-2-2", "kandinsky-2-1")
 PRIORLESS = """
 name: priorless
 description: A model whose decoder reads texts.
-family: kandinsky-3
+family: priorless
 stages:
-  encoders: {checkpoint: {hub: example/encoders, revision: main}}
-  decoder: {checkpoint: {hub: example/decoder, revision: main}}
-flows: [text_to_image]
-defaults: {height: 64, width: 64, steps: 7, guidance_scale: 3.0}
-limits: {size_multiple: 64, min_size: 64, max_size: 512}
+  encoders: {weights: {hub: example/encoders, revision: main}}
+  decoder: {weights: {hub: example/decoder, revision: main}}
+size: {height: 64, width: 64, min: 64, max: 512}
+samplers: {decoder: {steps: 7}}
 """
-READER = TINY.replace("name: tiny", "name: reader").replace(
-    "stages:", "decoder_reads_text: true\nstages:"
-)
-FLOWLESS = PRIORLESS.replace("priorless", "flowless").replace("[text_to_image]", "[variation]")
-MODELS = {"tiny": TINY, "reader": READER, "priorless": PRIORLESS, "flowless": FLOWLESS}
+TEXTLESS = PRIORLESS.replace("name: priorless", "name: textless") + "guides: [embeddings]\n"
+MODELS = {
+    "tiny": TINY,
+    "hinted": HINTED,
+    "reader": READER,
+    "priorless": PRIORLESS,
+    "textless": TEXTLESS,
+}
 
 
 @pytest.fixture
-def catalog(tmp_path):
+def catalog(tmp_path, monkeypatch):
+    monkeypatch.setitem(FAMILIES, priorless.NAME, priorless.HOME)
     for name, text in MODELS.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
     return tmp_path
