@@ -13,6 +13,7 @@ from kandinsky.catalog.entry import (
     SharedStage,
     StageCheckpoints,
 )
+from kandinsky.catalog.overrides import EntryFault
 
 BUILT_IN = Path(__file__).parent
 _TAGS = {"FolderCheckpoint", "HubCheckpoint", "StageCheckpoints", "SharedStage", "checkpoints"}
@@ -66,7 +67,7 @@ def read_entry(path: Path) -> CatalogEntry:
     """Read one catalog file; relative checkpoint folders are taken from the file's own folder.
 
     Raises:
-        CatalogError: the file is no YAML, or is no valid entry; the message names file and key.
+        CatalogError: the file is not YAML, or not a valid entry; the message names file and key.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -77,11 +78,19 @@ def read_entry(path: Path) -> CatalogEntry:
     try:
         entry = CatalogEntry.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "the entry"
-        raise CatalogError(f"{path}: {key}: {first['msg']}") from error
+        key, why = _fault(error)
+        raise CatalogError(f"{path}: {key}: {why}") from error
     stages = {stage: _anchored(home, path.parent) for stage, home in entry.stages.items()}
     return entry.model_copy(update={"stages": stages})
+
+
+def _fault(error: ValidationError) -> tuple[str, str]:
+    """Key and sentence of the first fault of an entry."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, EntryFault):
+        return cause.key, cause.why
+    return ".".join(str(part) for part in first["loc"] if part not in _TAGS), first["msg"]
 
 
 def _anchored(home: StageCheckpoints | SharedStage, folder: Path) -> StageCheckpoints | SharedStage:

@@ -1,36 +1,34 @@
 """A model as its catalog file declares it.
 
-An entry answers "what is this model?": its family, the checkpoints that fill the family's roles, and
-what it overrides. Where it runs and with how many replicas is the Serve configuration's business.
+An entry answers "what is this model?": its family, the checkpoints that fill the family's roles,
+and what it overrides. Where it runs and with how many replicas is the Serve configuration's
+business.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from kandinsky.catalog.families import family
 from kandinsky.catalog.family import CanvasKind, FamilySpec, GuideKind, SamplerSpec, Stage
+from kandinsky.catalog.overrides import EntryFault, Frozen, Limits, SamplerOverrides, Size
 
 
 class CatalogError(ValueError):
     """A catalog file that cannot be used; its message is one sentence for the operator."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FolderCheckpoint(_Frozen):
+class FolderCheckpoint(Frozen):
     """A checkpoint in a local folder, in the layout of `save_pretrained`."""
 
     folder: Path
     """Absolute, or relative to the YAML file that names it."""
 
 
-class HubCheckpoint(_Frozen):
+class HubCheckpoint(Frozen):
     """A checkpoint on the Hugging Face hub."""
 
     hub: str
@@ -40,7 +38,7 @@ class HubCheckpoint(_Frozen):
 
 
 def _source(value: object) -> str:
-    """Tells the kinds of checkpoint apart by a key, so that errors are about the one meant."""
+    """The kind of a checkpoint, by its keys, so that an error concerns that kind alone."""
     if isinstance(value, BaseModel):
         return type(value).__name__
     hub = isinstance(value, Mapping) and "hub" in value
@@ -48,7 +46,7 @@ def _source(value: object) -> str:
 
 
 def _home(value: object) -> str:
-    """Tells a stage of the model's own from another model's."""
+    """The kind of a stage: the model's own, or another model's."""
     if isinstance(value, BaseModel):
         return type(value).__name__
     shared = isinstance(value, Mapping) and "model" in value
@@ -62,7 +60,7 @@ Checkpoint = Annotated[
 ]
 
 
-class StageCheckpoints(_Frozen):
+class StageCheckpoints(Frozen):
     """The checkpoints that a stage of this model loads, by the roles that its family declares."""
 
     checkpoints: Mapping[str, Checkpoint]
@@ -73,7 +71,7 @@ class StageCheckpoints(_Frozen):
         return value if isinstance(value, cls) else {"checkpoints": value}
 
 
-class SharedStage(_Frozen):
+class SharedStage(Frozen):
     """A stage that another model already runs; nothing is loaded twice."""
 
     model: str
@@ -85,42 +83,8 @@ StageHome = Annotated[
     Discriminator(_home),
 ]
 
-Pixels = Annotated[int, Field(ge=1)]
-GuidanceScale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
-
-class SamplerOverrides(_Frozen):
-    """What a model changes of a sampler that its family declares; None leaves it."""
-
-    steps: Annotated[int, Field(ge=1)] | None = None
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    guidance_scale: GuidanceScale | None = None
-    strength: Strength | None = None
-
-
-class Size(_Frozen):
-    """The sizes that a model draws."""
-
-    height: Pixels
-    """Where a request names none."""
-    width: Pixels
-    """Where a request names none."""
-    min: Pixels
-    """Each side."""
-    max: Pixels
-    """Each side."""
-
-
-class Limits(_Frozen):
-    """What a request may ask for."""
-
-    max_prompt_characters: int = Field(default=2000, ge=1)
-    max_images: int = Field(default=64, ge=1, le=128)
-    """Images in one request: items of the guide x images per prompt."""
-
-
-class CatalogEntry(_Frozen):
+class CatalogEntry(Frozen):
     """One model: the checkpoints that fill its family's roles, and what it overrides."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -136,80 +100,81 @@ class CatalogEntry(_Frozen):
     samplers: Mapping[str, SamplerOverrides] = {}
     """By settings group."""
     limits: Limits = Limits()
-    guides: tuple[GuideKind, ...] | None = None
+    guides: Annotated[tuple[GuideKind, ...], Field(min_length=1)] | None = None
     """Some of the family's. None: all."""
-    canvases: tuple[CanvasKind, ...] | None = None
+    canvases: Annotated[tuple[CanvasKind, ...], Field(min_length=1)] | None = None
     """Some of the family's. None: all whose checkpoints are there."""
     control: bool = False
     """Whether the decoder's UNet draws by a control hint, which every request then has to bring."""
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> "CatalogEntry":
-        spec = self.spec
+        """Raises EntryFault for what contradicts the declaration."""
+        try:
+            spec = family(self.family)
+        except LookupError as error:
+            raise EntryFault("family", str(error)) from error
         self._check_stages(spec)
-        for key, own, known in (
-            ("guides", self.guides, spec.guides),
-            ("canvases", self.canvases, spec.canvases),
-        ):
-            for kind in own or ():
-                if kind not in known:
-                    raise ValueError(f"{key}: {spec.title} has no {kind.value}")
-        for group in self.samplers:
-            if spec.sampler(group) is None:
-                raise ValueError(f"samplers: {spec.title} has no sampler {group!r}")
+        self._check_kinds("guides", self.guides, spec.guides, spec)
+        self._check_kinds("canvases", self.canvases, spec.canvases, spec)
         if self.control and all(part.name != "hint" for part in spec.reads[Stage.DECODER]):
-            raise ValueError(f"control: {spec.title} follows no control hint")
-        self._check_numbers(spec)
+            raise EntryFault("control", f"{spec.title} follows no control hint")
+        try:
+            self.size.check(spec.size_multiple)
+        except EntryFault as fault:
+            raise fault.under("size") from fault
+        for group, overrides in self.samplers.items():
+            self._check_sampler(group, overrides, spec)
         return self
 
     def _check_stages(self, spec: FamilySpec) -> None:
         for stage in spec.text_route:
             if stage not in self.stages:
-                raise ValueError(f"{spec.title} needs the stage {stage.value}")
+                raise EntryFault("stages", f"{spec.title} needs the stage {stage.value}")
         for stage, home in self.stages.items():
+            key = f"stages.{stage.value}"
             if stage not in spec.text_route:
-                raise ValueError(f"{spec.title} has no stage {stage.value}")
+                raise EntryFault(key, f"{spec.title} has no such stage")
             if isinstance(home, SharedStage):
                 continue
             roles = {role.name: role for role in spec.stage_roles(stage)}
-            for name in home.checkpoints.keys() - roles.keys():
-                names = ", ".join(roles)
-                raise ValueError(f"stages.{stage.value}: unknown role {name!r}; use {names}")
+            for name in home.checkpoints:
+                if name not in roles:
+                    raise EntryFault(f"{key}.{name}", f"unknown role; use {', '.join(roles)}")
             for role in roles.values():
                 if role.required and role.name not in home.checkpoints:
-                    raise ValueError(f"stages.{stage.value}: the role {role.name} is required")
+                    raise EntryFault(key, f"the role {role.name} is required")
 
-    def _check_numbers(self, spec: FamilySpec) -> None:
-        for side in (self.size.height, self.size.width):
-            if side % spec.size_multiple:
-                raise ValueError(f"size {side} is not a multiple of {spec.size_multiple}")
-            if not self.size.min <= side <= self.size.max:
-                raise ValueError(f"size {side} is outside {self.size.min} to {self.size.max}")
-        for sampler in self.resolved_samplers:
-            if not sampler.min_steps <= sampler.steps <= sampler.max_steps:
-                raise ValueError(
-                    f"samplers.{sampler.group}: {sampler.steps} default steps are outside "
-                    f"{sampler.min_steps} to {sampler.max_steps}"
-                )
+    @staticmethod
+    def _check_kinds(
+        key: str, own: Iterable[StrEnum] | None, known: Sequence[StrEnum], spec: FamilySpec
+    ) -> None:
+        for kind in own or ():
+            if kind not in known:
+                raise EntryFault(key, f"{spec.title} has no {kind}; use {', '.join(known)}")
+
+    @staticmethod
+    def _check_sampler(group: str, overrides: SamplerOverrides, spec: FamilySpec) -> None:
+        key, sampler = f"samplers.{group}", spec.sampler(group)
+        if sampler is None:
+            groups = ", ".join(each.group for each in spec.samplers)
+            raise EntryFault(key, f"{spec.title} has no such sampler; use {groups}")
+        try:
+            overrides.applied(sampler)
+        except EntryFault as fault:
+            raise fault.under(key) from fault
 
     @property
     def spec(self) -> FamilySpec:
-        """The declaration of the family.
-
-        Raises:
-            ValueError: no family has that name.
-        """
-        try:
-            return family(self.family)
-        except LookupError as error:
-            raise ValueError(f"family: {error}") from error
+        """The declaration of the family."""
+        return family(self.family)
 
     @property
     def resolved_samplers(self) -> tuple[SamplerSpec, ...]:
         """The family's samplers, in order, with what this model overrides."""
         return tuple(
-            replace(sampler, **self.samplers[sampler.group].model_dump(exclude_none=True))
-            if sampler.group in self.samplers
+            overrides.applied(sampler)
+            if (overrides := self.samplers.get(sampler.group)) is not None
             else sampler
             for sampler in self.spec.samplers
         )

@@ -8,36 +8,32 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandinsky.catalog.catalog import (
-    BUILT_IN,
-    Catalog,
+from kandinsky.catalog.catalog import BUILT_IN, Catalog, read_entry
+from kandinsky.catalog.entry import (
     CatalogEntry,
     CatalogError,
-    Flow,
     FolderCheckpoint,
     HubCheckpoint,
     SharedStage,
-    Stage,
-    read_entry,
 )
-from kandinsky.v1 import generation_pb2
+from kandinsky.catalog.family import CanvasKind, GuideKind, Stage
 
 
 def an_entry(**changes) -> dict:
     return {
         "name": "toy",
         "description": "A toy.",
-        "family": "toys",
+        "family": "kandinsky-2-2",
         "stages": {
-            "encoders": {"checkpoint": {"folder": "weights/prior"}},
+            "encoders": {"weights": {"folder": "weights/prior"}},
+            "prior": {"weights": {"folder": "weights/prior"}},
             "decoder": {
-                "checkpoint": {"hub": "someone/toy", "revision": "main"},
-                "inpaint_checkpoint": {"folder": "/weights/inpaint"},
+                "weights": {"hub": "someone/toy", "revision": "main"},
+                "inpaint": {"folder": "/weights/inpaint"},
             },
         },
-        "flows": ["text_to_image"],
-        "defaults": {"height": 64, "width": 128, "steps": 5, "guidance_scale": 4.0},
-        "limits": {"size_multiple": 64, "min_size": 64, "max_size": 128},
+        "size": {"height": 64, "width": 128, "min": 64, "max": 128},
+        "samplers": {"decoder": {"steps": 5}},
         **changes,
     }
 
@@ -70,7 +66,8 @@ def test_built_in_entries_load():
         assert name in catalog
         assert entry.name == name
         assert entry.description.endswith(".")
-        assert {Flow.TEXT_TO_IMAGE, Flow.CONTROL} & set(entry.flows)
+        assert GuideKind.TEXT in entry.has_guides
+        assert CanvasKind.NOISE in entry.has_canvases
 
 
 def test_built_in_checkpoints_are_pinned_or_in_the_repository():
@@ -79,29 +76,58 @@ def test_built_in_checkpoints_are_pinned_or_in_the_repository():
         for home in entry.stages.values():
             if isinstance(home, SharedStage):
                 continue
-            for checkpoint in home.all:
+            for checkpoint in home.checkpoints.values():
                 if isinstance(checkpoint, FolderCheckpoint):
                     assert BUILT_IN.parents[1] / "checkpoints" in checkpoint.folder.parents
-
-
-def test_flows_are_those_of_the_contract():
-    in_contract = {flow.removeprefix("FLOW_").lower() for flow in generation_pb2.Flow.keys()}  # noqa: SIM118
-    assert in_contract == {"unspecified", *Flow}
 
 
 def test_an_entry_reads_as_it_was_written(tmp_path):
     entry = read_entry(written(tmp_path, an_entry(dtype="bfloat16", device="cuda:1")))
     assert (entry.name, entry.dtype, entry.device) == ("toy", "bfloat16", "cuda:1")
-    assert entry.flows == (Flow.TEXT_TO_IMAGE,)
-    assert (entry.defaults.height, entry.defaults.width) == (64, 128)
-    assert entry.defaults.prior_steps == 25
-    hub = entry.checkpoints(Stage.DECODER).checkpoint
+    assert (entry.size.height, entry.size.width) == (64, 128)
+    hub = entry.checkpoints(Stage.DECODER)["weights"]
     assert hub == HubCheckpoint(hub="someone/toy", revision="main")
+
+
+def test_what_an_entry_leaves_out_is_its_family_s(tmp_path):
+    entry = read_entry(written(tmp_path, an_entry()))
+    assert (entry.has_guides, entry.has_canvases) == (entry.spec.guides, entry.spec.canvases)
+    assert entry.sampler("prior") == entry.spec.sampler("prior")
+    decoder, declared = entry.sampler("decoder"), entry.spec.sampler("decoder")
+    assert (decoder.steps, decoder.guidance_scale) == (5, declared.guidance_scale)
+    assert [each.group for each in entry.resolved_samplers] == ["prior", "decoder"]
+    assert entry.sampler("super_resolution") is None
+
+
+def test_a_model_overrides_its_samplers(tmp_path):
+    numbers = {"steps": 7, "max_steps": 50, "guidance_scale": 2.5, "strength": 0.5}
+    entry = read_entry(written(tmp_path, an_entry(samplers={"prior": numbers})))
+    prior = entry.sampler("prior")
+    assert {name: getattr(prior, name) for name in numbers} == numbers
+    assert prior.min_steps == entry.spec.sampler("prior").min_steps
+
+
+def test_a_model_may_have_some_of_its_family_s_guides_and_canvases(tmp_path):
+    entry = read_entry(written(tmp_path, an_entry(guides=["mix"], canvases=["noise", "image"])))
+    assert entry.has_guides == (GuideKind.MIX,)
+    assert entry.has_canvases == (CanvasKind.NOISE, CanvasKind.IMAGE)
+
+
+def test_a_model_without_the_checkpoint_of_a_canvas_does_not_have_it(tmp_path):
+    entry = an_entry()
+    del entry["stages"]["decoder"]["inpaint"]
+    found = read_entry(written(tmp_path, entry))
+    assert found.has_canvases == (CanvasKind.NOISE, CanvasKind.IMAGE)
 
 
 def test_an_entry_cannot_be_changed(tmp_path):
     entry = read_entry(written(tmp_path, an_entry()))
-    for target, name in ((entry, "name"), (entry.limits, "max_size"), (entry.defaults, "steps")):
+    for target, name in (
+        (entry, "name"),
+        (entry.limits, "max_images"),
+        (entry.size, "height"),
+        (entry.samplers["decoder"], "steps"),
+    ):
         with pytest.raises(ValueError, match="frozen"):
             setattr(target, name, getattr(target, name))
 
@@ -113,8 +139,8 @@ def test_relative_checkpoints_are_taken_from_the_file_s_own_folder(tmp_path, mon
     monkeypatch.chdir(elsewhere)
     entry = read_entry(path)
     folder = (tmp_path / "models/weights/prior").resolve()
-    assert entry.checkpoints(Stage.ENCODERS).checkpoint == FolderCheckpoint(folder=folder)
-    absolute = entry.checkpoints(Stage.DECODER).inpaint_checkpoint
+    assert entry.checkpoints(Stage.ENCODERS)["weights"] == FolderCheckpoint(folder=folder)
+    absolute = entry.checkpoints(Stage.DECODER)["inpaint"]
     assert absolute == FolderCheckpoint(folder=Path("/weights/inpaint"))
 
 
@@ -122,17 +148,17 @@ def test_a_relative_catalog_folder_gives_absolute_checkpoints(tmp_path, monkeypa
     written(tmp_path / "models", an_entry())
     monkeypatch.chdir(tmp_path)
     home = Catalog.load([Path("models")])["toy"].checkpoints(Stage.ENCODERS)
-    assert home.checkpoint.folder == (tmp_path / "models/weights/prior").resolve()
+    assert home["weights"].folder == (tmp_path / "models/weights/prior").resolve()
 
 
 def _with(path: str, value: object) -> dict:
     """A good entry in which the key at a dotted path has another value."""
     entry = an_entry()
     *parents, key = path.split(".")
-    place = entry
+    part = entry
     for parent in parents:
-        place = place[parent]
-    place[key] = value
+        part = part.setdefault(parent, {})
+    part[key] = value
     return entry
 
 
@@ -141,31 +167,42 @@ def _with(path: str, value: object) -> dict:
     [
         ("colour", "red"),
         ("limits.max_sise", 3),
-        ("defaults.seed", 1),
+        ("size.depth", 3),
+        ("samplers.decoder.seed", 1),
         ("stages.decoder.replicas", 2),
-        ("stages.decoder.checkpoint.token", "x"),
-        ("stages.encoders.checkpoint.revision", "main"),
+        ("stages.decoder.weights.token", "x"),
+        ("stages.encoders.weights.revision", "main"),
         ("stages.denoiser", {"model": "shapes"}),
-        ("stages.prior", {"model": "shapes", "checkpoint": {"folder": "x"}}),
+        ("stages.prior", {"model": "shapes", "weights": {"folder": "x"}}),
         ("name", "Toy"),
         ("name", "toy_1"),
         ("name", ""),
         ("name", None),
         ("family", 3),
+        ("family", "toys"),
         ("dtype", "int8"),
-        ("flows", ["text_to_video"]),
-        ("defaults.steps", 0),
-        ("defaults.prior_steps", 1),
-        ("defaults.height", "tall"),
-        ("limits.size_multiple", 0),
+        ("guides", ["video"]),
+        ("guides", ["text_and_image"]),
+        ("guides", []),
+        ("canvases", ["video"]),
+        ("canvases", []),
+        ("control", "maybe"),
+        ("samplers.decoder.steps", 0),
+        ("samplers.prior.steps", 1),
+        ("samplers.prior.max_steps", 999),
+        ("samplers.super_resolution", {"steps": 7}),
+        ("size.height", "tall"),
+        ("size.min", 0),
         ("description", None),
-        ("flows", []),
-        ("defaults.guidance_scale", -1.0),
-        ("defaults.guidance_scale", float("nan")),
-        ("defaults.prior_guidance_scale", float("inf")),
-        ("limits.min_size", 0),
+        ("samplers.decoder.guidance_scale", -1.0),
+        ("samplers.decoder.guidance_scale", 100.5),
+        ("samplers.decoder.guidance_scale", float("nan")),
+        ("samplers.prior.guidance_scale", float("inf")),
+        ("samplers.decoder.strength", 0),
+        ("samplers.decoder.strength", 1.5),
         ("limits.max_images", 0),
         ("limits.max_images", 129),
+        ("limits.max_prompt_characters", 0),
     ],
 )
 def test_a_bad_key_is_refused_by_file_and_key(tmp_path, key, value):
@@ -174,9 +211,7 @@ def test_a_bad_key_is_refused_by_file_and_key(tmp_path, key, value):
     assert re.match(rf"{path}: {key}[.: ]", message)
 
 
-@pytest.mark.parametrize(
-    "key", ["name", "description", "family", "stages", "flows", "defaults", "limits"]
-)
+@pytest.mark.parametrize("key", ["name", "description", "family", "stages", "size"])
 def test_a_missing_key_is_refused_by_file_and_key(tmp_path, key):
     entry = an_entry()
     del entry[key]
@@ -187,16 +222,46 @@ def test_a_missing_key_is_refused_by_file_and_key(tmp_path, key):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("defaults.height", 100, "default size 100 is not a multiple of 64"),
-        ("defaults.width", 192, "default size 192 is outside the limits"),
-        ("limits.min_size", 128, "default size 64 is outside the limits"),
-        ("defaults.steps", 1001, "default steps exceed the limit of 998"),
-        ("stages", {"encoders": {"model": "shapes"}}, "a model needs a decoder stage"),
+        ("size.height", 100, "size.height: 100 is not a multiple of 64"),
+        ("size.width", 192, "size.width: 192 is outside 64 to 128"),
+        ("size.min", 128, "size.height: 64 is outside 128 to 128"),
+        (
+            "samplers.decoder.steps",
+            1001,
+            "samplers.decoder.steps: 1001 default steps are outside 1 to 998",
+        ),
+        (
+            "samplers.decoder.max_steps",
+            4,
+            "samplers.decoder.steps: 5 default steps are outside 1 to 4",
+        ),
+        ("family", "toys", "unknown family 'toys'; there are kandinsky-2-1, kandinsky-2-2"),
+        (
+            "stages",
+            {"encoders": {"model": "shapes"}},
+            "stages: Kandinsky 2.2 needs the stage prior",
+        ),
+        ("stages.decoder", {}, "stages.decoder: the role weights is required"),
+        (
+            "stages.encoders.decoder_text",
+            {"folder": "x"},
+            "stages.encoders.decoder_text: unknown role; use weights",
+        ),
+        ("samplers.upscaler", {}, "Kandinsky 2.2 has no such sampler; use prior, decoder"),
+        ("guides", ["text_and_image"], "guides: Kandinsky 2.2 has no text_and_image; use text,"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(tmp_path, key, value, said):
     path = written(tmp_path, _with(key, value))
     complaint(lambda: read_entry(path), str(path), said)
+
+
+def test_control_needs_a_family_that_reads_a_hint(tmp_path):
+    assert read_entry(written(tmp_path, an_entry(control=True))).control
+    other = an_entry(family="kandinsky-2-1", control=True)
+    other["stages"]["encoders"] = {"model": "shapes"}
+    path = written(tmp_path, other)
+    complaint(lambda: read_entry(path), f"{path}: control: Kandinsky 2.1 follows no control hint")
 
 
 @pytest.mark.parametrize(
@@ -258,15 +323,18 @@ def test_other_files_in_a_folder_are_left_alone(tmp_path):
 def test_a_shared_stage_runs_at_its_owner(tmp_path):
     shared = an_entry(name="second")
     shared["stages"]["encoders"] = {"model": "toy"}
+    other = an_entry(name="third")
+    other["stages"]["prior"] = {"model": "toy"}
     written(tmp_path, an_entry(), "toy.yaml")
     written(tmp_path, shared, "second.yaml")
+    written(tmp_path, other, "third.yaml")
     catalog = Catalog.load([tmp_path])
-    toy, second = catalog["toy"], catalog["second"]
+    toy, second, third = catalog["toy"], catalog["second"], catalog["third"]
     assert second.stages[Stage.ENCODERS] == SharedStage(model="toy")
     assert second.application(Stage.ENCODERS) == toy.application(Stage.ENCODERS) == "toy-encoders"
     assert second.application(Stage.DECODER) == "second-decoder"
     complaint(lambda: second.checkpoints(Stage.ENCODERS), "second", "encoders")
-    complaint(lambda: second.checkpoints(Stage.PRIOR), "second", "prior")
+    complaint(lambda: third.checkpoints(Stage.PRIOR), "third", "prior")
 
 
 def test_the_owner_of_a_shared_stage_may_be_in_a_later_folder(tmp_path):
@@ -279,13 +347,13 @@ def test_the_owner_of_a_shared_stage_may_be_in_a_later_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("stage", "owner"),
-    [("encoders", "nobody"), ("prior", "toy"), ("encoders", "second"), ("encoders", "third")],
-    ids=["no such model", "no such stage", "itself", "a sharer"],
+    [("encoders", "nobody"), ("prior", "third"), ("encoders", "second"), ("encoders", "third")],
+    ids=["no such model", "a sharer's prior", "itself", "a sharer"],
 )
 def test_a_shared_stage_that_nobody_runs_is_refused(tmp_path, stage, owner):
     second, third = an_entry(name="second"), an_entry(name="third")
     second["stages"][stage] = {"model": owner}
-    third["stages"]["encoders"] = {"model": "toy"}
+    third["stages"]["encoders"] = third["stages"]["prior"] = {"model": "toy"}
     for entry in (an_entry(), second, third):
         written(tmp_path, entry, f"{entry['name']}.yaml")
     complaint(lambda: Catalog.load([tmp_path])["second"], "second", stage, repr(owner))
@@ -296,7 +364,7 @@ def test_a_shared_stage_that_nobody_runs_is_refused(tmp_path, stage, owner):
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from([*an_entry(), "x", 1]), inner, max_size=8)
+            | st.dictionaries(st.sampled_from([*an_entry(), "prior", "x", 1]), inner, max_size=8)
         ),
     )
 )
