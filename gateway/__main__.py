@@ -6,6 +6,6 @@ if __name__ == "__main__":
     leave_at_once()  # before the imports, which take a second
     import typer
 
-    from gateway.server.app import run
+    from gateway.server.command import run
 
     typer.run(run)

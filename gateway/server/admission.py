@@ -1,4 +1,4 @@
-"""What every RPC of the gateway has in common: a request id, bounds, errors, a log line, drain."""
+"""Admission: what all RPCs share, a request id, quota, deadline, error status, log line, drain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from gateway.server.call import REQUEST_ID, Call, check_metadata, read_call
-from gateway.server.in_flight_quota import Hold, Places
+from gateway.server.in_flight_quota import InFlightLease, InFlightQuota
 from gateway.stages.stage_errors import deadline_exceeded
 from kandinsky.wire.errors import KandinskyError, Reason, to_status
 
@@ -28,24 +28,24 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that was let in."""
+    """A request that was admitted."""
 
     call: Call
-    hold: Hold
-    """Its places: one, until it asks for more."""
+    lease: InFlightLease
+    """Of images in flight: one, until the request grows it."""
 
 
 class Admission:
-    """Lets requests in, up to a bound, and sees every one of them out.
+    """Admits requests within a quota, and answers for how each of them ends.
 
     Args:
-        places: images of requests in flight, at least one a request; what goes beyond is refused
-            with OVERLOADED.
-        default_deadline_seconds: how long a request may take whose caller gave no deadline.
+        images: of requests in flight, at least one a request; what goes beyond is refused with
+            OVERLOADED.
+        default_deadline_seconds: how long a request may take whose caller set no deadline.
     """
 
-    def __init__(self, places: int, default_deadline_seconds: float) -> None:
-        self._places = Places(places)
+    def __init__(self, images: int, default_deadline_seconds: float) -> None:
+        self._quota = InFlightQuota(images)
         self._default_deadline_seconds = default_deadline_seconds
         self._draining = False
         self._in_flight = 0
@@ -56,11 +56,11 @@ class Admission:
     async def admit(
         self, context: grpc.aio.ServicerContext[Any, Any], rpc: str
     ) -> AsyncIterator[Admitted]:
-        """Holds a request's place while its block runs, and answers for what the block raises.
+        """Lease an image in flight while the block runs, and answer what the block raises.
 
         Args:
             context: the RPC's own.
-            rpc: its name, for the log.
+            rpc: the RPC's name, for the log.
         """
         call = read_call(context, self._default_deadline_seconds)
         structlog.contextvars.bind_contextvars(
@@ -72,9 +72,9 @@ class Admission:
         try:
             self._check_draining()
             check_metadata(context)
-            with self._places.hold(call.tenant) as hold:
+            with self._quota.lease(call.tenant) as lease:
                 async with _until(call.deadline):
-                    yield Admitted(call, hold)
+                    yield Admitted(call, lease)
         except KandinskyError as error:
             outcome, status = error.reason.value, to_status(error)
             _clear_frames(error)
@@ -92,7 +92,7 @@ class Admission:
             await _end(context, status)
 
     async def drain(self, seconds: float) -> bool:
-        """Refuses new requests from now on and waits for those in flight; whether all ended."""
+        """Refuse new requests from now on, wait for those in flight; return whether all ended."""
         self._draining = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
@@ -119,7 +119,7 @@ class Admission:
 def _internal(request_id: str) -> KandinskyError:
     return KandinskyError(
         Reason.INTERNAL,
-        f"a fault of this server; its log names it under request id {request_id}",
+        f"internal error; find it in the server's log by request id {request_id}",
         metadata={"request_id": request_id},
     )
 
@@ -148,7 +148,7 @@ def _clear_frames(error: BaseException) -> None:
 
 
 async def _end(context: Any, status: status_pb2.Status) -> None:
-    # Behind an answer that nobody reads the status waits until the caller reads or goes; nothing
-    # of the request is held any more then.
-    with suppress(grpc.aio.InternalError):  # the caller went
+    # Behind an answer that nobody reads the status waits until the caller reads or disconnects;
+    # nothing of the request is held any more then.
+    with suppress(grpc.aio.InternalError):  # the caller has disconnected
         await context.abort_with_status(rpc_status.to_status(status))

@@ -1,4 +1,4 @@
-"""Who asks, and how long they wait: what a request's metadata says."""
+"""The caller, its deadline, tenant and priority, as a request's metadata states them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Call:
     arrived: float
     """On `time.monotonic`'s clock."""
     deadline: float | None = None
-    """On the same clock: the caller's, or the one that this gateway sets where it gave none. None
-    for the gateway's own calls."""
+    """On the same clock: the caller's, or the gateway's default where the caller set none. None for
+    the gateway's own calls."""
     tenant: str = ""
     """On whose behalf; tenants share the stages fairly. "" is a tenant like any other."""
     priority: int = 0
@@ -38,14 +38,14 @@ class Call:
 
 
 def read_call(context: grpc.aio.ServicerContext[Any, Any], default_deadline_seconds: float) -> Call:
-    """The call behind a context; what its metadata may not say is left at its default.
+    """Read the call behind a context; invalid metadata is left at its default.
 
     Args:
         context: the RPC's own.
-        default_deadline_seconds: how long a call may take whose caller gave no deadline.
+        default_deadline_seconds: how long a call may take whose caller set no deadline.
     """
     now = time.monotonic()
-    # The stubs have no None, which a call without a deadline gives.
+    # The stubs have no None, which a call without a deadline returns.
     remaining: float | None = context.time_remaining()
     metadata = _metadata(context)
     given = metadata.get(REQUEST_ID)
@@ -61,7 +61,7 @@ def read_call(context: grpc.aio.ServicerContext[Any, Any], default_deadline_seco
 
 
 def check_metadata(context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    """Refuses a call whose tenant or priority cannot be one.
+    """Refuse a call whose tenant or priority is invalid.
 
     Raises:
         KandinskyError: INVALID_FIELD with the metadata keys.

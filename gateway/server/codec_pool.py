@@ -1,8 +1,8 @@
-"""The image codec pool: threads that read and make image files, off the event loop.
+"""The image codec pool: threads that decode and encode image files, off the event loop.
 
-Three kinds of work share the threads, and each is queued fairly over tenants. Encoding a result
-goes first, then checking a request, then decoding: a request that decodes much delays neither
-results nor requests that decode nothing.
+Three kinds of work share the threads, each with a fair queue over tenants. Encoding a result goes
+first, then checking a request, then decoding: a request that decodes much delays neither results
+nor requests that decode nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Work(IntEnum):
     """Kinds of work; the lowest goes first."""
 
     ENCODE = 0
-    """Makes a result: milliseconds."""
+    """Encodes a result: milliseconds."""
     CHECK = 1
     """Reads a request without decoding its images: milliseconds."""
     DECODE = 2
@@ -30,7 +30,7 @@ class Work(IntEnum):
 
 
 class ImageCodecPool:
-    """Runs units of image work on a few threads, in fair turns.
+    """Runs units of image work on a few threads, fairly over tenants.
 
     Args:
         threads: how many; where there are several, decoding leaves one to other work.
@@ -45,19 +45,19 @@ class ImageCodecPool:
         }
 
     async def run(self, work: Work, tenant: str, function: Callable[..., T], *args: Any) -> T:
-        """Call a function on one of the threads when it is its tenant's turn.
+        """Call a function on one of the threads, in the order of the fair queue.
 
         Where the caller is cancelled while the function runs, this returns when the function has
         ended: what it holds is the caller's until then.
         """
-        turn = asyncio.get_running_loop().create_future()
-        self._queues[work].put(tenant, turn)
+        granted = asyncio.get_running_loop().create_future()
+        self._queues[work].put(tenant, granted)
         self._grant()
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            self._queues[work].remove(tenant, turn)
-            if turn.done() and not turn.cancelled():  # granted in the same pass of the loop
+            self._queues[work].remove(tenant, granted)
+            if granted.done() and not granted.cancelled():  # in the same pass of the loop
                 self._release(work)
             raise
         try:
@@ -86,12 +86,12 @@ class ImageCodecPool:
             del unit, cancelled  # else the error, its frames and this one hold each other
 
     def _grant(self) -> None:
-        """Give idle threads to the units whose turn it is."""
+        """Give idle threads to the units at the heads of the queues."""
         for work, queue in self._queues.items():
             while self._has_thread(work) and (head := next(queue.heads(), None)):
-                turn = queue.take(head[0])
-                if not turn.cancelled():
-                    turn.set_result(None)
+                granted = queue.take(head[0])
+                if not granted.cancelled():
+                    granted.set_result(None)
                     self._idle -= 1
                     self._idle_for_decode -= work is Work.DECODE
 

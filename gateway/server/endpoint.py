@@ -1,8 +1,8 @@
-"""How a request reaches its handler, and the handler's answers their caller.
+"""The endpoint: how a request reaches its handler, and the handler's answers its caller.
 
 Every RPC is registered as a stream both ways that carries bytes, which on the wire is no different
-from a unary one: so its message is read when the request has been let in, and its answer is sent
-while it still counts as in flight. A handler takes a message and gives messages.
+from a unary one: so its message is read once the request is admitted, and its answer is sent while
+it still counts as in flight. A handler takes a message and returns or yields messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Endpoint:
     def register(
         self, service: ServiceDescriptor, handlers: object, server: grpc.aio.Server
     ) -> None:
-        """Adds a service to a server.
+        """Add a service to a server.
 
         Args:
             service: the service.

@@ -1,4 +1,4 @@
-"""A queue that serves tenants in turn, so that a long backlog of one delays no other."""
+"""A fair queue: round robin over tenants, so that a long backlog of one delays no other."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class FairQueue(Generic[T]):
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
 
     def put(self, tenant: str, item: T) -> None:
-        """Append an item to its tenant's; a new tenant's turn comes after all others'."""
+        """Append an item to its tenant's; a new tenant comes after all others."""
         self._waiting.setdefault(tenant, deque()).append(item)
 
     def heads(self) -> Iterator[tuple[str, T]]:
-        """Each tenant and its first item, in the order of their turns."""
+        """Each tenant and its first item, in the order in which they are due."""
         return iter([(tenant, items[0]) for tenant, items in self._waiting.items()])
 
     def take(self, tenant: str) -> T:
-        """Remove and return a tenant's first item; its next turn comes after all others'.
+        """Remove and return a tenant's first item; the tenant is due again after all others.
 
         Raises:
             KeyError: the tenant has none.

@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 
 class ModelHealth:
-    """Keeps each model's status true: SERVING while all its stages answer.
+    """Keeps each model's status up to date: SERVING while all its stages answer.
 
     Args:
-        servicer: the asyncio `HealthServicer`, where the statuses are kept; it answers callers.
+        servicer: the asyncio `HealthServicer`, which keeps the statuses and answers callers.
         service: full name of the API, SERVING from the start until the drain, as "" is.
         models: the stages to probe, by model name.
         every_seconds: pause between probes of one model.
@@ -38,7 +38,7 @@ class ModelHealth:
         self._probes: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Sets the first statuses and starts to probe."""
+        """Set the first statuses and start to probe."""
         for name in ("", self._service):
             await self._servicer.set(name, HealthCheckResponse.SERVING)
         for name in self._models:
@@ -48,7 +48,7 @@ class ModelHealth:
         ]
 
     async def stop(self) -> None:
-        """Turns everything to NOT_SERVING, for good."""
+        """Set every status to NOT_SERVING, for good."""
         for probe in self._probes:
             probe.cancel()
         await asyncio.gather(*self._probes, return_exceptions=True)

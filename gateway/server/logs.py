@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 
 MOST_CHARACTERS = 200
-"""Of a value in a log line: much of what stands there was written by callers."""
+"""Of a value in a log line: callers wrote much of what stands there."""
 MOST_OF = {"event": 1000, "details": 2000, "exception": 8000}
 """What the system itself writes may be longer."""
 OWN = "gateway"
-"""The standard library's logger that the system's own lines pass."""
+"""The standard library's logger that the system's own lines go through."""
 FILE_BYTES = 10 * 2**20
 """Size at which a log file is rotated."""
 OLD_FILES = 4
@@ -25,9 +25,9 @@ OLD_FILES = 4
 
 
 def log_json(file: Path | None = None) -> None:
-    """Sends every log line of this process to stderr or a file, one JSON object a line.
+    """Send every log line of this process to stderr or a file, one JSON object a line.
 
-    What the standard library's loggers say and exceptions that nobody catches are lines as well.
+    Records of the standard library's loggers and uncaught exceptions are lines as well.
 
     Args:
         file: where lines are appended; None for stderr.
@@ -63,7 +63,7 @@ def log_json(file: Path | None = None) -> None:
 
 
 def truncate(_: Any, __: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
-    """A processor that cuts long values, and says how long they were."""
+    """A processor that cuts long values, and adds how long they were."""
     for key, value in line.items():
         if isinstance(value, bool | int | float | None) or key.startswith("_"):
             continue

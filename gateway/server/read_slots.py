@@ -1,8 +1,8 @@
-"""Who may read its request's message now.
+"""Which calls read their request's message now.
 
 How large a message is shows only when it has been read, so the number of those that are being
-read is bounded. One that arrives at once leaves its slot at once; one that trickles in makes way
-when others wait.
+read is bounded. A message that arrives at once frees its slot at once; one that trickles in loses
+its slot when others wait.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Slot:
 
 
 class ReadSlots:
-    """Lets a few calls read at once, in the order in which they came.
+    """Lets a few calls read at once, in the order of their arrival.
 
     Args:
         seconds: how long a message may take to arrive.
@@ -47,11 +47,11 @@ class ReadSlots:
         self._free = asyncio.Semaphore(SLOTS)
         self._free_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._reading: dict[asyncio.Timeout, float] = {}
-        """When each began, the first ones first; those asked to make way are left out."""
+        """When each read began, the earliest first; without those whose time was cut."""
 
     @asynccontextmanager
-    async def hold(self, tenant: str) -> AsyncIterator[Slot]:
-        """Holds a slot while the block reads; it says how much it has read.
+    async def lease(self, tenant: str) -> AsyncIterator[Slot]:
+        """Hold a slot while the block reads; the block sets how much it has read.
 
         Raises:
             KandinskyError: DEADLINE_EXCEEDED or OVERLOADED: the message does not arrive in time.
@@ -61,7 +61,7 @@ class ReadSlots:
         await free.acquire()
         try:
             if self._free.locked():
-                self._ask_the_first_to_make_way()
+                self._cut_the_earliest()
             async with self._free:
                 begun = loop.time()
                 try:
@@ -79,7 +79,7 @@ class ReadSlots:
             else:
                 free.release()
 
-    def _ask_the_first_to_make_way(self) -> None:
+    def _cut_the_earliest(self) -> None:
         if self._reading:
             timer, begun = next(iter(self._reading.items()))
             del self._reading[timer]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
-
-import grpc.aio
 
 from gateway.bounds import check_answer_size
 from gateway.flows.control import control
@@ -23,37 +20,12 @@ from gateway.flows.variation import variation
 from gateway.image_work import ImageCodecs, ImageWork
 from gateway.plan import Draft
 from gateway.server.admission import Admitted
-from gateway.server.call import Call
 from gateway.server.estimates import RequestEstimator
-from gateway.stages.quarantine import Quarantine
-from gateway.stages.stages import Stages
+from gateway.stages.stages import StageAccess
 from kandinsky.catalog.catalog import CatalogEntry, Stage
 from kandinsky.v1 import generation_pb2 as generation
 
 Events = AsyncGenerator[generation.GenerateEvent, None]
-
-
-@dataclass(frozen=True)
-class StageAccess:
-    """How requests reach the stages."""
-
-    channel: grpc.aio.Channel
-    max_jobs: int
-    """Stage jobs that one request has open at once."""
-    attempt_seconds: float
-    """How long a stage may stay silent, and a broken call without a replica that takes it."""
-    quarantine: Quarantine = field(default_factory=Quarantine)
-
-    def stages(self, entry: CatalogEntry, call: Call) -> Stages:
-        """The stages of a model, on behalf of one request."""
-        return Stages(
-            self.channel,
-            entry,
-            call,
-            self.quarantine,
-            max_jobs=self.max_jobs,
-            attempt_seconds=self.attempt_seconds,
-        )
 
 
 DraftOf = Callable[[Any, Mapping[str, CatalogEntry]], Draft]
@@ -126,7 +98,7 @@ class GenerationService:
         """
         call = admitted.call
         self.estimator.check(draft, call)
-        admitted.hold.grow(min(draft.count, self.access.max_jobs))
+        admitted.lease.grow(min(draft.count, self.access.max_jobs))
         stages = self.access.stages(draft.entry, call)
         async with work.decoded(draft) as plan:
             self.estimator.check(draft, call)  # once more: there may have been no room for pixels
@@ -138,7 +110,7 @@ class GenerationService:
                             seconds = time.monotonic() - call.arrived
                             event.image.elapsed.FromNanoseconds(round(seconds * 1e9))
                         yield event
-        admitted.hold.done()
+        admitted.lease.note_ended()
 
     async def ListModels(
         self, request: generation.ListModelsRequest, admitted: Admitted

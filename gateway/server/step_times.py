@@ -1,4 +1,4 @@
-"""The step time estimator: the least time that sampling has taken of late, by what was sampled."""
+"""The step time estimator: the least time that sampling has taken of late, by kind of job."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 from kandinsky.v1 import sampling_pb2
 
 WINDOW = 600.0
-"""Seconds after which what was measured is forgotten: another GPU, or a calmer hour, may do it in
-less, and who is refused measures nothing."""
+"""Seconds after which a measurement expires: another GPU, or less load, may take less, and refused
+requests measure nothing."""
 MOST_KINDS = 1024
 """Kinds of sampling that are kept in half a window, at most."""
 
@@ -17,7 +17,7 @@ Times = dict[tuple[Hashable, bool], dict[int, float]]
 
 
 class StepTimeEstimator:
-    """Learns from finished jobs what sampling takes at the least.
+    """Learns from finished jobs how long sampling takes at the least.
 
     The time of a job is that of its steps and of its autoencoder's passes, which are counted
     together as forwards. Another job with as many passes takes, with fewer steps, at least its
@@ -31,8 +31,8 @@ class StepTimeEstimator:
         self._clock = clock
         self._since = clock()
         self._now: Times = {}
-        """Seconds of the quickest job, by kind, whether it had the device's rows alone, and its
-        forwards; so is `_before`, of the half window before."""
+        """Seconds of the quickest job, by kind, whether it shared no forward, and its forwards;
+        `_before` is that of the half window before."""
         self._before: Times = {}
 
     def note(self, kind: Hashable, stats: sampling_pb2.SamplingStats, rows: int) -> None:
@@ -48,7 +48,7 @@ class StepTimeEstimator:
         self._forget()
         alone = not stats.shared_forwards
         seconds = stats.running.ToNanoseconds() / 1e9
-        if not alone:  # a forward of so many rows takes no longer than as many forwards of one
+        if not alone:  # one forward of so many rows takes no longer than as many forwards of one
             seconds *= min(1.0, rows / max(stats.peak_rows, 1))
         if (kind, alone) not in self._now and len(self._now) >= MOST_KINDS:
             return
@@ -63,7 +63,10 @@ class StepTimeEstimator:
             steps: of denoising; passes of the autoencoder are not counted.
         """
         self._forget()
-        for alone in (True, False):  # shared forwards tell less: only where nothing else is known
+        for alone in (
+            True,
+            False,
+        ):  # shared forwards bound less tightly: only where nothing else is known
             times = [*self._times(self._before, kind, alone), *self._times(self._now, kind, alone)]
             if times:
                 shares = [

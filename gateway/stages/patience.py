@@ -1,4 +1,4 @@
-"""How long a broken stage call goes on, and how long it pauses between attempts."""
+"""Patience: how long a broken stage call is retried, and the pauses between its attempts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 class Patience:
     """Bounds the time that one stage call spends without an answer, over all its attempts.
 
-    The time runs from a break to the next answer, and starts afresh when the job has come further
-    than any attempt before. It does not run while a replica holds the job.
+    The time runs from a break to the next answer, and starts again from zero when the job has come
+    further than in any attempt before. It does not run while a replica holds the job.
 
     Args:
-        seconds: the bound; also how long an attempt whose replica has answered may stay silent.
+        seconds: the bound; also the longest silence of an attempt whose replica has answered.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -40,30 +40,30 @@ class Patience:
 
     @property
     def silence(self) -> float:
-        """Seconds for which the attempt under way may say nothing from now on."""
+        """Seconds for which the current attempt may stay silent from now on."""
         return self._remaining() if self.is_broken else self._seconds
 
-    def broke(self) -> None:
-        """Starts the time, unless it runs already, and draws the pause."""
+    def note_break(self) -> None:
+        """Start the time, unless it runs already, and draw the pause."""
         bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._breaks, 16))
         self.pause = random.uniform(bound / 2, bound)
         self._breaks += 1
         if self._broken_at is None:
             self._broken_at = time.monotonic()
 
-    def answered(self) -> None:
-        """Stops the time."""
+    def note_answer(self) -> None:
+        """Stop the time."""
         self._left, self._broken_at = self._remaining(), None
 
     def renew(self) -> None:
-        """Gives all the time back: the job has come further."""
+        """Restore all the time: the job has come further."""
         self._left, self._broken_at, self._breaks = self._seconds, None, 0
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Stops the time for a while."""
+        """Stop the time while the block runs."""
         was_broken = self.is_broken
-        self.answered()
+        self.note_answer()
         yield
         self._broken_at = time.monotonic() if was_broken else None
 

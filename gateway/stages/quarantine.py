@@ -1,13 +1,13 @@
-"""Which job is to blame for replicas that died: such a job is not sent to a third one.
+"""The quarantine: finds the job that kills replicas, and keeps it from a third one.
 
 A replica that dies takes all its jobs with it, and a cluster loses replicas for reasons of its own.
 So a job is suspected only where its next forward was the first of a phase and no replica has done
-it yet: later forwards of a phase are like those that went well. Suspects are tried one at a time,
+it yet: later forwards of a phase are like those that succeeded. Suspects are tried one at a time,
 so that of two that died together the innocent one clears itself. A suspect whose replica dies at
-the same place while it is the only one tried is to blame.
+the same step while it is the only one tried is to blame.
 
 Limits: suspects of other gateways are not known here. A job that breaks replicas in the middle of
-a phase is not found out, and ends with its patience or its deadline.
+a phase is not found, and ends with its patience or its deadline.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from types import TracebackType
 
 
 class Quarantine:
-    """The suspects of one gateway: one place to be tried in for each application."""
+    """The suspects of one gateway; each application has one trial at a time."""
 
     def __init__(self) -> None:
-        self._places: dict[str, asyncio.Lock] = {}
+        self._trials: dict[str, asyncio.Lock] = {}
 
     def suspicion(self, application: str) -> Suspicion:
-        """Of a job that begins at that application."""
-        return Suspicion(self._places.setdefault(application, asyncio.Lock()))
+        """The suspicion of a job that begins at that application."""
+        return Suspicion(self._trials.setdefault(application, asyncio.Lock()))
 
 
 class Suspicion:
@@ -57,18 +57,18 @@ class Suspicion:
         self._clear()
 
     async def wait_for_trial(self) -> None:
-        """Waits, if the job is a suspect, until no other one is tried."""
+        """Wait, if the job is a suspect, until no other one is tried."""
         if self.is_suspect and not self._is_tried:
             await self._trial.acquire()
             self._is_tried = True
 
-    def survived(self, step: int) -> None:
-        """Takes in that the job has come to a step; one beyond where it was suspected clears it."""
+    def note_step(self, step: int) -> None:
+        """Note that the job has come to a step; one beyond where it was suspected clears it."""
         if self._step is not None and step > self._step:
             self._clear()
 
-    def died(self, step: int) -> bool:
-        """Takes in that a replica died before the job's first forward after `step`.
+    def note_death(self, step: int) -> bool:
+        """Note that a replica died before the job's first forward after `step`.
 
         Returns:
             Whether the job is to blame.

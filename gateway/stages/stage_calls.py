@@ -3,11 +3,11 @@
 The only file that knows how a stage is reached: Serve's proxy routes a call by its `application`
 metadata.
 
-What breaks on the way to a stage (no replica, a killed one, a killed proxy or controller) shows as
-a status that carries no ErrorInfo of ours; a replica that is stopped says DRAINING. A stage call
-depends on its request alone, so it is then made again, and a sampling call goes on from its latest
-checkpoint: the result is the same. Both go on until the request's deadline, as long as `Patience`
-lasts, or until `Quarantine` finds that the job itself breaks replicas.
+A failure on the way to a stage (no replica, a killed one, a killed proxy or controller) shows as a
+status that carries no ErrorInfo of ours; a replica that shuts down answers DRAINING. A stage call
+depends on its request alone, so it is then retried, and a sampling call resumes from its latest
+snapshot: the result is the same. Retries end at the request's deadline, when `Patience` is over, or
+when `Quarantine` finds that the job itself kills replicas.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ log = structlog.get_logger()
 
 
 class StageCalls:
-    """How one request calls one model's stages.
+    """Calls one model's stages on behalf of one request.
 
     Args:
         entry: the model.
         call: the request; no stage call outlives its deadline.
-        quarantine: knows which jobs may break replicas; one for all requests.
-        max_jobs: sampler and picture calls that it has open at once; further ones wait.
-        attempt_seconds: how long a stage may stay silent, and how long a broken call goes on
+        quarantine: of all requests.
+        max_jobs: sampling and image calls that it has open at once; further ones wait.
+        patience_seconds: how long a stage may stay silent, and how long a broken call is retried
             without a replica that takes it.
 
-    Its methods raise KandinskyError: what the stage said, with field paths of the public request;
-    STAGE_UNAVAILABLE where it could not be reached; INTERNAL for a job that broke two replicas;
+    Its methods raise KandinskyError: the stage's own, with field paths of the public request;
+    STAGE_UNAVAILABLE where it could not be reached; INTERNAL for a job that killed two replicas;
     DEADLINE_EXCEEDED.
     """
 
@@ -60,28 +60,31 @@ class StageCalls:
         call: Call,
         quarantine: Quarantine,
         max_jobs: int,
-        attempt_seconds: float,
+        patience_seconds: float,
     ) -> None:
         self._entry = entry
         self._call = call
         self._quarantine = quarantine
         self.jobs = asyncio.Semaphore(max_jobs)
-        """A place for each sampler and picture call."""
-        self._attempt_seconds = attempt_seconds
+        """One for each sampling and image call."""
+        self._patience_seconds = patience_seconds
 
-    async def ask(self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]) -> Any:
-        """The answer of a unary call.
+    async def unary(
+        self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str]
+    ) -> Any:
+        """Make a unary call and return its answer.
 
         Args:
-            stage: to ask.
+            stage: to call.
             method: of its stub.
             request: to send.
             fields: paths in the public request, by the start of the path in `request`.
         """
-        patience = Patience(self._attempt_seconds)
+        patience = Patience(self._patience_seconds)
         async with self._suspicion(stage) as suspicion:
             while True:
-                await _wait_for_trial(suspicion, patience)
+                with patience.suspended():
+                    await suspicion.wait_for_trial()
                 remaining = self._remaining()
                 timeout = min(patience.silence, remaining or patience.silence)
                 try:
@@ -95,67 +98,68 @@ class StageCalls:
                     known = self._error(stage, error, fields)
                     if not isinstance(known, StageBrokeError):
                         raise known from error
-                    if known.replica_died and suspicion.died(0):
+                    if known.replica_died and suspicion.note_death(0):
                         raise replicas_lost(stage) from error
-                    patience.broke()
+                    patience.note_break()
                     if patience.is_over:
                         raise known from error
                 await self._pause(patience)
 
-    async def follow(
+    async def stream(
         self, stage: Stage, method: Any, request: Any, fields: Mapping[str, str], result: str
     ) -> AsyncGenerator[Any, None]:
-        """A sampling call's events up to its result, wherever its job goes on.
+        """Make a sampling call and yield its events up to its result, wherever its job resumes.
 
-        Each step is told once. The result's stats say how often the job was resumed.
+        Each step is reported once. The result's stats count how often the job was resumed.
 
         Args:
-            stage: to ask.
+            stage: to call.
             method: of its stub.
             request: to send.
-            fields: as for `ask`.
-            result: the field of an event that holds the result; what comes after it is moot.
+            fields: as for `unary`.
+            result: the field of an event that holds the result; what comes after it is not read.
         """
-        trail, patience = ResumeState(request), Patience(self._attempt_seconds)
+        state, patience = ResumeState(request), Patience(self._patience_seconds)
         async with self.jobs, self._suspicion(stage) as suspicion:
             while True:
-                await _wait_for_trial(suspicion, patience)
-                events = self._attempt(stage, method, trail.request, fields, patience)
+                with patience.suspended():
+                    await suspicion.wait_for_trial()
+                events = self._attempt(stage, method, state.request, fields, patience)
                 try:
                     async with aclosing(events):
                         async for event in events:
                             if event.HasField(result):
-                                trail.write(getattr(event, result).stats)
+                                state.write(getattr(event, result).stats)
                                 yield event
                                 return
-                            is_new = trail.note(event)
-                            suspicion.survived(trail.furthest)
+                            is_new = state.note(event)
+                            suspicion.note_step(state.furthest)
                             if is_new:
                                 yield event
-                    raise StageBrokeError(stage)  # it ended well, but without a result
+                    raise StageBrokeError(stage)  # it ended with OK, but without a result
                 except KandinskyError as error:
-                    if not _goes_on(error, trail):
+                    if not _can_resume(error, state):
                         raise
-                    if _is_to_blame(error, trail, suspicion):
+                    if _is_to_blame(error, state, suspicion):
                         raise replicas_lost(stage) from error
-                    if trail.broke():
+                    if state.note_break():
                         patience.renew()
-                    patience.broke()
+                    patience.note_break()
                     if patience.is_over:
                         raise
                 log.info(
-                    "job goes on elsewhere",
+                    "job resumed",
                     stage=stage.value,
-                    resumes=trail.resumes,
-                    step=trail.request.resume_from.step,
-                    steps_redone=trail.steps_redone,
+                    resumes=state.resumes,
+                    step=state.request.resume_from.step,
+                    steps_redone=state.steps_redone,
                     suspect=suspicion.is_suspect,
                 )
                 await self._pause(patience)
 
-    async def answers(self, stage: Stage, method: Any, request: Any) -> bool:
-        """Whether the stage answers, be it with a refusal, in the time of one attempt."""
-        call = method(request, metadata=self._metadata(stage), timeout=self._attempt_seconds)
+    async def probe(self, stage: Stage, method: Any, request: Any) -> bool:
+        """Return whether the stage answers within its patience, be it with a refusal."""
+        call = method(request, metadata=self._metadata(stage), timeout=self._patience_seconds)
         try:
             await (call.read() if isinstance(call, grpc.aio.UnaryStreamCall) else call)
         except grpc.aio.AioRpcError as error:
@@ -180,12 +184,12 @@ class StageCalls:
         )
         try:
             while True:
-                # A stage that is alive is never silent for so long, whatever its job does.
+                # A live stage sends something well within this time, whatever its job does.
                 async with asyncio.timeout(patience.silence):
                     event = await call.read()
                 if event is grpc.aio.EOF:  # type: ignore[attr-defined]
                     return
-                patience.answered()
+                patience.note_answer()
                 yield event
         except grpc.aio.AioRpcError as error:
             raise self._error(stage, error, fields) from error
@@ -226,26 +230,21 @@ class StageCalls:
     ) -> KandinskyError:
         known = domain_error(stage, error, fields)
         if isinstance(known, StageBrokeError):
-            self._remaining()  # what broke because time was up did not break
+            self._remaining()  # a call that ended with its deadline did not break
         return known
 
 
-def _goes_on(error: KandinskyError, trail: ResumeState) -> bool:
-    """Whether a sampling call's failure is none of its request's.
+def _can_resume(error: KandinskyError, state: ResumeState) -> bool:
+    """Whether a sampling call's failure is not its request's.
 
-    A job that was let in once is not turned away because the other replicas are full now.
+    A job that was admitted once is not refused because the other replicas are full now.
     """
-    was_let_in = trail.resumes and error.reason is Reason.OVERLOADED
-    return isinstance(error, StageBrokeError) or bool(was_let_in)
+    was_admitted = state.resumes and error.reason is Reason.OVERLOADED
+    return isinstance(error, StageBrokeError) or bool(was_admitted)
 
 
-def _is_to_blame(error: KandinskyError, trail: ResumeState, suspicion: Suspicion) -> bool:
+def _is_to_blame(error: KandinskyError, state: ResumeState, suspicion: Suspicion) -> bool:
     if not isinstance(error, StageBrokeError) or not error.replica_died:
         return False
-    step = trail.untried
-    return step is not None and suspicion.died(step)
-
-
-async def _wait_for_trial(suspicion: Suspicion, patience: Patience) -> None:
-    with patience.suspended():
-        await suspicion.wait_for_trial()
+    step = state.untried
+    return step is not None and suspicion.note_death(step)

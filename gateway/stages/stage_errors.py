@@ -1,4 +1,4 @@
-"""What a failed stage call means to the caller of the public API."""
+"""A failed stage call as an error of the public API."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kandinsky.wire.errors import (
 )
 
 RETRY_AFTER = 1.0
-"""Seconds after which a caller whose stage was away or full may come back."""
+"""Seconds after which a caller whose stage could not be reached may come back."""
 
 _BROKEN = frozenset(
     {
         grpc.StatusCode.INTERNAL,  # a replica died
         grpc.StatusCode.UNAVAILABLE,  # the proxy died, or has no replica
-        grpc.StatusCode.NOT_FOUND,  # a proxy that has just started knows no application yet
-        grpc.StatusCode.CANCELLED,  # someone on the way gave up; our own caller never shows here
+        grpc.StatusCode.NOT_FOUND,  # a proxy that has just started has no application yet
+        grpc.StatusCode.CANCELLED,  # by something on the way; our own caller's is another error
         grpc.StatusCode.DEADLINE_EXCEEDED,  # an attempt's own limit: no replica took the call
     }
 )
@@ -36,22 +36,22 @@ log = structlog.get_logger()
 
 
 class StageBrokeError(KandinskyError):
-    """The way to a stage broke before it had answered; the same call may succeed elsewhere.
+    """A stage could not be reached or broke before its answer; the same call may succeed elsewhere.
 
     Args:
         stage: the stage that was asked.
-        code: that the infrastructure answered with; None where it said nothing.
+        code: the infrastructure's answer; None where there was none.
     """
 
     def __init__(self, stage: Stage, code: grpc.StatusCode | None = None) -> None:
         self.replica_died = code is grpc.StatusCode.INTERNAL
-        """Whether a replica took the call and died; a proxy that dies looks otherwise."""
-        what = f"the {stage.value} stage did not answer"
+        """Whether a replica took the call and died; a proxy that dies answers with another code."""
+        sentence = f"the {stage.value} stage did not answer"
         if code is grpc.StatusCode.NOT_FOUND:
-            what = f"Serve runs no application for the {stage.value} stage"
+            sentence = f"Serve runs no application for the {stage.value} stage"
         super().__init__(
             Reason.STAGE_UNAVAILABLE,
-            what,
+            sentence,
             retry_after=RETRY_AFTER,
             metadata={"stage": stage.value},
         )
@@ -63,7 +63,7 @@ def deadline_exceeded() -> KandinskyError:
 
 
 def replicas_lost(stage: Stage) -> KandinskyError:
-    """The error for a job that is to blame for the end of replicas."""
+    """The error for a job that killed two replicas."""
     return KandinskyError(
         Reason.INTERNAL,
         f"two replicas of the {stage.value} stage died at the same step of this job; "
@@ -79,8 +79,8 @@ def domain_error(
 
     Args:
         stage: the stage that was asked.
-        error: what the call raised. Details that the infrastructure wrote (stack traces, for one)
-            go to the log alone.
+        error: what the call raised. Details of the infrastructure, such as stack traces, go to the
+            log alone.
         fields: paths in the public request, by the path in the stage's request that they begin.
     """
     if carries_reason(error):
@@ -95,7 +95,7 @@ def domain_error(
     reason = from_rpc_error(error).reason
     return KandinskyError(
         reason,
-        f"the {stage.value} stage could not be asked: {code.name}",
+        f"the call of the {stage.value} stage failed: {code.name}",
         retry_after=None if reason is Reason.INTERNAL else RETRY_AFTER,
         metadata={"stage": stage.value},
     )

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.server import messages, read_slots
 from gateway.server.app import SERVICE
-from gateway.server.byte_quota import ByteQuota
 from gateway.server.read_slots import FASTEST, SLOTS, SLOTS_OF_A_TENANT, ReadSlots
+from gateway.server.tenant_quota import TenantQuota
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS
@@ -47,7 +47,7 @@ def apart(gateway):
 
 
 async def served(api, **options):
-    """Asks for three images until there is room."""
+    """Ask for three images until there is room."""
     request = generation.TextToImageRequest(
         model="tiny", prompts=["a"], settings={"images_per_prompt": 3}
     )
@@ -59,7 +59,7 @@ async def served(api, **options):
 
 
 async def end(call):
-    """Reads a stream; the error that ends it, None if none does."""
+    """Read a stream; return the error that ends it, None if none does."""
     try:
         async for _ in call:
             pass
@@ -68,8 +68,8 @@ async def end(call):
 
 
 @pytest.mark.parametrize("rpc", ["TextToImage", "TextToImageUnary"])
-async def test_readers_that_never_read_lose_their_places(gateway_at, monkeypatch, rpc):
-    """A tenant holds all the places that it may, and cancels nothing."""
+async def test_readers_that_never_read_lose_their_leases(gateway_at, monkeypatch, rpc):
+    """A tenant leases all the images that it may, and cancels nothing."""
     monkeypatch.setattr(messages, "SLOWEST", 2**40)
     async with (
         gateway_at(max_requests=4, write_seconds=0.5) as (gateway, channel),
@@ -85,7 +85,7 @@ async def test_readers_that_never_read_lose_their_places(gateway_at, monkeypatch
         assert (await failure(api.TextToImageUnary(REQUEST, metadata=A))).reason is (
             Reason.OVERLOADED
         )
-        # Three images need three of the four places.
+        # Three images are three of the quota of four.
         async with asyncio.timeout(GUARD):
             assert len((await served(api, metadata=C)).images) == 3
         ends = [await end(call) for call in unread]
@@ -146,15 +146,15 @@ async def answer(call):
 
 
 def test_a_tenant_leaves_bytes_for_the_others():
-    quota = ByteQuota(100)
-    with quota.hold("a", 75):
-        with pytest.raises(KandinskyError), quota.hold("a", 1):
+    quota = TenantQuota(100, times_free=3, least=25, unit="bytes")
+    with quota.lease("a", 75):
+        with pytest.raises(KandinskyError), quota.lease("a", 1):
             pass
-        with quota.hold("b", 25), pytest.raises(KandinskyError), quota.hold("c", 1):
+        with quota.lease("b", 25), pytest.raises(KandinskyError), quota.lease("c", 1):
             pass
-        with quota.hold("c", 25):
+        with quota.lease("c", 25):
             pass
-    with quota.hold("a", 75):
+    with quota.lease("a", 75):
         pass
 
 
@@ -166,7 +166,7 @@ class Reader:
         self.task = asyncio.create_task(self._read(slots, tenant))
 
     async def _read(self, slots, tenant):
-        async with slots.hold(tenant):
+        async with slots.lease(tenant):
             self.reads.set()
             await self.done.wait()
 
@@ -192,7 +192,7 @@ async def test_few_messages_are_read_at_once_and_fewer_of_a_tenant():
 async def test_the_slots_of_large_messages_stay_taken_for_a_while():
     slots = ReadSlots(60)
     for _ in range(SLOTS_OF_A_TENANT):
-        async with slots.hold("a") as slot:
+        async with slots.lease("a") as slot:
             slot.size = 3600 * FASTEST
     again, other = Reader(slots, "a"), Reader(slots, "b")
     await other.reads.wait()
@@ -202,7 +202,7 @@ async def test_the_slots_of_large_messages_stay_taken_for_a_while():
     await other.task
 
 
-async def test_a_slow_message_makes_way_when_others_wait(monkeypatch):
+async def test_a_slow_message_loses_its_slot_when_others_wait(monkeypatch):
     monkeypatch.setattr(read_slots, "PATIENCE", 0.01)
     slots = ReadSlots(60)
     slow = [Reader(slots, f"a{k}") for k in range(SLOTS)]

@@ -1,4 +1,4 @@
-"""What a newcomer is expected to wait: what the latest that wait are told, and no longer."""
+"""The wait that a new job expects: as reported to the latest that wait, and no longer."""
 
 from gateway.server.stage_queues import StageQueues
 
@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_a_newcomer_waits_as_long_as_the_latest():
+def test_a_new_job_waits_as_long_as_the_latest():
     clock = Clock()
     queues = StageQueues(clock)
     queues.queued("a", 1, 30.0)
@@ -26,23 +26,23 @@ def test_a_newcomer_waits_as_long_as_the_latest():
     assert queues.wait("a") == 0
 
 
-def test_a_later_job_that_was_let_in_speaks_against_a_wait():
+def test_a_later_job_that_was_admitted_ends_the_expected_wait():
     queues = StageQueues(Clock())
     queues.queued("a", 1, 30.0)
     queues.queued("a", 2, 0.0)
-    queues.let_in("a", 2)
+    queues.admitted("a", 2)
     assert queues.wait("a") == 0
     queues.queued("a", 3, 20.0)
     assert queues.wait("a") == 20
 
 
-def test_what_was_told_ends_with_the_jobs():
+def test_an_expected_wait_ends_with_its_job():
     queues = StageQueues(Clock())
     queues.queued("a", 1, 30.0)
     queues.queued("a", 2, 40.0)
     queues.left("a", 2)  # its caller went away: whoever comes next waits as the one before
     assert queues.wait("a") == 30
-    queues.let_in("a", 1)
+    queues.admitted("a", 1)
     queues.left("a", 1)
     assert queues.wait("a") == 0
     queues.queued("a", 3, 10.0)  # nothing is left of those before
