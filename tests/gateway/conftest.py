@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import pytest
 
-from gateway.server.app import Gateway, GatewayConfig
+from gateway.server.app import Gateway
+from gateway.server.config import GatewayConfig
 from gateway.stages import patience
 from kandinsky.catalog.families import FAMILIES
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
@@ -67,7 +68,7 @@ async def stages():
 
 @pytest.fixture
 def gateway_at(catalog, stages):
-    """Starts a gateway with some settings of its own; gives it and a channel to it."""
+    """A context manager: a gateway with some settings of its own, and a channel to it."""
 
     @asynccontextmanager
     async def start(**settings):
@@ -92,7 +93,7 @@ def gateway_at(catalog, stages):
 
 @pytest.fixture
 async def channel(gateway_at):
-    # One job at once, so that the order of stage calls is told and not raced.
+    # One job at once, so that the order of stage calls is determined.
     async with gateway_at(max_jobs=1) as (_, channel):
         yield channel
 

@@ -1,4 +1,4 @@
-"""Stages that record what they are asked and answer small well-formed tensors."""
+"""Stages that record their calls and answer small well-formed tensors."""
 
 import asyncio
 import itertools
@@ -36,7 +36,7 @@ class StageCall:
 
 @dataclass
 class Hold:
-    """A method that does not answer: tells when it was asked and when its call was cancelled."""
+    """A method that does not answer: notes when it was called and when its call was cancelled."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,11 +45,11 @@ class Hold:
 
 @dataclass
 class Wait:
-    """A method whose jobs wait: they are told so many seconds, and then nothing until let in."""
+    """A method whose jobs wait: it reports so many seconds, and nothing more until admitted."""
 
     seconds: float
-    told: asyncio.Event = field(default_factory=asyncio.Event)
-    let_in: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
+    admitted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def queued(self):
         queued = sampling_pb2.Queued(position=1)
@@ -64,7 +64,7 @@ class FakeStages(
 ):
     """All three stages behind one port, as behind Serve's proxy.
 
-    Every tensor that it makes has bytes of its own, by which `name` tells where it came from.
+    Every tensor that it makes has bytes of its own, by which `name` finds where it came from.
     """
 
     def __init__(self, address="127.0.0.1:0"):
@@ -77,7 +77,7 @@ class FakeStages(
         self.holds: dict[str, Hold] = {}
         self.waits: dict[str, Wait] = {}
         self.stats: dict[str, sampling_pb2.SamplingStats] = {}
-        """What jobs say that they cost."""
+        """The stats of jobs, by method."""
         self._arrivals = asyncio.Condition()
         self.readers = ("prior",)
         self.previews = 0
@@ -99,11 +99,11 @@ class FakeStages(
         await self.stop()
 
     async def stop(self):
-        """Goes away, as a proxy does that is killed."""
+        """Disappear, as a proxy does that is killed."""
         await self._server.stop(None)
 
     async def called(self, method, times):
-        """The calls of a method, once there are so many."""
+        """Return the calls of a method, once there are so many."""
         async with self._arrivals:
             await self._arrivals.wait_for(lambda: len(self._called(method)) >= times)
         return self._called(method)
@@ -140,7 +140,7 @@ class FakeStages(
         await self._arrive("EncodeImage", request, context)
         level = request.pixels.data[0]
         return encoders_pb2.EncodeImageResponse(
-            image_embed=self.named(f"picture {level}"), zero_image_embed=self.named("zero")
+            image_embed=self.named(f"image {level}"), zero_image_embed=self.named("zero")
         )
 
     async def SampleEmbedding(self, request, context):
@@ -150,8 +150,8 @@ class FakeStages(
         yield prior_pb2.SampleEmbeddingEvent(queued=sampling_pb2.Queued(position=0))
         if wait := self.waits.get("SampleEmbedding"):
             yield prior_pb2.SampleEmbeddingEvent(queued=wait.queued())
-            wait.told.set()
-            await wait.let_in.wait()
+            wait.reported.set()
+            await wait.admitted.wait()
         await self._die_at_work("SampleEmbedding", request, context)
         yield prior_pb2.SampleEmbeddingEvent(
             progress=sampling_pb2.Progress(phase="prior", step=1, steps=request.sampling.steps)
@@ -173,8 +173,8 @@ class FakeStages(
         await self._arrive("Decode", request, context)
         if wait := self.waits.get("Decode"):
             yield decoder_pb2.DecodeEvent(queued=wait.queued())
-            wait.told.set()
-            await wait.let_in.wait()
+            wait.reported.set()
+            await wait.admitted.wait()
         yield decoder_pb2.DecodeEvent(queued=sampling_pb2.Queued(position=0))
         await self._die_at_work("Decode", request, context)
         if not request.HasField("resume_from"):
@@ -184,10 +184,10 @@ class FakeStages(
             )
         for step in range(1, self.previews + 1):
             yield decoder_pb2.DecodeEvent(preview=sampling_pb2.Preview(step=step))
-        yield decoder_pb2.DecodeEvent(checkpoint=sampling_pb2.Checkpoint(step=1))
+        yield decoder_pb2.DecodeEvent(snapshot=sampling_pb2.Snapshot(step=1))
         if await self._break_midway("Decode", context):
             return
-        shape = (request.canvas.height, request.canvas.width, 3)
+        shape = (request.start.height, request.start.width, 3)
         dtype = np.uint8
         if request.output == decoder_pb2.DECODE_OUTPUT_FLOAT_PIXELS:
             dtype = np.float32

@@ -1,4 +1,4 @@
-"""Stage calls as rows of data: method, application, and what tells one call from another."""
+"""Stage calls as rows of data: method, application, and what distinguishes the call."""
 
 
 def encode(*texts):
@@ -20,7 +20,7 @@ def decode(image, negative, seed, **more):
 
 
 def recorded(stages):
-    """What the stages were asked, in order; a part that is not there is left out."""
+    """The calls of the stages, in order; an absent part is left out."""
     return [
         (call.method, call.metadata["application"], _what(stages, call)) for call in stages.calls
     ]
@@ -46,12 +46,12 @@ def _what(stages, call):
             what[f"{side}text"] = stages.name(request.conditioning, f"{side}text_embed")
     if request.conditioning.HasField("hint"):
         what["hint"] = tuple(request.conditioning.hint.shape)
-    start = request.canvas.WhichOneof("start")
+    start = request.start.WhichOneof("kind")
     if start != "noise":
-        canvas = getattr(request.canvas, start)
+        latents = getattr(request.start, start)
         what["start"] = start
-        what["pixels"] = canvas.pixels.data[0] if canvas.pixels.data else "latents"
-        what["size"] = (request.canvas.height, request.canvas.width)
-        if canvas.HasField("strength"):
-            what["strength"] = canvas.strength
+        what["pixels"] = latents.pixels.data[0] if latents.pixels.data else "latents"
+        what["size"] = (request.start.height, request.start.width)
+        if latents.HasField("strength"):
+            what["strength"] = latents.strength
     return what

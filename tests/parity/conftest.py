@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.server.app import Gateway, GatewayConfig
+from gateway.server.app import Gateway
+from gateway.server.config import GatewayConfig
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 from tests.stagehost import StageHost, host_stages

@@ -8,7 +8,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from gateway.server.app import Gateway, GatewayConfig
+from gateway.server.app import Gateway
+from gateway.server.config import GatewayConfig
 from kandinsky.v1 import decoder_pb2, encoders_pb2, generation_pb2_grpc, prior_pb2
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2 as sampling

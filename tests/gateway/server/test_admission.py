@@ -10,7 +10,7 @@ from kandinsky.wire.errors import Reason
 from tests.gateway.errors import failure
 from tests.gateway.fakes import Hold
 
-REQUEST = generation.TextToImageRequest(model="tiny", prompts=["a"])
+REQUEST = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"]}})
 
 
 async def answer(call):
@@ -29,7 +29,7 @@ async def answer(call):
     ],
 )
 async def test_invalid_metadata_is_named(api, stages, key, value):
-    error = await failure(api.TextToImage(REQUEST, metadata=((key, value),)))
+    error = await failure(api.Generate(REQUEST, metadata=((key, value),)))
     assert error.reason is Reason.INVALID_FIELD
     assert [violation.field for violation in error.violations] == [key]
     assert not stages.calls
@@ -37,7 +37,7 @@ async def test_invalid_metadata_is_named(api, stages, key, value):
 
 async def test_tenant_and_priority_reach_the_stages(api, stages):
     metadata = (("x-tenant", "studio 7"), ("x-priority", "-3"))
-    await api.TextToImageUnary(REQUEST, metadata=metadata)
+    await api.GenerateImages(REQUEST, metadata=metadata)
     sampling = [call for call in stages.calls if call.method != "EncodeText"]
     assert {call.method for call in sampling} == {"SampleEmbedding", "Decode"}
     for call in sampling:
@@ -46,17 +46,17 @@ async def test_tenant_and_priority_reach_the_stages(api, stages):
 
 async def test_a_request_counts_for_as_many_images_as_it_has(gateway_at, stages):
     hold = stages.holds["Decode"] = Hold()
-    several = generation.TextToImageRequest(
-        model="tiny", prompts=["a"], settings={"images_per_prompt": 5}
+    several = generation.GenerateRequest(
+        model="tiny", guide={"text": {"prompts": ["a"]}}, images_per_prompt=5
     )
     async with gateway_at(max_requests=8) as (_, channel):
         stub = GenerationServiceStub(channel)
-        reading = asyncio.create_task(answer(stub.TextToImageUnary(several)))
+        reading = asyncio.create_task(answer(stub.GenerateImages(several)))
         await hold.asked.wait()
-        error = await failure(stub.TextToImage(several))
+        error = await failure(stub.Generate(several))
         assert error.reason is Reason.OVERLOADED
         assert error.retry_after is not None
         stages.holds.clear()
         hold.released.set()
         assert len((await reading).images) == 5
-        assert len((await stub.TextToImageUnary(several)).images) == 5
+        assert len((await stub.GenerateImages(several)).images) == 5

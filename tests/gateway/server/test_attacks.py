@@ -17,19 +17,19 @@ from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import Reason, from_rpc_error
 from tests.gateway.fakes import Hold
-from tests.gateway.test_bad_inputs import GOOD
-from tests.gateway.test_decoding import LARGEST
+from tests.gateway.test_decoding import LARGEST, png
 
 ATTACKER, OTHER = ((("x-tenant", name),) for name in ("attacker", "other"))
 MOST_GIB = 1.0
 SMALL = {"height": 64, "width": 64}
+IMAGE = png((64, 64), "RGB")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells peak memory")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
 
 @asynccontextmanager
 async def gateway_process(catalog, stages):
-    """A gateway as `kandinsky up` starts it; gives its process id and a channel."""
+    """Start a gateway as `kandinsky up` does; yield its process id and a channel to it."""
     words = ("--listen", "127.0.0.1:0", "--stages", stages.address, "--model", "tiny")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *words, "--catalog", str(catalog)),
@@ -67,23 +67,31 @@ async def outcome(call):
 
 async def test_large_images_bring_down_neither_memory_nor_others(catalog, stages):
     hold = stages.holds["EncodeImage"] = Hold()
-    variation = generation.VariationRequest(model="tiny", image=LARGEST, settings=SMALL)
-    masks = generation.InpaintRequest(
-        model="tiny", prompts=["a"], image=GOOD["Inpaint"]["image"], masks=[LARGEST] * 8
+    variation = generation.GenerateRequest(
+        model="tiny", guide={"image": {"images": [LARGEST]}}, decoder=SMALL
+    )
+    masks = generation.GenerateRequest(
+        model="tiny",
+        guide={"text": {"prompts": ["a"]}},
+        canvas={"inpaint": {"images": [IMAGE], "masks": [LARGEST] * 8}},
     )
     async with gateway_process(catalog, stages) as (pid, channel):
         stub = GenerationServiceStub(channel)
         attack = [
-            asyncio.create_task(outcome(stub.VariationUnary(variation, metadata=ATTACKER)))
+            asyncio.create_task(outcome(stub.GenerateImages(variation, metadata=ATTACKER)))
             for _ in range(12)
         ]
-        refused = [outcome(stub.InpaintUnary(masks, metadata=ATTACKER)) for _ in range(3)]
+        refused = [outcome(stub.GenerateImages(masks, metadata=ATTACKER)) for _ in range(3)]
         assert await asyncio.gather(*refused) == [Reason.INVALID_FIELD] * 3
         await stages.called("EncodeImage", 2)
-        small = generation.ImageToImageRequest(model="tiny", **GOOD["ImageToImage"])
-        assert await outcome(stub.ImageToImageUnary(small, metadata=OTHER)) == "OK"
-        text = generation.TextToImageRequest(model="tiny", prompts=["a"])
-        assert await outcome(stub.TextToImageUnary(text, metadata=OTHER)) == "OK"
+        small = generation.GenerateRequest(
+            model="tiny",
+            guide={"text": {"prompts": ["a"]}},
+            canvas={"image": {"images": [IMAGE]}},
+        )
+        assert await outcome(stub.GenerateImages(small, metadata=OTHER)) == "OK"
+        text = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"]}})
+        assert await outcome(stub.GenerateImages(text, metadata=OTHER)) == "OK"
         assert "OK" not in {task.result() for task in attack if task.done()}
         hold.released.set()
         outcomes = await asyncio.gather(*attack)
@@ -93,13 +101,13 @@ async def test_large_images_bring_down_neither_memory_nor_others(catalog, stages
 
 
 async def test_two_million_prompts_bring_down_neither_memory_nor_others(catalog, stages):
-    body = generation.TextToImageRequest(model="tiny", prompts=["a"] * 2_000_000)
+    body = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"] * 2_000_000}})
     data = body.SerializeToString()
     async with gateway_process(catalog, stages) as (pid, channel):
-        send = channel.unary_unary("/kandinsky.v1.GenerationService/TextToImageUnary")
+        send = channel.unary_unary("/kandinsky.v1.GenerationService/GenerateImages")
         attack = [asyncio.create_task(outcome(send(data, metadata=ATTACKER))) for _ in range(2)]
-        text = generation.TextToImageRequest(model="tiny", prompts=["a"])
+        text = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"]}})
         stub = GenerationServiceStub(channel)
-        assert await outcome(stub.TextToImageUnary(text, metadata=OTHER)) == "OK"
+        assert await outcome(stub.GenerateImages(text, metadata=OTHER)) == "OK"
         assert await asyncio.gather(*attack) == [Reason.INVALID_FIELD] * 2
         assert peak_gib(pid) < MOST_GIB

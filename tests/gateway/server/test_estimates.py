@@ -2,16 +2,16 @@
 
 import asyncio
 
-import grpc.aio
 import numpy as np
 import pytest
 
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import Reason, from_rpc_error
+from kandinsky.wire.errors import Reason
 from tests.gateway.errors import failure
 from tests.gateway.fakes import Wait
+from tests.gateway.request_log import request_log
 
 
 def stats(forwards, seconds):
@@ -20,111 +20,113 @@ def stats(forwards, seconds):
     return made
 
 
-def request(**settings):
-    return generation.TextToImageRequest(model="tiny", prompts=["a"], settings=settings)
+TEXT = {"text": {"prompts": ["a"]}}
+
+
+def request(**fields):
+    return generation.GenerateRequest(**{"model": "tiny", "guide": TEXT, **fields})
 
 
 @pytest.fixture
 async def measured(api, stages):
     """After one request: 5 steps of the prior took 100 s, 7 and a pass of the decoder 100 s."""
     stages.stats = {"SampleEmbedding": stats(5, 100), "Decode": stats(8, 100)}
-    await api.TextToImageUnary(request())
+    await api.GenerateImages(request())
     stages.calls.clear()
     return stages
 
 
 async def test_what_takes_too_long_is_refused_before_it_costs_anything(api, measured):
     """There is time for the prior, and there would be for the decoder, but not for both."""
-    for call in (api.TextToImage, api.TextToImageUnary):
+    for call in (api.Generate, api.GenerateImages):
         error = await failure(call(request(), timeout=150))
         assert error.reason is Reason.DEADLINE_EXCEEDED
         assert error.message.startswith("this takes 187.50 s at the least, and 1")
     assert measured.calls == []
-    assert len((await api.TextToImageUnary(request(), timeout=600)).images) == 1
-    assert len((await api.TextToImageUnary(request())).images) == 1
+    assert len((await api.GenerateImages(request(), timeout=600)).images) == 1
+    assert len((await api.GenerateImages(request())).images) == 1
 
 
+EMBED = tensors.encode(np.ones(4, np.float32))
 CAN_BE_DONE = {
-    "fewer steps": request(steps=1, prior_steps=2),
-    "a smaller picture": request(height=64, width=64),
-    "no guidance in the decoder": request(guidance_scale=1),
-    "latents": request(output_format="OUTPUT_FORMAT_LATENTS"),
-    "embeddings": generation.TextToImageRequest(
-        model="tiny",
-        image_embeds=tensors.encode(np.ones((1, 4), np.float32)),
-        negative_image_embeds=tensors.encode(np.ones((1, 4), np.float32)),
+    "fewer steps": request(decoder={"steps": 1}, prior={"steps": 2}),
+    "a smaller image": request(decoder={"height": 64, "width": 64}),
+    "no guidance in the decoder": request(decoder={"guidance_scale": 1}),
+    "latents": request(output={"format": "OUTPUT_FORMAT_LATENTS"}),
+    "embeddings": request(
+        guide={
+            "embeddings": {"conditionings": [{"image_embed": EMBED, "negative_image_embed": EMBED}]}
+        }
     ),
-    "another model": generation.TextToImageRequest(model="priorless", prompts=["a"]),
-    "several images, side by side": request(images_per_prompt=4, steps=3, prior_steps=3),
+    "another model": request(model="priorless"),
+    "several images, side by side": request(
+        images_per_prompt=4, decoder={"steps": 3}, prior={"steps": 3}
+    ),
 }
 
 
 @pytest.mark.parametrize("request_", CAN_BE_DONE.values(), ids=CAN_BE_DONE)
-async def test_what_may_take_less_is_let_in(api, measured, request_):
+async def test_what_may_take_less_is_admitted(api, measured, request_):
     if request_.model == "priorless":
         measured.readers = ("decoder",)
-    assert (await api.TextToImageUnary(request_, timeout=150)).images
+    assert (await api.GenerateImages(request_, timeout=150)).images
 
 
 async def test_a_share_of_the_steps_is_less_work(api, measured):
     image = {"pixels": tensors.encode(np.zeros((64, 128, 3), np.uint8))}
-    fields = {"model": "tiny", "prompts": ["a"], "image": image}
-    await api.ImageToImageUnary(generation.ImageToImageRequest(**fields, strength=1))
+    whole, half = (
+        request(canvas={"image": {"images": [image], "strength": strength}})
+        for strength in (1, 0.5)
+    )
+    await api.GenerateImages(whole)
     measured.calls.clear()
-    whole = generation.ImageToImageRequest(**fields, strength=1)
-    assert (await failure(api.ImageToImage(whole, timeout=150))).reason is Reason.DEADLINE_EXCEEDED
+    assert (await failure(api.Generate(whole, timeout=150))).reason is Reason.DEADLINE_EXCEEDED
     assert measured.calls == []
-    half = generation.ImageToImageRequest(**fields, strength=0.5)
-    assert (await api.ImageToImageUnary(half, timeout=150)).images
+    assert (await api.GenerateImages(half, timeout=150)).images
 
 
 async def test_previews_are_not_taken_for_steps(api, stages):
     stages.stats = {"Decode": stats(8, 100)}
-    await api.TextToImageUnary(request(preview_every=1))
-    assert (await api.TextToImageUnary(request(), timeout=50)).images
+    await api.GenerateImages(request(events={"preview_every": 1}))
+    assert (await api.GenerateImages(request(), timeout=50)).images
 
 
 @pytest.mark.parametrize("method", ["SampleEmbedding", "Decode"])
 async def test_what_waits_too_long_is_refused_with_a_time_to_come_back(api, stages, method):
     wait = stages.waits[method] = Wait(1000.0)
-    first = api.TextToImage(request())
+    first = api.Generate(request())
     async for event in first:
         if event.HasField("queued") and event.queued.position:
             break
     asked = len(stages.calls)
-    for call in (api.TextToImage, api.TextToImageUnary):
-        async with asyncio.timeout(30):  # one that is let in would wait
+    for call in (api.Generate, api.GenerateImages):
+        async with asyncio.timeout(30):  # an admitted one would wait
             error = await failure(call(request(), timeout=600))
         assert error.reason is Reason.OVERLOADED
         assert 900 < error.retry_after <= 1000
     assert len(stages.calls) == asked
 
-    tenant = api.TextToImage(request(), timeout=600, metadata=[("x-tenant", "another")])
-    patient = api.TextToImage(request(), timeout=800)  # others may leave early
+    tenant = api.Generate(request(), timeout=600, metadata=[("x-tenant", "another")])
+    patient = api.Generate(request(), timeout=800)  # others may leave early
     for call in (tenant, patient):
         await call.read()
         call.cancel()
     assert len(stages.calls) > asked
 
-    wait.let_in.set()
+    wait.admitted.set()
     assert [event async for event in first if event.HasField("image")]
     del stages.waits[method]
-    assert (await api.TextToImageUnary(request(), timeout=600)).images
+    assert (await api.GenerateImages(request(), timeout=600)).images
 
 
-async def test_a_request_that_has_gone_leaves_no_wait_behind(api, stages):
+async def test_a_cancelled_request_leaves_no_wait_behind(api, stages):
     stages.waits["Decode"] = Wait(1000.0)
-    first = api.TextToImage(request())
-    async for event in first:
-        if event.HasField("queued") and event.queued.position:
-            break
-    del stages.waits["Decode"]
-    first.cancel()
-    outcomes = []
-    while outcomes[-1:] != ["OK"]:  # until the gateway has seen that the caller went
-        try:
-            await api.TextToImageUnary(request(), timeout=600)
-            outcomes.append("OK")
-        except grpc.aio.AioRpcError as error:
-            outcomes.append(from_rpc_error(error).reason)
-    assert set(outcomes) <= {"OK", Reason.OVERLOADED}
+    with request_log() as log:
+        first = api.Generate(request())
+        async for event in first:
+            if event.HasField("queued") and event.queued.position:
+                break
+        del stages.waits["Decode"]
+        first.cancel()
+        assert await log.ended(1) == ["CANCELLED"]
+    assert (await api.GenerateImages(request(), timeout=600)).images

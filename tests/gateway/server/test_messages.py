@@ -16,16 +16,14 @@ from kandinsky.wire.channels import MESSAGE_BYTES, OPTIONS
 from kandinsky.wire.errors import KandinskyError, Reason
 from tests.gateway.errors import failure
 from tests.gateway.fakes import Hold
+from tests.gateway.request_log import request_log
 
-REQUEST = generation.TextToImageRequest(model="tiny", prompts=["a"])
-LARGE_ANSWER = generation.TextToImageRequest(
+REQUEST = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"]}})
+LARGE_ANSWER = generation.GenerateRequest(
     model="tiny",
-    prompts=["a"],
-    settings={
-        "height": 1024,
-        "width": 1024,
-        "output_format": generation.OUTPUT_FORMAT_FLOAT_PIXELS,
-    },
+    guide={"text": {"prompts": ["a"]}},
+    decoder={"height": 1024, "width": 1024},
+    output={"format": "OUTPUT_FORMAT_FLOAT_PIXELS"},
 )
 GUARD = 20
 """Seconds after which what should have ended is a failure, not a hang."""
@@ -46,16 +44,9 @@ def apart(gateway):
     return grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=options)
 
 
-async def served(api, **options):
-    """Ask for three images until there is room."""
-    request = generation.TextToImageRequest(
-        model="tiny", prompts=["a"], settings={"images_per_prompt": 3}
-    )
-    while True:
-        try:
-            return await api.TextToImageUnary(request, **options)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+THREE_IMAGES = generation.GenerateRequest(
+    model="tiny", guide={"text": {"prompts": ["a"]}}, images_per_prompt=3
+)
 
 
 async def end(call):
@@ -67,27 +58,34 @@ async def end(call):
         return error
 
 
-@pytest.mark.parametrize("rpc", ["TextToImage", "TextToImageUnary"])
+@pytest.mark.parametrize("rpc", ["Generate", "GenerateImages"])
 async def test_readers_that_never_read_lose_their_leases(gateway_at, monkeypatch, rpc):
     """A tenant leases all the images that it may, and cancels nothing."""
     monkeypatch.setattr(messages, "SLOWEST", 2**40)
+    with request_log() as log:
+        await leave_unread(gateway_at, rpc, log)
+
+
+async def leave_unread(gateway_at, rpc, log):
     async with (
         gateway_at(max_requests=4, write_seconds=0.5) as (gateway, channel),
         apart(gateway) as unread_channel,
     ):
         stream = unread_channel.unary_stream(
-            f"/{SERVICE.full_name}/{rpc}", generation.TextToImageRequest.SerializeToString
+            f"/{SERVICE.full_name}/{rpc}", generation.GenerateRequest.SerializeToString
         )
         unread = [stream(LARGE_ANSWER, metadata=A) for _ in range(3)]
         for call in unread:
             await call.initial_metadata()
         api = GenerationServiceStub(channel)
-        assert (await failure(api.TextToImageUnary(REQUEST, metadata=A))).reason is (
+        assert (await failure(api.GenerateImages(REQUEST, metadata=A))).reason is (
             Reason.OVERLOADED
         )
-        # Three images are three of the quota of four.
         async with asyncio.timeout(GUARD):
-            assert len((await served(api, metadata=C)).images) == 3
+            outcomes = await log.ended(4)
+        assert sorted(outcomes) == [*["DEADLINE_EXCEEDED"] * 3, "OVERLOADED"]
+        # Three images are three of the quota of four.
+        assert len((await api.GenerateImages(THREE_IMAGES, metadata=C)).images) == 3
         ends = [await end(call) for call in unread]
         late = [error for error in ends if error is not None]
         assert len(late) == 3
@@ -99,14 +97,14 @@ async def test_readers_that_never_read_lose_their_leases(gateway_at, monkeypatch
 async def test_a_request_that_takes_too_long_ends(gateway_at, stages):
     hold = stages.holds["Decode"] = Hold()
     async with gateway_at(default_deadline_seconds=0.5) as (_, channel):
-        error = await failure(GenerationServiceStub(channel).TextToImage(REQUEST))
+        error = await failure(GenerationServiceStub(channel).Generate(REQUEST))
         assert error.reason is Reason.DEADLINE_EXCEEDED
         await hold.cancelled.wait()
 
 
 async def test_the_configured_deadline_bounds_what_no_stage_does(gateway_at):
     async with gateway_at(default_deadline_seconds=0.2) as (_, channel):
-        call = channel.stream_unary(f"/{SERVICE.full_name}/TextToImageUnary")()
+        call = channel.stream_unary(f"/{SERVICE.full_name}/GenerateImages")()
         async with asyncio.timeout(GUARD):
             error = await failure(call)
         assert error.message == "the request's deadline passed"
@@ -114,31 +112,31 @@ async def test_the_configured_deadline_bounds_what_no_stage_does(gateway_at):
 
 async def test_a_message_that_never_arrives_ends_its_request(gateway_at):
     async with gateway_at(max_requests=1, read_seconds=0.2) as (_, channel):
-        stub = channel.stream_unary(f"/{SERVICE.full_name}/TextToImageUnary")
+        stub = channel.stream_unary(f"/{SERVICE.full_name}/GenerateImages")
         call = stub(timeout=GUARD)
         await call.initial_metadata()
         error = await failure(call)
         assert error.reason is Reason.DEADLINE_EXCEEDED
         assert "did not arrive" in error.message
-        assert len((await GenerationServiceStub(channel).TextToImageUnary(REQUEST)).images) == 1
+        assert len((await GenerationServiceStub(channel).GenerateImages(REQUEST)).images) == 1
 
 
 async def test_requests_at_work_hold_a_bounded_number_of_bytes(gateway_at, stages):
     hold = stages.holds["EncodeText"] = Hold()
-    heavy = generation.TextToImageRequest(model="tiny", prompts=["a"])
+    heavy = generation.GenerateRequest(model="tiny", guide={"text": {"prompts": ["a"]}})
     heavy.MergeFromString(b"\xfa\x07\x80\x80\x80\x18" + bytes(48 * 2**20))  # an unknown field
     async with gateway_at(request_bytes=2 * MESSAGE_BYTES) as (_, channel):
         api = GenerationServiceStub(channel)
-        first = asyncio.create_task(answer(api.TextToImageUnary(heavy, metadata=A)))
+        first = asyncio.create_task(answer(api.GenerateImages(heavy, metadata=A)))
         await hold.asked.wait()
-        second = api.TextToImageUnary(heavy, metadata=A, timeout=GUARD)
+        second = api.GenerateImages(heavy, metadata=A, timeout=GUARD)
         error = await failure(second)
         assert error.reason is Reason.OVERLOADED
         assert error.retry_after > 0
         stages.holds.clear()
         hold.released.set()
         assert len((await first).images) == 1
-        assert len((await api.TextToImageUnary(heavy, metadata=A)).images) == 1
+        assert len((await api.GenerateImages(heavy, metadata=A)).images) == 1
 
 
 async def answer(call):
