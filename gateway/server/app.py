@@ -12,13 +12,13 @@ import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gateway.image_work import ImageCodecs
 from gateway.server.admission import Admission
 from gateway.server.call import Call
 from gateway.server.codec_pool import ImageCodecPool
 from gateway.server.config import GatewayConfig
 from gateway.server.endpoint import Endpoint
 from gateway.server.health import ModelHealth
+from gateway.server.image_work import ImageCodecs
 from gateway.server.messages import MessageLimits, Messages
 from gateway.server.pixel_quota import PixelQuota
 from gateway.server.service import GenerationService

@@ -1,8 +1,8 @@
-"""What a request will take, before any stage is asked: refuses what cannot be done in time.
+"""Estimates what a request takes, before any stage is called: refuses what cannot be done in time.
 
-Learns from the events of the requests that were let in. What was not measured counts as nothing, so
-that nothing is refused that could be done; the stages, which know their own queues, check each job
-against the deadline again.
+Learns from the events of admitted requests. What was not measured counts as nothing, so that nothing
+is refused that could be done; the stages, which know their own queues, check each job against the
+deadline again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.plan import Draft
+from gateway.planning.generation_plan import GenerationPlan
 from gateway.server.call import Call
 from gateway.server.stage_queues import StageQueues
 from gateway.server.step_times import StepTimeEstimator
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1.sampling_pb2 import SamplingStats
 from kandinsky.wire.errors import KandinskyError, Reason
@@ -26,22 +26,22 @@ DOUBT = 0.7
 """Share of the expected wait that counts against a deadline: others may leave early."""
 LEAST_RETRY = 0.1
 """Seconds."""
-SAMPLERS = (Stage.PRIOR, Stage.DECODER)
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a request will take."""
+class StageEstimate:
+    """What a job of a request takes of a sampling stage; 0 for what was not measured."""
 
-    least: float
-    """Seconds of work on its slowest image, with every stage to itself. Encoders take none: a text
-    that they saw lately is not encoded again."""
-    wait: float
-    """Seconds that an image is expected to wait for room, at prior and decoder together."""
+    running: float
+    """Seconds of work at the least, with the stage to itself."""
+    queued: float
+    """Seconds that it is expected to wait for room."""
 
 
 class RequestEstimator:
     """Estimates requests, and learns from those at work.
+
+    Encoders count as nothing: a text that they saw lately is not encoded again.
 
     Args:
         clock: seconds, monotonic, on which deadlines are.
@@ -53,16 +53,18 @@ class RequestEstimator:
         self._queues = StageQueues(clock)
         self._arrivals = itertools.count(1)
 
-    def estimate(self, draft: Draft, call: Call) -> Estimate:
-        """What a request would take if it came now; its images go side by side."""
-        stages = [stage for stage in SAMPLERS if draft.steps(stage)]
-        return Estimate(
-            least=sum(self._times.least(_kind(draft, s), draft.steps(s)) for s in stages),
-            wait=sum(self._queues.wait(_lane(draft, call, stage)) for stage in stages),
-        )
+    def estimate(self, plan: GenerationPlan, call: Call) -> dict[Stage, StageEstimate]:
+        """Estimate what a request would take if it came now, by the stages that sample for it."""
+        return {
+            stage: StageEstimate(
+                running=self._times.least(work.kind, work.steps),
+                queued=self._queues.wait(_lane(plan, call, stage)),
+            )
+            for stage, work in plan.work.items()
+        }
 
-    def check(self, draft: Draft, call: Call) -> None:
-        """Refuse a request that cannot be done by its deadline.
+    def check(self, plan: GenerationPlan, call: Call) -> None:
+        """Refuse a request that cannot be done by its deadline; its images go side by side.
 
         Raises:
             KandinskyError: DEADLINE_EXCEEDED if there is no time even for the request alone;
@@ -71,25 +73,43 @@ class RequestEstimator:
         """
         if call.deadline is None:
             return
-        left, estimate = call.deadline - self._clock(), self.estimate(draft, call)
-        if estimate.least > left:
+        left, stages = call.deadline - self._clock(), self.estimate(plan, call).values()
+        least, wait = sum(each.running for each in stages), sum(each.queued for each in stages)
+        if least > left:
             raise KandinskyError(
                 Reason.DEADLINE_EXCEEDED,
-                f"this takes {estimate.least:.2f} s at the least, and {left:.2f} s are left",
+                f"this takes {least:.2f} s at the least, and {left:.2f} s are left",
             )
-        if estimate.wait and DOUBT * estimate.wait + estimate.least > left:
+        if wait and DOUBT * wait + least > left:
             raise KandinskyError(
                 Reason.OVERLOADED,
-                f"about {estimate.wait:.1f} s of work wait before this, and {left:.1f} s are left",
-                retry_after=max(LEAST_RETRY, estimate.wait),
+                f"about {wait:.1f} s of work wait before this, and {left:.1f} s are left",
+                retry_after=max(LEAST_RETRY, wait),
             )
+
+    def cost(self, plan: GenerationPlan, call: Call) -> generation.CostEstimate:
+        """The answer to a request with `validate_only`; what was not measured is absent."""
+        estimates = self.estimate(plan, call)
+        cost = generation.CostEstimate(images=len(plan.images))
+        for stage, estimate in estimates.items():
+            stage_cost = cost.stages.add(
+                stage=stage.value, denoise_cost=plan.work[stage].denoise_cost
+            )
+            if estimate.running:
+                stage_cost.running.FromNanoseconds(round(estimate.running * 1e9))
+            if estimate.queued:
+                stage_cost.queued.FromNanoseconds(round(estimate.queued * 1e9))
+        least = sum(each.running for each in estimates.values())
+        if least:
+            cost.least.FromNanoseconds(round(least * 1e9))
+        return cost
 
     @contextmanager
     def watch(
-        self, draft: Draft, call: Call
+        self, plan: GenerationPlan, call: Call
     ) -> Iterator[Callable[[generation.GenerateEvent], None]]:
-        """Learn from a request at work; gives what takes its events."""
-        watch = _Watch(draft, call, self._times, self._queues, self._arrivals)
+        """Learn from a request at work; yield the function that notes its events."""
+        watch = _Watch(plan, call, self._times, self._queues, self._arrivals)
         try:
             yield watch.note
         finally:
@@ -101,21 +121,21 @@ class _Watch:
 
     def __init__(
         self,
-        draft: Draft,
+        plan: GenerationPlan,
         call: Call,
         times: StepTimeEstimator,
         queues: StageQueues,
         arrivals: Iterator[int],
     ) -> None:
-        self._draft = draft
-        self._lanes = {stage: _lane(draft, call, stage) for stage in SAMPLERS}
+        self._plan = plan
+        self._lanes = {stage: _lane(plan, call, stage) for stage in plan.work}
         self._times = times
         self._queues = queues
         self._arrivals = arrivals
         self._waiting: dict[int, tuple[Stage, int]] = {}
         """Stage and arrival of each image that waits."""
         self._has_prior: set[int] = set()
-        """Images whose prior has been seen at work."""
+        """Images whose prior was seen at work."""
 
     def note(self, event: generation.GenerateEvent) -> None:
         """Take in an event."""
@@ -124,11 +144,11 @@ class _Watch:
             case "queued":
                 self._note_queued(index, event.queued.wait.ToNanoseconds() / 1e9)
             case "progress":
-                self._let_in(index)
+                self._note_admitted(index)
                 self._has_prior.add(index)
             case "image":
-                self._let_in(index)
-                for stage in SAMPLERS:
+                self._note_admitted(index)
+                for stage in self._plan.work:
                     self._note_stats(stage, event.image)
 
     def end(self) -> None:
@@ -137,42 +157,26 @@ class _Watch:
             self._queues.left(self._lanes[stage], arrival)
 
     def _note_queued(self, index: int, seconds: float) -> None:
-        in_prior = self._draft.steps(Stage.PRIOR) and index not in self._has_prior
+        in_prior = Stage.PRIOR in self._plan.work and index not in self._has_prior
         stage = Stage.PRIOR if in_prior else Stage.DECODER
         if self._waiting.get(index, (None,))[0] is not stage:
-            self._let_in(index)
+            self._note_admitted(index)
             self._waiting[index] = stage, next(self._arrivals)
         self._queues.queued(self._lanes[stage], self._waiting[index][1], seconds)
 
-    def _let_in(self, index: int) -> None:
+    def _note_admitted(self, index: int) -> None:
         if index in self._waiting:
             stage, arrival = self._waiting.pop(index)
-            self._queues.let_in(self._lanes[stage], arrival)
+            self._queues.admitted(self._lanes[stage], arrival)
 
     def _note_stats(self, stage: Stage, image: generation.GeneratedImage) -> None:
-        field = f"{stage.value}_stats"
-        if self._draft.steps(stage) and image.HasField(field):
+        field, work = f"{stage.value}_stats", self._plan.work[stage]
+        if image.HasField(field):  # type: ignore[arg-type]
             stats: SamplingStats = getattr(image, field)
-            if stage is Stage.PRIOR or not self._draft.settings.preview_every:  # they cost time too
-                self._times.note(_kind(self._draft, stage), stats, 1 + _guided(self._draft, stage))
+            previews = self._plan.request.settings.events.preview_every
+            if stage is Stage.PRIOR or not previews:  # they take time too
+                self._times.note(work.kind, stats, work.rows)
 
 
-def _lane(draft: Draft, call: Call, stage: Stage) -> Hashable:
-    if stage not in draft.entry.stages:
-        return None
-    return draft.entry.application(stage), call.tenant, call.priority
-
-
-def _kind(draft: Draft, stage: Stage) -> Hashable:
-    """What makes two jobs of a stage cost the same, step for step and pass for pass."""
-    application, guided = draft.entry.application(stage), _guided(draft, stage)
-    if stage is Stage.PRIOR:
-        return application, guided
-    settings = draft.settings
-    latents = settings.output.format == generation.OUTPUT_FORMAT_LATENTS
-    inputs = frozenset(tuple(one.size is None for one in start.inputs) for start in draft.starts)
-    return application, guided, draft.flow, settings.height * settings.width, latents, inputs
-
-
-def _guided(draft: Draft, stage: Stage) -> bool:
-    return draft.settings.prior_guided if stage is Stage.PRIOR else draft.settings.guided
+def _lane(plan: GenerationPlan, call: Call, stage: Stage) -> Hashable:
+    return plan.request.entry.application(stage), call.tenant, call.priority

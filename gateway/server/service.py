@@ -3,68 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
 
-from gateway.bounds import check_answer_size
-from gateway.flows.control import control
-from gateway.flows.generate import generate
-from gateway.flows.image_to_image import image_to_image
-from gateway.flows.inpaint import inpaint
-from gateway.flows.mix import interpolate_frames, mix
-from gateway.flows.outpaint import outpaint
-from gateway.flows.text_guided_edit import text_guided_edit
-from gateway.flows.text_to_image import text_to_image
-from gateway.flows.variation import variation
-from gateway.image_work import ImageCodecs, ImageWork
-from gateway.plan import Draft
+from gateway.generation import generate
+from gateway.planning.generation_plan import GenerationPlan
+from gateway.planning.plan import plan
+from gateway.requests.answer_size import check_answer_size
+from gateway.requests.validate import validate
 from gateway.server.admission import Admitted
 from gateway.server.estimates import RequestEstimator
+from gateway.server.image_work import ImageCodecs, ImageWork
+from gateway.server.model_list import model_message
 from gateway.stages.stages import StageAccess
-from kandinsky.catalog.catalog import CatalogEntry, Stage
-from kandinsky.v1 import generation_pb2 as generation
-
-Events = AsyncGenerator[generation.GenerateEvent, None]
-
-
-DraftOf = Callable[[Any, Mapping[str, CatalogEntry]], Draft]
-Streaming = Callable[["GenerationService", Any, Admitted], Events]
-Unary = Callable[["GenerationService", Any, Admitted], Awaitable[generation.GenerateResponse]]
-
-
-def _flow(rpc: str, draft_of: DraftOf) -> tuple[Streaming, Unary]:
-    """The two RPCs of a flow: a stream of events, and its twin with one answer."""
-
-    async def stream(self: GenerationService, request: Any, admitted: Admitted) -> Events:
-        work = ImageWork(self.codecs, admitted.call.tenant)
-        draft = await work.check(draft_of, request, self.models)
-        check_answer_size(draft, rpc, streams=True)
-        async with aclosing(self.generate(draft, admitted, work)) as events:
-            async for event in events:
-                yield event
-
-    async def unary(
-        self: GenerationService, request: Any, admitted: Admitted
-    ) -> generation.GenerateResponse:
-        work = ImageWork(self.codecs, admitted.call.tenant)
-        draft = await work.check(draft_of, request, self.models)
-        check_answer_size(draft, rpc, streams=False)
-        async with aclosing(self.generate(draft, admitted, work)) as events:
-            images = [event.image async for event in events if event.HasField("image")]
-        images.sort(key=lambda image: image.index)
-        return generation.GenerateResponse(images=images)
-
-    return stream, unary
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.v1 import models_pb2
+from kandinsky.v1.generation_pb2 import GenerateEvent, GenerateRequest, GenerateResponse
 
 
 class GenerationService:
-    """Serves the flows of some models: the handlers of an Endpoint.
+    """Serves some models: the handlers of an Endpoint.
 
     Args:
         models: what is served, by name.
         access: how stages are reached.
-        codecs: where image files are read and made.
+        codecs: where image files are decoded and encoded.
     """
 
     def __init__(
@@ -73,37 +36,40 @@ class GenerationService:
         access: StageAccess,
         codecs: ImageCodecs,
     ) -> None:
-        self.models = models
-        self.access = access
-        self.codecs = codecs
-        self.estimator = RequestEstimator()
+        self._models = models
+        self._access = access
+        self._codecs = codecs
+        self._estimator = RequestEstimator()
 
-    TextToImage, TextToImageUnary = _flow("TextToImage", text_to_image)
-    Mix, MixUnary = _flow("Mix", mix)
-    InterpolateFrames, InterpolateFramesUnary = _flow("InterpolateFrames", interpolate_frames)
-    ImageToImage, ImageToImageUnary = _flow("ImageToImage", image_to_image)
-    Inpaint, InpaintUnary = _flow("Inpaint", inpaint)
-    Outpaint, OutpaintUnary = _flow("Outpaint", outpaint)
-    Variation, VariationUnary = _flow("Variation", variation)
-    Control, ControlUnary = _flow("Control", control)
-    TextGuidedEdit, TextGuidedEditUnary = _flow("TextGuidedEdit", text_guided_edit)
+    async def Generate(
+        self, request: GenerateRequest, admitted: Admitted, *, streams: bool = True
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """Yield a request's events, each image with the time that it took; see generation.proto.
 
-    async def generate(self, draft: Draft, admitted: Admitted, work: ImageWork) -> Events:
-        """A draft's events, each image with the time that it took.
+        Args:
+            request: as sent.
+            admitted: its call, and the lease that grows to its images.
+            streams: whether each event is a message of its own.
 
         Raises:
-            KandinskyError: OVERLOADED where there is no room for so many images or their pixels,
-                or what waits before them leaves too little time; DEADLINE_EXCEEDED where there is
-                too little even without; INVALID_FIELD where they cannot be decoded.
+            KandinskyError: what validation raises; OVERLOADED where there is no room for so many
+                images or their pixels, or what waits before them leaves too little time;
+                DEADLINE_EXCEEDED where there is too little even without; what a stage raises.
         """
-        call = admitted.call
-        self.estimator.check(draft, call)
-        admitted.lease.grow(min(draft.count, self.access.max_jobs))
-        stages = self.access.stages(draft.entry, call)
-        async with work.decoded(draft) as plan:
-            self.estimator.check(draft, call)  # once more: there may have been no room for pixels
-            with self.estimator.watch(draft, call) as note:
-                async with aclosing(generate(plan, stages, work)) as events:
+        call, work = admitted.call, ImageWork(self._codecs, admitted.call.tenant)
+        planned = await work.check(_planned, request, self._models)
+        check_answer_size(planned, streams=streams)
+        if request.validate_only:
+            admitted.lease.shrink(0)
+            yield GenerateEvent(estimate=self._estimator.cost(planned, call))
+            return
+        self._estimator.check(planned, call)
+        admitted.lease.grow(min(len(planned.images), self._access.max_jobs))
+        stages = self._access.stages(planned.request.entry, call)
+        async with work.decoded(planned):
+            self._estimator.check(planned, call)  # again: there may have been no room for pixels
+            with self._estimator.watch(planned, call) as note:
+                async with aclosing(generate(planned, stages, work)) as events:
                     async for event in events:
                         note(event)
                         if event.HasField("image"):
@@ -112,30 +78,27 @@ class GenerationService:
                         yield event
         admitted.lease.note_ended()
 
+    async def GenerateImages(
+        self, request: GenerateRequest, admitted: Admitted
+    ) -> GenerateResponse:
+        """Generate, with one answer."""
+        response, images = GenerateResponse(), []
+        async with aclosing(self.Generate(request, admitted, streams=False)) as events:
+            async for event in events:
+                if event.HasField("image"):
+                    images.append(event.image)
+                elif event.HasField("estimate"):
+                    response.estimate.CopyFrom(event.estimate)
+        response.images.extend(sorted(images, key=lambda image: image.index))
+        return response
+
     async def ListModels(
-        self, request: generation.ListModelsRequest, admitted: Admitted
-    ) -> generation.ListModelsResponse:
-        """See generation.proto."""
-        return generation.ListModelsResponse(
-            models=[_model(self.models[name]) for name in sorted(self.models)]
-        )
+        self, request: models_pb2.ListModelsRequest, admitted: Admitted
+    ) -> models_pb2.ListModelsResponse:
+        """List the models served here."""
+        models = [model_message(self._models[name]) for name in sorted(self._models)]
+        return models_pb2.ListModelsResponse(models=models)
 
 
-def _model(entry: CatalogEntry) -> generation.Model:
-    defaults, limits = entry.defaults, entry.limits
-    has_prior = Stage.PRIOR in entry.stages
-    return generation.Model(
-        name=entry.name,
-        description=entry.description,
-        family=entry.family,
-        flows=[f"FLOW_{flow.name}" for flow in entry.flows],
-        defaults=generation.ModelDefaults(
-            height=defaults.height,
-            width=defaults.width,
-            steps=defaults.steps,
-            guidance_scale=defaults.guidance_scale,
-            prior_steps=defaults.prior_steps if has_prior else 0,
-            prior_guidance_scale=defaults.prior_guidance_scale if has_prior else 0,
-        ),
-        limits=generation.ModelLimits(**limits.model_dump()),
-    )
+def _planned(request: GenerateRequest, models: Mapping[str, CatalogEntry]) -> GenerationPlan:
+    return plan(validate(request, models))

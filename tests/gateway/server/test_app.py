@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gateway.image_work import ImageWork
+from gateway.server.image_work import ImageWork
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import models_pb2
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub
