@@ -1,7 +1,7 @@
 """Estimates what a request takes, before any stage is called: refuses what cannot be done in time.
 
-Learns from the events of admitted requests. What was not measured counts as nothing, so that nothing
-is refused that could be done; the stages, which know their own queues, check each job against the
+Learns from the events of admitted requests. What was not measured counts as nothing: nothing is
+refused that could be done. The stages, which know their own queues, check each job against the
 deadline again.
 """
 
@@ -171,7 +171,7 @@ class _Watch:
 
     def _note_stats(self, stage: Stage, image: generation.GeneratedImage) -> None:
         field, work = f"{stage.value}_stats", self._plan.work[stage]
-        if image.HasField(field):  # type: ignore[arg-type]
+        if image.HasField(field):
             stats: SamplingStats = getattr(image, field)
             previews = self._plan.request.settings.events.preview_every
             if stage is Stage.PRIOR or not previews:  # they take time too

@@ -18,10 +18,8 @@ def model_message(entry: CatalogEntry) -> models_pb2.Model:
         name=entry.name,
         description=entry.description,
         family=entry.family,
-        guides=[models_pb2.GuideKind.Value(f"GUIDE_KIND_{kind.name}") for kind in entry.has_guides],
-        canvases=[
-            models_pb2.CanvasKind.Value(f"CANVAS_KIND_{kind.name}") for kind in entry.has_canvases
-        ],
+        guides=[f"GUIDE_KIND_{kind.name}" for kind in entry.has_guides],
+        canvases=[f"CANVAS_KIND_{kind.name}" for kind in entry.has_canvases],
         control=_CONTROL[entry.control],
         decoder_reads_text=entry.spec.decoder_reads_text,
         height=entry.size.height,

@@ -32,7 +32,8 @@ from gateway.stages.stage_errors import (
     domain_error,
     replicas_lost,
 )
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason
 
 log = structlog.get_logger()

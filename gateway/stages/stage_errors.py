@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from kandinsky.catalog.catalog import Stage
+from kandinsky.catalog.family import Stage
 from kandinsky.wire.errors import (
     KandinskyError,
     Reason,

@@ -12,7 +12,8 @@ import grpc.aio
 from gateway.server.call import Call
 from gateway.stages.quarantine import Quarantine
 from gateway.stages.stage_calls import StageCalls
-from kandinsky.catalog.catalog import CatalogEntry, Stage
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
 from kandinsky.v1 import (
     decoder_pb2,
     decoder_pb2_grpc,

@@ -1,4 +1,4 @@
-"""A request that cannot be done in time is refused before any stage is asked; no other one is."""
+"""A request that cannot be done in time is refused before any stage is called; no other one is."""
 
 import asyncio
 
@@ -130,3 +130,53 @@ async def test_a_cancelled_request_leaves_no_wait_behind(api, stages):
         first.cancel()
         assert await log.ended(1) == ["CANCELLED"]
     assert (await api.GenerateImages(request(), timeout=600)).images
+
+
+async def cost(api, **fields):
+    """The one answer to a request with `validate_only`, by either RPC."""
+    asked = request(validate_only=True, **fields)
+    [event] = [event async for event in api.Generate(asked)]
+    answer = await api.GenerateImages(asked)
+    assert event.HasField("estimate")
+    assert not answer.images
+    return answer.estimate
+
+
+async def test_validate_only_answers_the_cost_and_calls_no_stage(api, measured):
+    estimate = await cost(api, images_per_prompt=2)
+    assert measured.calls == []
+    assert estimate.images == 2
+    # Two jobs of two rows, since both samplers are guided; a latent has 8 x 16 cells.
+    assert [(each.stage, each.denoise_cost) for each in estimate.stages] == [
+        ("prior", 2 * 2 * 5),
+        ("decoder", 2 * 2 * 8 * 16 * 7),
+    ]
+    assert [each.running.ToMilliseconds() for each in estimate.stages] == [100_000, 87_500]
+    assert estimate.least.ToMilliseconds() == 187_500
+
+
+async def test_validate_only_leaves_out_what_was_not_measured(api):
+    estimate = await cost(api)
+    assert not estimate.HasField("least")
+    for stage in estimate.stages:
+        assert stage.denoise_cost > 0
+        assert not stage.HasField("running")
+        assert not stage.HasField("queued")
+
+
+async def test_validate_only_answers_the_expected_wait(api, stages):
+    stages.waits["Decode"] = Wait(1000.0)
+    first = api.Generate(request())
+    async for event in first:
+        if event.HasField("queued") and event.queued.position:
+            break
+    prior, decoder = (await cost(api)).stages
+    assert not prior.HasField("queued")
+    assert 900 < decoder.queued.ToSeconds() <= 1000
+    first.cancel()
+
+
+async def test_validate_only_refuses_what_is_invalid(api, stages):
+    error = await failure(api.Generate(request(validate_only=True, decoder={"height": 65})))
+    assert [violation.field for violation in error.violations] == ["decoder.height"]
+    assert not stages.calls
