@@ -1,38 +1,56 @@
-"""The SDK: a sync and an asyncio client, pictures in and out."""
+"""The SDK: a sync and an asyncio client, images in and out."""
 
+from kandinsky.client import canvases, guides
 from kandinsky.client.aio import AsyncClient
 from kandinsky.client.animation import save_animation
-from kandinsky.client.events import Event, Generated, Preview, Progress, Queued, StageStats
+from kandinsky.client.events import (
+    CostEstimate,
+    Event,
+    Generated,
+    Preview,
+    Progress,
+    Queued,
+    StageCost,
+    StageStats,
+)
+from kandinsky.client.flows import requests
 from kandinsky.client.options import (
-    Condition,
+    Conditioning,
+    ConditioningSource,
     Embedding,
+    InputImage,
     Interpolation,
     Latents,
     Mask,
     OutputFormat,
-    Picture,
     PreviewMode,
 )
-from kandinsky.client.requests import DEFAULT_MODEL
+from kandinsky.client.request import DEFAULT_MODEL
 from kandinsky.client.sync import Client
 
 __all__ = [
     "DEFAULT_MODEL",
     "AsyncClient",
     "Client",
-    "Condition",
+    "Conditioning",
+    "ConditioningSource",
+    "CostEstimate",
     "Embedding",
     "Event",
     "Generated",
+    "InputImage",
     "Interpolation",
     "Latents",
     "Mask",
     "OutputFormat",
-    "Picture",
     "Preview",
     "PreviewMode",
     "Progress",
     "Queued",
+    "StageCost",
     "StageStats",
+    "canvases",
+    "guides",
+    "requests",
     "save_animation",
 ]

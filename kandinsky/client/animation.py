@@ -1,4 +1,4 @@
-"""Several images as one moving picture."""
+"""Several images as one animation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ def save_animation(
     seconds_a_frame: float = 0.1,
     loop: bool = True,
 ) -> None:
-    """Writes images, in order of their index, as an animated GIF or a lossless animated WebP.
+    """Write images, in order of their index, as an animated GIF or a lossless animated WebP.
 
     Raises:
-        ValueError: the suffix is another, there is no image, or latents are no picture.
+        ValueError: the suffix is another, there are no images, or one is a latent.
         OSError: the file cannot be written.
     """
     path = Path(path)

@@ -10,7 +10,7 @@ from kandinsky.wire.errors import KandinskyError, Reason, carries_reason, from_r
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 LONGEST_TIMEOUT = 1e9
-"""Seconds, 31 years. gRPC counts nanoseconds in 64 bits and takes much more for nothing."""
+"""Seconds, 31 years. gRPC counts nanoseconds in 64 bits, and treats much more as nothing."""
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -31,30 +31,58 @@ def timeout_fault(seconds: float) -> str | None:
     except (TypeError, ValueError):
         pass
     return (
-        f"{seconds!r} is no number of seconds above 0 and up to {LONGEST_TIMEOUT:.0e}; "
+        f"{seconds!r} is not a number of seconds above 0 and up to {LONGEST_TIMEOUT:.0e}; "
         "leave it out to wait without a limit"
     )
 
 
 @dataclass(frozen=True)
+class Call:
+    """What goes with one call."""
+
+    limit: float | None
+    """Seconds that it may take."""
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Server:
-    """A gateway's address, and whether TLS stands before it."""
+    """A gateway's address, whether TLS stands before it, and what every call to it carries.
+
+    Raises:
+        KandinskyError: INVALID_FIELD for an address or a timeout that gRPC cannot use.
+    """
 
     address: str
     """HOST:PORT."""
     tls: bool | str | Path = False
     """True trusts the system's certificate authorities; a path names a PEM file of them."""
     timeout: float | None = None
-    """Seconds that a call may take which names no limit of its own; None waits without one.
-
-    Raises:
-        KandinskyError: INVALID_FIELD for an address or a timeout that is none.
-    """
+    """Seconds that a call may take which names no limit of its own; None waits without one."""
+    tenant: str | None = None
+    """On whose behalf."""
+    priority: int | None = None
+    """Among the tenant's own."""
 
     def __post_init__(self) -> None:
         if fault := address_fault(self.address):
             raise invalid("address", fault)
         self.limit(None)
+
+    def call(self, timeout: float | None, request_id: str | None) -> Call:
+        """What goes with a call; the server makes a request id where None is passed.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for a timeout that gRPC cannot use, or if a text is not
+                printable ASCII.
+        """
+        found = {"x-request-id": request_id, "x-tenant": self.tenant}
+        for key, text in found.items():
+            if text is not None and not (text and text.isascii() and text.isprintable()):
+                raise invalid(key, "must be one or more printable ASCII characters")
+        found["x-priority"] = None if self.priority is None else str(self.priority)
+        metadata = tuple((key, text) for key, text in found.items() if text is not None)
+        return Call(self.limit(timeout), metadata)
 
     def limit(self, timeout: float | None) -> float | None:
         """Seconds that a call may take: its own timeout, else the connection's.

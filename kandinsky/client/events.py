@@ -1,4 +1,4 @@
-"""What a server answers, as values. The one place where both clients read events."""
+"""What a server answers, as values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from google.protobuf import duration_pb2
 from PIL import Image
 
-from kandinsky.v1 import generation_pb2, sampling_pb2
 from kandinsky.wire import tensors
-
-_FORMAT_NAMES = {
-    number: name.removeprefix("OUTPUT_FORMAT_").lower()
-    for name, number in generation_pb2.OutputFormat.items()
-}
 
 
 @dataclass(frozen=True)
@@ -27,11 +19,11 @@ class Queued:
     """An image waits for room in a stage's running batch."""
 
     index: int
-    """Which image: prompt index x images per prompt + image index."""
+    """Which image: item index x images per prompt + image index."""
     position: int
     """Images in front of it; an estimate where several tenants wait."""
     wait: float | None = None
-    """Estimated seconds until it is let in; None until anything was measured."""
+    """Estimated seconds until it is admitted; None until one is measured."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +37,12 @@ class Progress:
     """Steps done in this phase, 0 to `steps`."""
     steps: int
     remaining: float | None
-    """Estimated seconds to the end of the stage's work; None until a step was measured."""
+    """Estimated seconds to the end of the stage's work; None until a step is measured."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The predicted clean picture at the current step."""
+    """The predicted original sample at the current step, as an image."""
 
     index: int
     step: int
@@ -72,10 +64,10 @@ class StageStats:
     """Forward passes that the image took part in."""
     shared_forwards: int
     """Those of them with rows of other images."""
-    first_shared_forward: int
-    """-1 if none."""
-    last_shared_forward: int
-    """-1 if none."""
+    first_shared_forward: int | None
+    """Index of the first of them; None if none was shared."""
+    last_shared_forward: int | None
+    """Index of the last of them; None if none was shared."""
     peak_rows: int
     """Most rows in one of them."""
     resumes: int = 0
@@ -91,7 +83,7 @@ class Generated:
     """A finished image."""
 
     index: int
-    """Which image: prompt index x images per prompt + image index."""
+    """Which image: item index x images per prompt + image index."""
     seed: int
     """The seed that makes this image alone."""
     format: str
@@ -107,17 +99,17 @@ class Generated:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The picture.
+        """The image, as PIL has it.
 
         Raises:
-            ValueError: latents are no picture.
+            ValueError: the result is a latent.
         """
         if self.encoded is not None:
             image = Image.open(io.BytesIO(self.encoded))
             image.load()
             return image
         if self.format == "latents":
-            raise ValueError("latents are no picture; read .array")
+            raise ValueError("latents are not pixels; read .array")
         pixels = self.array
         if pixels.dtype != np.uint8:
             pixels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
@@ -129,10 +121,10 @@ class Generated:
         return np.asarray(self.image) if self.tensor is None else self.tensor
 
     def save(self, path: str | Path) -> None:
-        """Writes the file as it came, or what `path`'s suffix asks for; `.npy` holds the array.
+        """Write the file as it came, or as `path`'s suffix says; `.npy` holds the array.
 
         Raises:
-            ValueError: the suffix is no picture format's, or latents are no picture.
+            ValueError: the suffix names no image format, or the result is a latent.
             OSError: the file cannot be written.
         """
         path = Path(path)
@@ -144,19 +136,43 @@ class Generated:
             self.image.save(path)
 
 
-Event = Queued | Progress | Preview | Generated
+@dataclass(frozen=True)
+class StageCost:
+    """What a request would cost a stage."""
+
+    denoise_cost: int
+    """Rows x latent area x steps, of all images."""
+    running: float | None
+    """Seconds of its slowest job alone; None until one is measured."""
+    queued: float | None
+    """Seconds that a job waits for room; None until one has waited."""
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What a request would cost, as measured of late."""
+
+    images: int
+    """Images that it makes."""
+    stages: dict[str, StageCost]
+    """By stage: `prior` where one would run, `decoder`."""
+    least: float | None
+    """Seconds from arrival to the last image, at the least; None until a stage is measured."""
+
+
+Event = Queued | Progress | Preview | Generated | CostEstimate
 OnProgress = Callable[[Progress], None]
 
 
-class Gathering:
-    """The images of a stream of events, its progress told on the way."""
+class Results:
+    """The images of a stream of events; its progress is reported on the way."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         self._on_progress = on_progress
         self._images: list[Generated] = []
 
     def add(self, event: Event) -> None:
-        """Keeps an image; tells a step's news."""
+        """Keep an image; report a step."""
         if isinstance(event, Generated):
             self._images.append(event)
         elif isinstance(event, Progress) and self._on_progress is not None:
@@ -166,70 +182,6 @@ class Gathering:
     def images(self) -> list[Generated]:
         """In order of their index."""
         return sorted(self._images, key=lambda image: image.index)
-
-
-def read(event: generation_pb2.GenerateEvent) -> Event | None:
-    """The event as a value; None for a kind that only newer clients know.
-
-    Raises:
-        KandinskyError: INVALID_FIELD if a tensor's bytes are not what its shape says.
-    """
-    index = event.image_index
-    match event.WhichOneof("event"):
-        case "queued":
-            queued = event.queued
-            wait = _seconds(queued.wait) if queued.HasField("wait") else None
-            return Queued(index, queued.position, wait)
-        case "progress":
-            news = event.progress
-            remaining = _seconds(news.remaining) if news.HasField("remaining") else None
-            return Progress(index, news.phase, news.step, news.steps, remaining)
-        case "preview":
-            preview = event.preview
-            pixels = tensors.decode(preview.pixels, "preview.pixels")
-            return Preview(index, preview.step, pixels, _seconds(preview.cost))
-        case "image":
-            return _generated(event.image)
-        case _:
-            return None
-
-
-def _generated(image: generation_pb2.GeneratedImage) -> Generated:
-    tensor: Any = None
-    if image.WhichOneof("content") == "tensor":
-        tensor = tensors.decode(image.tensor, "image.tensor")
-    return Generated(
-        index=image.index,
-        seed=image.seed,
-        format=_FORMAT_NAMES.get(image.format, "png"),
-        elapsed=_seconds(image.elapsed),
-        stats={
-            stage: _stats(getattr(image, f"{stage}_stats"))
-            for stage in ("prior", "decoder")
-            if image.HasField(f"{stage}_stats")
-        },
-        encoded=image.encoded if tensor is None else None,
-        tensor=tensor,
-    )
-
-
-def _stats(stats: sampling_pb2.SamplingStats) -> StageStats:
-    return StageStats(
-        queued=_seconds(stats.queued),
-        running=_seconds(stats.running),
-        forwards=stats.forwards,
-        shared_forwards=stats.shared_forwards,
-        first_shared_forward=stats.first_shared_forward,
-        last_shared_forward=stats.last_shared_forward,
-        peak_rows=stats.peak_rows,
-        resumes=stats.resumes,
-        steps_redone=stats.steps_redone,
-        most_steps_redone=stats.most_steps_redone,
-    )
-
-
-def _seconds(duration: duration_pb2.Duration) -> float:
-    return duration.ToNanoseconds() / 1e9
 
 
 def _format_of(path: Path) -> str:

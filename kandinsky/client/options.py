@@ -1,22 +1,27 @@
-"""What each flow can be told besides its subject; one left out, or None, takes the default."""
+"""Types of what a caller passes to the SDK, and the options that requests share.
 
-from collections.abc import Sequence
+An option left out, or None, takes the default that the contract names.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from PIL import Image
 
+from kandinsky.client.events import Progress
 from kandinsky.wire.tensors import Array
 
 OutputFormat = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
 Interpolation = Literal["linear", "spherical"]
 PreviewMode = Literal["linear", "decode"]
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Latents:
-    """A picture as the latent that a flow's `latents` output gave."""
+    """An image as the latent that `output_format="latents"` returned."""
 
     array: Array
     """[C, h, w]."""
@@ -24,28 +29,76 @@ class Latents:
 
 @dataclass(frozen=True)
 class Embedding:
-    """An image embedding, as one side of a mix."""
+    """An image embedding, as a conditioning source."""
 
     array: Array
     """[D]."""
 
 
-Picture = Image.Image | bytes | Path | Array | Latents
+InputImage = Image.Image | bytes | Path | Array | Latents
 """A PIL image, a file's bytes or path, pixels, or a latent. Pixels are uint8, or floats from -1 to
 1; [H, W, 3] or [3, H, W], either with a leading 1."""
+InputImages = InputImage | Sequence[InputImage]
+"""One, or one for each item of the guide."""
 Mask = Image.Image | bytes | Path | Array
-"""White is repainted. A picture, or [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1] of bool, uint8 or
+"""White is generated. An image, or [H, W], [1, H, W], [1, 1, H, W] or [H, W, 1] of bool, uint8 or
 floats from 0 to 1."""
-Condition = str | Picture | Embedding
-"""One side of a mix; a str is a prompt."""
+Masks = Mask | Sequence[Mask]
+"""One, or one for each item of the guide."""
+Texts = str | Sequence[str]
+"""One, or one for each item of the guide."""
+ConditioningSource = str | InputImage | Embedding
+"""What an image embedding is made from; a str is a prompt."""
 
 
-class GenerationOptions(TypedDict, total=False):
-    """What every flow can be told."""
+class Conditioning(TypedDict, total=False):
+    """Embeddings in place of what encoders and prior make; see `Conditioning` of the contract.
+
+    Each is an array, or what numpy makes one of; D is the width of the checkpoint's embeddings.
+    """
+
+    image_embed: Any
+    """[D]."""
+    negative_image_embed: Any
+    """[D]."""
+    text_embed: Any
+    """[D]."""
+    negative_text_embed: Any
+    """[D]."""
+    text_states: Any
+    """[L, D], L tokens."""
+    negative_text_states: Any
+    """[L, D]."""
+    text_mask: Any
+    """[L] bool."""
+    negative_text_mask: Any
+    """[L] bool."""
+    image_states: Any
+    """[P, D], P patches."""
+    negative_image_states: Any
+    """[P, D]."""
+
+
+class CallOptions(TypedDict, total=False):
+    """How a call is made; no part of the request."""
+
+    on_progress: OnProgress | None
+    """Called after each step, in the caller's thread or event loop."""
+    timeout: float | None
+    """Seconds, above 0, in place of the client's own."""
+    request_id: str | None
+    """Printable ASCII; stands in the server's logs."""
+
+
+class GenerationOptions(CallOptions, total=False):
+    """What every request takes."""
 
     model: str
     """Name of a model that the server lists. Default: `shapes`."""
     images_per_prompt: int | None
+    """Images for each item of the guide."""
+    seed: int | None
+    """Image i is drawn with `seed + i`. Left out: the server draws one and returns it."""
     height: int | None
     """Pixels."""
     width: int | None
@@ -54,112 +107,57 @@ class GenerationOptions(TypedDict, total=False):
     """Denoising steps of the decoder."""
     guidance_scale: float | None
     """Of the decoder; 1 or less means none."""
-    prior_steps: int | None
-    prior_guidance_scale: float | None
-    seed: int | None
-    """Image i is drawn with `seed + i`. Left out: the server draws one and returns it."""
     scheduler: str | None
     """Of the decoder, such as `ddim`; see `kandinsky.catalog.schedulers`."""
     eta: float | None
     """DDIM's, 0 to 1."""
+    latents: Any
+    """Array [images, C, h, w], or one row for all: initial noise of the decoder."""
+    prior_steps: int | None
+    """Denoising steps of the prior."""
+    prior_guidance_scale: float | None
+    """Of the prior; 1 or less means none."""
+    prior_latents: Any
+    """Array [images, D], or one row for all: initial noise of the prior."""
+    output_format: OutputFormat | None
+    """Default: png. `pixels` is uint8 [H, W, 3], `float_pixels` float32 from 0 to 1."""
+    output_quality: int | None
+    """JPEG and WebP, 1 to 100."""
     progress_every: int | None
     """Steps between progress events. Left out: ten a second at most, fewer on a busy device."""
     preview_every: int | None
     """Steps between previews, which `stream` yields. Left out: none."""
     preview_mode: PreviewMode | None
     """`linear`, the default, costs next to nothing; `decode` a pass of the autoencoder each."""
-    output_format: OutputFormat | None
-    """Default: png. `pixels` is uint8 [H, W, 3], `float_pixels` float32 from 0 to 1."""
-    output_quality: int | None
-    """JPEG and WebP, 1 to 100."""
-    latents: Any
-    """Array [images, C, h, w]: initial noise of the decoder."""
 
 
-class TextRouteOptions(GenerationOptions, total=False):
-    """What flows with prompts can be told."""
+class PromptOptions(GenerationOptions, total=False):
+    """What flows guided by prompts take."""
 
-    negative_prompts: str | Sequence[str] | None
-    """None, one for all, or one a prompt."""
-    prior_latents: Any
-    """Array [images, D]: initial noise of the prior."""
+    negative_prompts: Texts | None
+    """None, one for all, or one for each prompt."""
     image_embeds: Any
-    """Array [prompts, D]: image embeddings in place of prompts."""
+    """Array [items, D]: image embeddings in place of prompts."""
     negative_image_embeds: Any
-    """Array [1 or prompts, D]: in place of negative prompts."""
+    """Array [1 or items, D]: in place of negative prompts."""
 
 
-class TextToImageOptions(TextRouteOptions, total=False):
-    """What text to image can be told besides its prompts."""
+class CombinationOptions(GenerationOptions, total=False):
+    """What a combination of guide, canvas and control takes."""
 
-
-class ImageToImageOptions(TextRouteOptions, total=False):
-    """What image to image can be told besides picture and prompts."""
-
-    strength: float | None
-    """Share of the steps that is run, above 0 up to 1."""
+    negative_prompts: Texts | None
+    """None, one for all, or one for each item of the guide."""
+    negative_image_embeds: Any
+    """Array [1 or items, D]: image embeddings to steer away from, in place of texts."""
+    prior_negative_texts: Texts | None
+    """What prior runs steer away from. Left out: `negative_prompts` for prompts, else nothing."""
     prior_strength: float | None
-    """The prior starts from the picture's embedding and runs this share of its steps."""
-
-
-class InpaintOptions(TextRouteOptions, total=False):
-    """What inpainting can be told besides picture, mask and prompts."""
-
-    strength: float | None
-    """Share of the steps that is run, above 0 up to 1."""
-    padding_mask_crop: int | None
-    """Pixels around the mask's box; only that part is made anew, at the full size."""
-
-
-class OutpaintOptions(TextRouteOptions, total=False):
-    """What outpainting can be told besides picture, prompts and margins."""
-
-    strength: float | None
-    """Share of the steps that is run, above 0 up to 1."""
-
-
-class ControlOptions(ImageToImageOptions, total=False):
-    """What control can be told besides hint and prompts."""
-
-    image: Picture | Sequence[Picture] | None
-    """What to start from. Left out: noise."""
-
-
-class VariationOptions(GenerationOptions, total=False):
-    """What variation can be told besides its picture."""
-
-    negative_image_embeds: Any
-    """Array [1 or images, D]."""
-    prompt: str | None
-    """For a decoder that reads text."""
-
-
-class MixOptions(GenerationOptions, total=False):
-    """What a mix can be told besides its conditions."""
-
-    interpolation: Interpolation | None
-    negative_prompt: str | None
-    negative_prior_prompt: str | None
-    prior_latents: Any
-    """Array [images, D]."""
-    negative_image_embed: Any
-    """Array [D]."""
-    prompt: str | None
-    """For a decoder that reads text."""
-
-
-class InterpolateFramesOptions(MixOptions, total=False):
-    """What frames between two conditions can be told; `latents` and `prior_latents` are one row."""
-
-
-class TextGuidedEditOptions(GenerationOptions, total=False):
-    """What an edit can be told besides picture and texts."""
-
-    amount: float | None
-    """How far the embedding is turned toward the texts' difference, 0 to 1 of a right angle."""
-    strength: float | None
-    """Share of the steps that is run from the picture. Left out: it starts from noise."""
-    negative_image_embed: Any
-    """Array [D]."""
-    prompt: str | None
-    """For a decoder that reads text."""
+    """The prior starts from an image embedding and runs this share of its steps."""
+    prior_images: InputImages | None
+    """Images that the prior starts from. Left out, with `prior_strength`: those of the canvas."""
+    prior_image_embeds: Any
+    """Array [1 or items, D]: in place of `prior_images`."""
+    decoder_texts: Texts | None
+    """For a decoder that reads text. Left out: the guide's prompts, of a text diff its target."""
+    decoder_negative_texts: Texts | None
+    """What such a decoder steers away from. Left out: `negative_prompts`."""
