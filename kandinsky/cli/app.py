@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from rich.console import Console
 from rich.table import Table
 
 from kandinsky.cli import flows, run_file
 from kandinsky.cli.address import AddressOption, resolve
+from kandinsky.cli.command import command
 from kandinsky.cli.errors import fail, fail_with
+from kandinsky.cli.generate import generate
 from kandinsky.cli.inspection import inspect
 from kandinsky.client import Client
-from kandinsky.v1 import generation_pb2
+from kandinsky.v1 import models_pb2
 from kandinsky.wire.errors import KandinskyError
 
 COMMANDS = "kandinsky.commands"
@@ -27,31 +30,30 @@ def build(points: Iterable[EntryPoint]) -> typer.Typer:
 
     A subcommand that serves and is not installed, or cannot be imported, says what to install.
     """
-    command = typer.Typer(
+    app = typer.Typer(
         help="Serve and use image models of the Kandinsky family.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    flows.register(command)
-    command.command()(inspect)
-    command.command()(models)
+    flows.register(app)
+    app.command("generate")(command(generate))
+    app.command()(inspect)
+    app.command()(models)
     missing = dict.fromkeys(SERVING, "is not installed")
     for point in sorted(points, key=lambda point: point.name):
         try:
-            command.command(point.name)(point.load())
+            app.command(point.name)(point.load())
             missing.pop(point.name, None)
         except ImportError as error:
             missing[point.name] = f"cannot be loaded: {error}"
     for name, reason in missing.items():
-        _add_missing(command, name, reason)
-    return command
+        _add_missing(app, name, reason)
+    return app
 
 
-def _add_missing(command: typer.Typer, name: str, reason: str) -> None:
-    @command.command(
-        name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-    )
+def _add_missing(app: typer.Typer, name: str, reason: str) -> None:
+    @app.command(name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def unavailable() -> None:
         """Not installed."""
         raise fail(f"{name} {reason}; run pip install 'kandinsky-serve[serve]'")
@@ -64,16 +66,23 @@ def models(address: AddressOption = None) -> None:
             served = client.list_models()
     except KandinskyError as error:
         raise fail_with(error) from error
-    table = Table("model", "flows", "size", "steps", "description")
+    table = Table("model", "guides", "canvases", "control", "defaults")
     for model in served:
-        flows = [
-            generation_pb2.Flow.Name(flow).removeprefix("FLOW_").lower() for flow in model.flows
-        ]
-        size = f"{model.defaults.width}x{model.defaults.height}"
+        steps = (f"{sampler.steps} {sampler.group} steps" for sampler in model.samplers)
         table.add_row(
-            model.name, ", ".join(flows), size, str(model.defaults.steps), model.description
+            f"{model.name}\n{model.description}",
+            _names(models_pb2.GuideKind, model.guides),
+            _names(models_pb2.CanvasKind, model.canvases),
+            _names(models_pb2.ControlSupport, [model.control]),
+            "\n".join((f"{model.width}x{model.height}", *steps)),
         )
     Console().print(table)
+
+
+def _names(enum: EnumTypeWrapper, values: Iterable[int]) -> str:
+    """A line each: `text` for GUIDE_KIND_TEXT, and so on."""
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return "\n".join(enum.Name(value).removeprefix(prefix).lower() for value in values)
 
 
 app = build(entry_points(group=COMMANDS))

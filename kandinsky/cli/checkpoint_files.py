@@ -1,4 +1,4 @@
-"""What lies in a checkpoint folder, as far as headers tell: is it whole, how much does it hold."""
+"""What a checkpoint folder holds, by its headers: is it whole, how large are its weights."""
 
 import json
 import math
@@ -23,12 +23,12 @@ class Weights:
 
 
 def check(entry: CatalogEntry, stage: Stage) -> None:
-    """Checks the checkpoint folders of a stage that a model runs; hub names are the loader's.
+    """Check the checkpoint folders of a stage that a model runs; hub names are the loader's.
 
     Raises:
         CheckpointFault: a folder, a part or a file is missing or cut short.
     """
-    for checkpoint in entry.checkpoints(stage).all:
+    for checkpoint in entry.checkpoints(stage).values():
         if isinstance(checkpoint, FolderCheckpoint):
             _check_folder(checkpoint.folder, f"model {entry.name}, {stage.value}")
 
@@ -56,10 +56,10 @@ def weight_files(part: Path) -> list[Path]:
 
 
 def weights(file: Path) -> Weights:
-    """What a weight file holds; a `.bin`, which has no header, is taken for float32.
+    """What a weight file holds; a `.bin`, which has no header, counts as float32.
 
     Raises:
-        CheckpointFault: a safetensors file is cut short, or is none.
+        CheckpointFault: a safetensors file is cut short, or holds something else.
     """
     if file.suffix != ".safetensors":
         return Weights(file.stat().st_size // 4)
@@ -68,11 +68,11 @@ def weights(file: Path) -> Weights:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > size - 8:
-            raise CheckpointFault(f"{file} is no whole safetensors file")
+            raise CheckpointFault(f"{file} is not a whole safetensors file")
         try:
             header = json.loads(stream.read(length))
         except ValueError as error:
-            raise CheckpointFault(f"{file} is no safetensors file") from error
+            raise CheckpointFault(f"{file} is not a safetensors file") from error
     tensors = [entry for name, entry in header.items() if name != "__metadata__"]
     end = max((entry["data_offsets"][1] for entry in tensors), default=0)
     if 8 + length + end != size:
@@ -86,7 +86,7 @@ def _check_folder(folder: Path, whose: str) -> None:
     try:
         names = parts(folder)
     except ValueError as error:
-        raise CheckpointFault(f"{folder / 'model_index.json'} is no JSON") from error
+        raise CheckpointFault(f"{folder / 'model_index.json'} is not JSON") from error
     if not names:
         raise CheckpointFault(f"{whose}: checkpoint folder {folder} holds no parts")
     for name in names:

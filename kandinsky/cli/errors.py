@@ -11,13 +11,13 @@ console = Console(stderr=True, highlight=False)
 
 
 def fail(sentence: str) -> typer.Exit:
-    """Prints the sentence; raise what it returns."""
+    """Print the sentence; raise what it returns."""
     typer.echo(sentence, err=True)
     return typer.Exit(1)
 
 
 def fail_with(error: KandinskyError) -> typer.Exit:
-    """Prints an error as `field: description` lines, or as its message; raise what it returns."""
+    """Print an error as `field: description` lines, or as its message; raise what it returns."""
     if error.violations:
         lines = [
             f"{violation.field}: {violation.description}"

@@ -1,190 +1,95 @@
-"""What every command that makes pictures has in common: options, progress, files.
+"""`kandinsky generate`: any combination of guide, canvas and control hint."""
 
-A command is a function that makes a request of its own arguments; `flow` gives it the options
-that all of them share, and runs what it made.
-"""
-
-import inspect
-from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from google.protobuf.message import Message
-from PIL import Image
 
-from kandinsky.catalog.schedulers import SCHEDULERS
-from kandinsky.cli.address import AddressOption, TimeoutOption, resolve
-from kandinsky.cli.errors import fail, fail_with
-from kandinsky.cli.outputs import (
-    OutputError,
-    check_writable,
-    format_for,
-    path_of,
-    paths,
-    preview_path,
+from kandinsky.cli.arguments import (
+    Crop,
+    FileOption,
+    InterpolationOption,
+    Negatives,
+    PriorStrength,
+    Strength,
+    WeightedFiles,
+    WeightedTexts,
+    file_option,
 )
-from kandinsky.cli.progress import StepBars
-from kandinsky.client import DEFAULT_MODEL, Client, Generated, Preview, PreviewMode, Progress
-from kandinsky.interrupts import undoing
-from kandinsky.wire.errors import KandinskyError
+from kandinsky.cli.combination import CANVASES, GUIDES, chosen, embeddings
+from kandinsky.client import requests
+from kandinsky.v1.generation_pb2 import GenerateRequest
 
-FormatName = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", readable=False, help="PNG, JPEG, WebP or npy file.")
+Texts = Annotated[list[str] | None, typer.Option(help="Guide by a prompt; repeat.")]
+DecoderTexts = Annotated[
+    list[str] | None, typer.Option(help="For a decoder that reads text; repeat.")
 ]
-Write = Callable[[Sequence[Generated], Path], Sequence[Path]]
+PriorNegatives = Annotated[
+    list[str] | None, typer.Option(help="What prior runs steer away from; repeat.")
+]
+Variations = Annotated[list[Path] | None, file_option("Guide by an image to vary; repeat.")]
+Edits = Annotated[list[Path] | None, file_option("Guide by an image to edit; repeat.")]
+Embeds = Annotated[Path | None, file_option("Guide by embeddings [items, D], an npy file.")]
+NegativeEmbeds = Annotated[Path | None, file_option("Negative embeddings, an npy file.")]
+CanvasImages = Annotated[list[Path] | None, file_option("Start from an image; repeat.")]
+Masks = Annotated[list[Path] | None, file_option("White is generated; repeat.")]
+Hints = Annotated[list[Path] | None, file_option("Control hint, near is white; repeat.")]
+Margin = Annotated[int | None, typer.Option(min=0, help="Continue the image by so many pixels.")]
 
 
-def _settings(
-    model: Annotated[str, typer.Option(help="Name of a served model.")] = DEFAULT_MODEL,
-    images_per_prompt: Annotated[
-        int | None, typer.Option("--images-per-prompt", "-n", help="Default: 1.")
-    ] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="1 or less means none.")] = None,
-    prior_steps: Annotated[int | None, typer.Option(help="Denoising steps of the prior.")] = None,
-    prior_guidance_scale: Annotated[
-        float | None, typer.Option(help="The prior's; 1 or less means none.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Image i uses seed + i.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULERS)}.")] = None,
-    eta: Annotated[float | None, typer.Option(help="DDIM's, 0 to 1.")] = None,
-    progress_every: Annotated[
-        int | None, typer.Option(help="Steps between two progress events.")
-    ] = None,
-    preview_every: Annotated[
-        int | None,
-        typer.Option(help="Steps between previews; see OUTPUT-0.preview.png."),
-    ] = None,
-    preview_mode: Annotated[
-        PreviewMode | None, typer.Option(help="decode is exact, and costs a pass each.")
-    ] = None,
-    output_quality: Annotated[
-        int | None, typer.Option("--quality", help="JPEG and WebP, 1 to 100.")
-    ] = None,
-) -> None:
-    """The options that go into the request."""
+def generate(
+    prompt: Texts = None,
+    mix_text: WeightedTexts = None,
+    mix_image: WeightedFiles = None,
+    frames: Annotated[int | None, typer.Option(help="Guide by so many frames.")] = None,
+    first: Annotated[str | None, typer.Option(help="Prompt of the first frame.")] = None,
+    last: Annotated[str | None, typer.Option(help="Prompt of the last frame.")] = None,
+    first_image: FileOption = None,
+    last_image: FileOption = None,
+    interpolation: InterpolationOption = None,
+    variation: Variations = None,
+    edit: Edits = None,
+    source: Annotated[str | None, typer.Option("--from", help="What --edit shows.")] = None,
+    target: Annotated[str | None, typer.Option("--to", help="What the result shows.")] = None,
+    amount: Annotated[float | None, typer.Option(help="How far to edit, 0 to 1.")] = None,
+    embeds: Embeds = None,
+    negative_embeds: NegativeEmbeds = None,
+    canvas_image: CanvasImages = None,
+    strength: Strength = None,
+    mask: Masks = None,
+    padding_mask_crop: Crop = None,
+    top: Margin = None,
+    bottom: Margin = None,
+    left: Margin = None,
+    right: Margin = None,
+    hint: Hints = None,
+    negative_prompt: Negatives = None,
+    negative_prior_prompt: PriorNegatives = None,
+    prior_strength: PriorStrength = None,
+    decoder_prompt: DecoderTexts = None,
+    **options: Any,
+) -> GenerateRequest:
+    """Generate images of any combination of guide, canvas and control hint.
 
+    One guide: --prompt; --mix-text and --mix-image; --frames with --first and --last; --variation;
+    --edit with --from and --to; --embeds.
 
-def _running(
-    output: OutputOption = Path("out.png"),
-    format: Annotated[
-        FormatName | None, typer.Option(help="Default: by the output's suffix.")
-    ] = None,
-    timeout: TimeoutOption = None,
-    request_id: Annotated[str | None, typer.Option(help="Stands in the server's logs.")] = None,
-    address: AddressOption = None,
-) -> None:
-    """The options that say how it is run."""
-
-
-def numbered(images: Sequence[Generated], output: Path) -> list[Path]:
-    """Writes a file an image."""
-    paths = [path_of(output, image.index, len(images)) for image in images]
-    for image, path in zip(images, paths, strict=True):
-        image.save(path)
-    return paths
-
-
-def flow(
-    build: Callable[..., Message], write: Write = numbered, *, moves: bool = False
-) -> Callable[..., None]:
-    """The command that runs what `build` makes of its arguments and the shared options.
-
-    Args:
-        build: takes the command's own arguments, and the request's options by name.
-        write: puts the images into files; gives the path of each.
-        moves: whether a GIF or WebP is made of several images.
+    At most one canvas: --canvas-image; --mask; --top, --bottom, --left, --right. Without
+    --canvas-image a canvas takes the images of --variation or --edit; so does --strength alone.
     """
-    own = [p for p in _parameters(build) if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    settings, running = _parameters(_settings), _parameters(_running)
-
-    def command(**values: Any) -> None:
-        how = {parameter.name: values.pop(parameter.name) for parameter in running}
-        _run(lambda options: build(**values, **options), write, moves, **how)
-
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*own, *settings, *running)
-    ]
-    signature: Any = command
-    signature.__signature__ = inspect.Signature(parameters)
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = build.__doc__
-    return command
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return list(inspect.signature(function, eval_str=True).parameters.values())
-
-
-def _run(
-    request_of: Callable[[dict[str, Any]], Message],
-    write: Write,
-    moves: bool,
-    *,
-    output: Path,
-    format: FormatName | None,
-    timeout: float | None,
-    request_id: str | None,
-    address: str | None,
-) -> None:
-    try:
-        request = _checked(request_of, output, format, moves)
-        images = _made(request, output, timeout, request_id, address)
-        written = write(images, output)
-    except KandinskyError as error:
-        raise fail_with(error) from error
-    except OSError as error:
-        raise fail(f"{error.filename or output} cannot be written: {error.strerror}") from error
-    for image, path in zip(images, written, strict=False):
-        typer.echo(f"{path} seed {image.seed} ({image.elapsed:.1f} s)")
-
-
-def _checked(
-    request_of: Callable[[dict[str, Any]], Message],
-    output: Path,
-    format: FormatName | None,
-    moves: bool,
-) -> Any:
-    """The request, once it is sure that its images can be written."""
-    try:
-        request: Any = request_of({"output_format": format_for(output, format, moves=moves)})
-        files = paths(request, output, moves=moves)
-        if request.settings.preview_every:
-            files += [preview_path(output, index) for index in range(len(files))]
-        check_writable(files)
-    except OutputError as error:
-        raise typer.BadParameter(str(error), param_hint="--output") from error
-    except OSError as error:
-        raise fail(f"{error.filename} cannot be read: {error.strerror}") from error
-    return request
-
-
-def _made(
-    request: Any,
-    output: Path,
-    timeout: float | None,
-    request_id: str | None,
-    address: str | None,
-) -> list[Generated]:
-    """The images, in order; progress is shown and previews are written as they come."""
-    images: list[Generated] = []
-    with (
-        undoing(),
-        Client(resolve(address)) as client,
-        StepBars() as bars,
-        closing(client.stream(request, timeout=timeout, request_id=request_id)) as stream,
-    ):
-        for event in stream:
-            if isinstance(event, Generated):
-                images.append(event)
-            elif isinstance(event, Progress):
-                bars.show(event)
-            elif isinstance(event, Preview):
-                Image.fromarray(event.pixels).save(preview_path(output, event.index))
-    return sorted(images, key=lambda image: image.index)
+    passed = {name: value for name, value in locals().items() if value not in (None, [])}
+    guide = chosen(GUIDES, passed, required=True)
+    negatives = None
+    if negative_embeds is not None and embeds is None:  # with --embeds they are the guide's
+        negatives = embeddings(negative_embeds)
+    return requests.generate(
+        guide,
+        chosen(CANVASES, passed),
+        hint,
+        negative_prompts=negative_prompt,
+        negative_image_embeds=negatives,
+        prior_negative_texts=negative_prior_prompt,
+        prior_strength=prior_strength,
+        decoder_texts=decoder_prompt,
+        **options,
+    )

@@ -19,7 +19,7 @@ def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint folder, or a name on the hub.")],
     revision: Annotated[str, typer.Option(help="Branch, tag or commit on the hub.")] = "main",
 ) -> None:
-    """Tell what a checkpoint is; exit code 1 if it cannot be served."""
+    """Print what a checkpoint is; exit with 1 if it cannot be served."""
     folder = Path(checkpoint)
     if folder.is_file():
         raise fail(f"{checkpoint} is a file; give the folder of a checkpoint, or a name on the hub")
@@ -32,7 +32,8 @@ def inspect(
         typer.echo(line)
     if faults:
         raise fail("\n".join(f"cannot be served: {fault}" for fault in faults))
-    typer.echo(f"can be served by family {found.kind.family}, as {found.kind.serves}")
+    if found.kind.family is not None:
+        typer.echo(f"can be served by family {found.kind.family.name}, as {found.kind.serves}")
 
 
 def in_folder(folder: Path) -> Files:
@@ -48,7 +49,7 @@ def on_hub(name: str, revision: str) -> Files:
     """The files of a checkpoint on the hub; only its small JSON files are fetched.
 
     Raises:
-        UnrecognisedError: it is neither a folder nor a name that the hub tells us about.
+        UnrecognisedError: it is neither a folder nor a name on the hub.
     """
     try:
         import huggingface_hub as hub
@@ -74,7 +75,7 @@ def _asking_the_hub() -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UnrecognisedError("is no folder, and no name on the hub") from error
+        raise UnrecognisedError("is neither a folder nor a name on the hub") from error
     except broken as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UnrecognisedError(f"the hub cannot be asked: {reason[0]}") from error
@@ -93,7 +94,7 @@ def _weight_faults(folder: Path, found: Recognised) -> list[str]:
 
 
 def _lines(checkpoint: str, found: Recognised) -> list[str]:
-    lines = [f"{found.kind.what} ({found.pipeline})"]
+    lines = [f"{found.kind.title} ({found.pipeline})"]
     for part in found.parts:
         size = f", {part.bytes / 2**20:.1f} MiB of weights" if part.network else ""
         lines.append(f"  {part.name}: {part.kind}{size}")
@@ -111,6 +112,6 @@ def _models_that_name(hub: str) -> list[str]:
             isinstance(checkpoint, HubCheckpoint) and checkpoint.hub == hub
             for home in catalog[name].stages.values()
             if isinstance(home, StageCheckpoints)
-            for checkpoint in home.all
+            for checkpoint in home.checkpoints.values()
         )
     ]

@@ -28,17 +28,17 @@ class StepBars:
         if self._tasks:
             self._bars.stop()
 
-    def show(self, news: Progress) -> None:
-        """Moves the image's bar."""
+    def show(self, progress: Progress) -> None:
+        """Move the image's bar."""
         if not self._tasks:
             self._bars.start()  # only now: a display without bars leaves an empty line behind
-        if news.index not in self._tasks:
-            self._tasks[news.index] = self._bars.add_task("", image=news.index, left="")
-        left = "" if news.remaining is None else f"{news.remaining:.1f} s left"
+        if progress.index not in self._tasks:
+            self._tasks[progress.index] = self._bars.add_task("", image=progress.index, left="")
+        left = "" if progress.remaining is None else f"{progress.remaining:.1f} s left"
         self._bars.update(
-            self._tasks[news.index],
-            description=news.phase,
-            completed=news.step,
-            total=news.steps,
+            self._tasks[progress.index],
+            description=progress.phase,
+            completed=progress.step,
+            total=progress.steps,
             left=left,
         )

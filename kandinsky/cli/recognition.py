@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+
+from kandinsky.catalog.families import FAMILIES, family
+from kandinsky.catalog.family import CheckpointLayout, FamilySpec
 
 INDEX = "model_index.json"
 
 
 class UnrecognisedError(ValueError):
-    """Nothing known lies there; the message is one sentence."""
+    """A checkpoint of an unknown kind; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -25,117 +28,68 @@ class Files:
         """A JSON file, {} if it is not there.
 
         Raises:
-            UnrecognisedError: it holds no JSON object.
+            UnrecognisedError: it holds something else.
         """
         if path not in self.sizes:
             return {}
         try:
             value = json.loads(self.read(path))
         except ValueError as error:
-            raise UnrecognisedError(f"{path} is no JSON") from error
+            raise UnrecognisedError(f"{path} is not JSON") from error
         if not isinstance(value, dict):
             raise UnrecognisedError(f"{path} holds no JSON object")
         return value
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of checkpoint folder."""
-
-    what: str
-    family: str = ""
-    """The family that serves it; empty where none does yet."""
-    serves: str = ""
-    """Where a catalog entry of that family names it."""
-    parts: tuple[str, ...] = ()
-    """The subfolders that are loaded."""
-    unet: Mapping[str, Any] | None = None
-    """What the UNet's configuration says in this kind, and in no other of its family."""
-
-
-_PRIOR_PARTS = (
-    *("tokenizer", "text_encoder", "image_processor", "image_encoder"),
-    *("prior", "scheduler"),
-)
-_WITHOUT_WEIGHTS = ("tokenizer", "image_processor", "scheduler")
 _CLASS_KEYS = {
     "scheduler_config.json": "_class_name",
     "tokenizer_config.json": "tokenizer_class",
     "preprocessor_config.json": "image_processor_type",
 }
-"""Where a part that is no network names its class, by its file."""
-_DECODER_PARTS = ("unet", "scheduler", "movq")
-_2_1 = {"encoder_hid_dim_type": "text_image_proj"}
-_2_2 = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
-_HINT = {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image_hint"}
+"""Where a part that has no network names its class, by its file."""
+_WITHOUT_WEIGHTS = ("tokenizer", "image_processor", "scheduler")
 
-_PRIOR_2_1 = Kind(
-    "prior of Kandinsky 2.1", "kandinsky-2-1", "encoders and prior: checkpoint", _PRIOR_PARTS
-)
-_DECODER_2_1 = Kind(
-    "decoder of Kandinsky 2.1",
-    "kandinsky-2-1",
-    "decoder: checkpoint; encoders: decoder_text_checkpoint",
-    ("tokenizer", "text_encoder", *_DECODER_PARTS),
-    {**_2_1, "in_channels": 4},
-)
-_INPAINT_2_1 = Kind(
-    "inpainting decoder of Kandinsky 2.1",
-    *("kandinsky-2-1", "decoder: inpaint_checkpoint", _DECODER_PARTS),
-    {**_2_1, "in_channels": 9},
-)
-_PRIOR_2_2 = Kind(
-    "prior of Kandinsky 2.2", "kandinsky-2-2", "encoders and prior: checkpoint", _PRIOR_PARTS
-)
-_DECODER_2_2 = Kind(
-    "decoder of Kandinsky 2.2",
-    *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_2_2, "in_channels": 4}),
-)
-_INPAINT_2_2 = Kind(
-    "inpainting decoder of Kandinsky 2.2",
-    *("kandinsky-2-2", "decoder: inpaint_checkpoint", _DECODER_PARTS),
-    {**_2_2, "in_channels": 9},
-)
-_CONTROL_2_2 = Kind(
-    "depth-controlled decoder of Kandinsky 2.2",
-    *("kandinsky-2-2", "decoder: checkpoint", _DECODER_PARTS, {**_HINT, "in_channels": 8}),
-)
-
-
-def _combined(kind: Kind) -> Kind:
-    """A decoder whose folder holds a prior too, under names that no stage loads from."""
-    return replace(
-        kind,
-        what=f"{kind.what}, a prior beside it",
-        serves=f"{kind.serves}; encoders and prior need the prior in a folder of its own",
-    )
-
-
-KINDS: Mapping[str, Kind] = {
-    "KandinskyV22PriorPipeline": _PRIOR_2_2,
-    "KandinskyV22PriorEmb2EmbPipeline": _PRIOR_2_2,
-    "KandinskyV22Pipeline": _DECODER_2_2,
-    "KandinskyV22Img2ImgPipeline": _DECODER_2_2,
-    "KandinskyV22CombinedPipeline": _combined(_DECODER_2_2),
-    "KandinskyV22Img2ImgCombinedPipeline": _combined(_DECODER_2_2),
-    "KandinskyV22InpaintPipeline": _INPAINT_2_2,
-    "KandinskyV22InpaintCombinedPipeline": _combined(_INPAINT_2_2),
-    "KandinskyV22ControlnetPipeline": _CONTROL_2_2,
-    "KandinskyV22ControlnetImg2ImgPipeline": _CONTROL_2_2,
-    "KandinskyPriorPipeline": _PRIOR_2_1,
-    "KandinskyPipeline": _DECODER_2_1,
-    "KandinskyImg2ImgPipeline": _DECODER_2_1,
-    "KandinskyCombinedPipeline": _combined(_DECODER_2_1),
-    "KandinskyImg2ImgCombinedPipeline": _combined(_DECODER_2_1),
-    "KandinskyInpaintPipeline": _INPAINT_2_1,
-    "KandinskyInpaintCombinedPipeline": _combined(_INPAINT_2_1),
-    "Kandinsky3Pipeline": Kind("Kandinsky 3"),
-    "UnCLIPPipeline": Kind("Karlo unCLIP"),
-    "UnCLIPImageVariationPipeline": Kind("Karlo unCLIP image variation"),
-    "VersatileDiffusionPipeline": Kind("Versatile Diffusion"),
-    "StableDiffusionInpaintPipeline": Kind("Stable Diffusion inpainting"),
+UNSERVED: Mapping[str, str] = {
+    "Kandinsky3Pipeline": "Kandinsky 3",
+    "UnCLIPPipeline": "Karlo unCLIP",
+    "UnCLIPImageVariationPipeline": "Karlo unCLIP image variation",
+    "VersatileDiffusionPipeline": "Versatile Diffusion",
+    "StableDiffusionInpaintPipeline": "Stable Diffusion inpainting",
 }
-"""By the pipeline class that a checkpoint's index names."""
+"""Pipeline classes that no family declares yet, and what they are."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of checkpoint folder: a layout, as a pipeline class of it names it."""
+
+    title: str
+    family: FamilySpec | None = None
+    """The family that declares the layout; None where none does yet."""
+    layout: CheckpointLayout | None = None
+    combined: bool = False
+    """Whether the folder holds a prior as well, under names that no stage loads."""
+
+    @property
+    def serves(self) -> str:
+        """Where a catalog entry of the family names it."""
+        roles = () if self.layout is None else self.layout.roles
+        keys = ", ".join(f"stages.{stage.value}.{role}" for stage, role in roles)
+        alone = "; encoders and prior need the prior in a folder of its own"
+        return keys + (alone if self.combined else "")
+
+
+def kinds() -> dict[str, Kind]:
+    """The known kinds by the pipeline class that a checkpoint's index names."""
+    found: dict[str, Kind] = {name: Kind(title) for name, title in UNSERVED.items()}
+    for spec in (family(name) for name in FAMILIES):
+        for layout in spec.layouts:
+            for pipeline in layout.pipelines:
+                found[pipeline] = Kind(layout.title, spec, layout)
+            for pipeline in layout.combined:
+                title = f"{layout.title}, a prior beside it"
+                found[pipeline] = Kind(title, spec, layout, combined=True)
+    return found
 
 
 @dataclass(frozen=True)
@@ -144,7 +98,7 @@ class Part:
 
     name: str
     kind: str
-    """Its class, as far as its files tell."""
+    """Its class, as far as its files name it."""
     bytes: int
     """Of its weights; 0 for a tokenizer, an image processor or a scheduler."""
     network: bool
@@ -163,27 +117,31 @@ class Recognised:
 
 
 def recognise(files: Files) -> Recognised:
-    """Tells what a checkpoint is and whether it can be served.
+    """Recognise a checkpoint, and find why it cannot be served.
 
     Raises:
-        UnrecognisedError: it is nothing that this system knows.
+        UnrecognisedError: it is of a kind that this system does not know.
     """
+    known = kinds()
     index, unet = files.json(INDEX), files.json("unet/config.json")
-    pipeline = index.get("_class_name") or _by_network(files, unet)
-    kind = KINDS.get(str(pipeline))
-    if kind is None:
+    pipeline = str(index.get("_class_name") or _by_network(files, unet))
+    if pipeline not in known:
         raise UnrecognisedError(f"{INDEX} names {pipeline}, which this system does not know")
     folders = sorted({PurePosixPath(path).parts[0] for path in files.sizes if "/" in path})
     parts = tuple(_part(name, index, files) for name in folders)
+    kind = known[pipeline]
     return Recognised(pipeline, kind, parts, tuple(_faults(kind, parts, unet)))
 
 
 def _by_network(files: Files, unet: Mapping[str, Any]) -> str:
-    if not unet and files.json("prior/config.json").get("_class_name") == "PriorTransformer":
-        return "KandinskyV22PriorPipeline"  # that of 2.1 has the same files
-    for pipeline, kind in KINDS.items():
-        if kind.unet is not None and unet and not _differences(kind.unet, unet):
-            return pipeline
+    """The first pipeline of the layout that the networks' configurations fit."""
+    prior = files.json("prior/config.json").get("_class_name") == "PriorTransformer"
+    # Priors of several families have the same files: that of the family declared last counts.
+    for spec in map(family, reversed([*FAMILIES])):
+        for layout in spec.layouts:
+            is_prior = not unet and prior and "prior" in layout.parts
+            if is_prior or (unet and layout.unet and not _differences(layout.unet, unet)):
+                return layout.pipelines[0]
     raise UnrecognisedError(f"there is no {INDEX}, and no network of a known kind")
 
 
@@ -198,7 +156,7 @@ def _part(name: str, index: Mapping[str, Any], files: Files) -> Part:
 
 
 def _without_weights(part: str, files: Files) -> str:
-    """The class of a part that is no network, by its own file."""
+    """The class of a part that has no network, by its own file."""
     for file, key in _CLASS_KEYS.items():
         if found := files.json(f"{part}/{file}").get(key):
             return str(found)
@@ -216,23 +174,24 @@ def _weight_bytes(part: str, files: Files) -> int:
 
 
 def _faults(kind: Kind, parts: tuple[Part, ...], unet: Mapping[str, Any]) -> list[str]:
-    if not kind.family:
-        return [f"no family of this release serves {kind.what}"]
+    layout = kind.layout
+    if layout is None:
+        return [f"no family of this release serves {kind.title}"]
     there = {part.name: part for part in parts}
-    faults = [f"part {name} is missing" for name in kind.parts if name not in there]
-    for name in kind.parts:
+    faults = [f"part {name} is missing" for name in layout.parts if name not in there]
+    for name in layout.parts:
         if name not in there or name in _WITHOUT_WEIGHTS:
             continue
         if not there[name].network:
             faults.append(f"part {name} has no config.json")
         elif not there[name].bytes:
             faults.append(f"part {name} holds no weights")
-    return faults + ([] if kind.unet is None or not unet else _differences(kind.unet, unet))
+    return faults + ([] if layout.unet is None or not unet else _differences(layout.unet, unet))
 
 
-def _differences(wanted: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+def _differences(expected: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     return [
         f"the UNet's {key} is {config.get(key)!r}, not {value!r}"
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if config.get(key) != value
     ]

@@ -24,9 +24,11 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(app, list(args))
 
 
-def test_a_picture_is_written_and_its_seed_told(gateway: RecordingGateway, tmp_path: Path) -> None:
+def test_an_image_is_written_and_its_seed_printed(
+    gateway: RecordingGateway, tmp_path: Path
+) -> None:
     out = tmp_path / "out.png"
-    gateway.events = [recording.progress(0, "denoise", 2, 25), recording.picture(0, seed=7)]
+    gateway.events = [recording.progress(0, "denoise", 2, 25), recording.image(0, seed=7)]
     done = run(
         "text-to-image", "a red circle", "-o", str(out), "--seed", "7", "--address", gateway.address
     )
@@ -34,37 +36,37 @@ def test_a_picture_is_written_and_its_seed_told(gateway: RecordingGateway, tmp_p
     assert "seed 7" in done.stdout
     assert Image.open(out).size == (6, 4)
     (request,) = gateway.requests
-    assert list(request.prompts) == ["a red circle"]
-    assert request.settings.seed == 7
-    assert not request.settings.HasField("steps")
+    assert list(request.guide.text.prompts) == ["a red circle"]
+    assert request.seed == 7
+    assert not request.decoder.HasField("steps")
 
 
-def test_several_pictures_get_numbers(gateway: RecordingGateway, tmp_path: Path) -> None:
-    gateway.events = [recording.picture(1, seed=8), recording.picture(0, seed=7)]
+def test_several_images_get_numbers(gateway: RecordingGateway, tmp_path: Path) -> None:
+    gateway.events = [recording.image(1, seed=8), recording.image(0, seed=7)]
     done = run(
         "text-to-image", "a", "b", "-o", str(tmp_path / "out.png"), "--address", gateway.address
     )
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["out-0.png", "out-1.png"]
-    assert list(gateway.requests[0].prompts) == ["a", "b"]
+    assert list(gateway.requests[0].guide.text.prompts) == ["a", "b"]
 
 
 def test_violations_are_a_line_each(gateway: RecordingGateway, tmp_path: Path) -> None:
     gateway.events = []
     gateway.error = invalid_fields(
-        [Violation("settings.height", "is odd"), Violation("prompts[0]", "is empty")]
+        [Violation("decoder.height", "is odd"), Violation("guide.text.prompts[0]", "is empty")]
     )
     done = run("text-to-image", "a", "-o", str(tmp_path / "a.png"), "--address", gateway.address)
     assert done.exit_code == 1
-    assert done.stderr.splitlines() == ["settings.height: is odd", "prompts[0]: is empty"]
+    assert done.stderr.splitlines() == ["decoder.height: is odd", "guide.text.prompts[0]: is empty"]
 
 
 def test_an_overload_says_when_to_come_back(gateway: RecordingGateway, tmp_path: Path) -> None:
     gateway.events = []
-    gateway.error = KandinskyError(Reason.OVERLOADED, "all places are taken", retry_after=2)
+    gateway.error = KandinskyError(Reason.OVERLOADED, "the queue is full", retry_after=2)
     done = run("text-to-image", "a", "-o", str(tmp_path / "a.png"), "--address", gateway.address)
     assert done.exit_code == 1
-    assert done.stderr.strip().endswith("all places are taken; try again in 2 s")
+    assert done.stderr.strip().endswith("the queue is full; try again in 2 s")
 
 
 def test_an_unreachable_server_names_address_and_remedy() -> None:
@@ -78,7 +80,7 @@ def test_an_unreachable_server_names_address_and_remedy() -> None:
 def test_models_are_listed(gateway: RecordingGateway) -> None:
     done = run("models", "--address", gateway.address)
     assert done.exit_code == 0
-    for word in ("shapes", "text_to_image", "128x128"):
+    for word in ("shapes", "text_diff", "noise", "inpaint", "none", "128x128", "25 decoder steps"):
         assert word in done.stdout
 
 
@@ -86,11 +88,11 @@ def test_models_are_listed(gateway: RecordingGateway) -> None:
     "args",
     [
         ["text-to-image"],
-        ["text-to-image", "a", "-o", "picture.gif"],
+        ["text-to-image", "a", "-o", "image.gif"],
         ["text-to-image", "a", "-o", "no/such/folder/a.png"],
         ["text-to-image", "a", "-o", "a.png", "--format", "latents"],
         ["text-to-image", "a", "--steps", "many"],
-        ["paint"],
+        ["draw"],
         *(["text-to-image", "a", "--timeout", seconds] for seconds in ("0", "-1", "nan", "inf")),
         *(["models", "--address", address] for address in ("", "localhost", ":1", "a:99999")),
         ["status", "--address", ""],

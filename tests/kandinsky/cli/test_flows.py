@@ -8,14 +8,15 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from kandinsky.cli.app import app
-from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1 import settings_pb2
+from kandinsky.v1.generation_pb2 import GenerateRequest
 from tests.kandinsky import recording
 from tests.kandinsky.recording import RecordingGateway
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The current one: an empty folder with a picture `a.png`."""
+    """The current one: an empty folder with an image `a.png`."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (3, 2), "red").save("a.png")
@@ -26,87 +27,113 @@ def run(gateway: RecordingGateway, *args: str) -> Result:
     return CliRunner().invoke(app, [*args, "--address", gateway.address])
 
 
-PNG = {"output_format": "OUTPUT_FORMAT_PNG"}
+PNG = {"format": "OUTPUT_FORMAT_PNG"}
+TEXT = {"text": {"prompts": ["a"]}}
 
 COMMANDS: dict[str, tuple[list[str], Any]] = {
     "mix": (
         ["mix", "--text", "0.5:a: b", "--text", "-1:c", "--image", "0.25:a.png"],
-        lambda file: generation.MixRequest(
-            conditions=[
-                {"text": "a: b", "weight": 0.5},
-                {"text": "c", "weight": -1},
-                {"image": file, "weight": 0.25},
-            ]
+        lambda file: GenerateRequest(
+            guide={
+                "mix": {
+                    "sources": [
+                        {"source": {"text": "a: b"}, "weight": 0.5},
+                        {"source": {"text": "c"}, "weight": -1},
+                        {"source": {"image": file}, "weight": 0.25},
+                    ]
+                }
+            }
         ),
     ),
     "interpolate-frames": (
         ["interpolate-frames", "--frames", "3", "--first", "a", "--last-image", "a.png"],
-        lambda file: generation.InterpolateFramesRequest(
-            first={"text": "a"}, last={"image": file}, frames=3
+        lambda file: GenerateRequest(
+            guide={"interpolation": {"first": {"text": "a"}, "last": {"image": file}, "frames": 3}}
         ),
     ),
     "image-to-image": (
         ["image-to-image", "a.png", "a", "--strength", "0.5", "--negative-prompt", "x"],
-        lambda file: generation.ImageToImageRequest(
-            image=file, prompts=["a"], negative_prompts=["x"], strength=0.5
+        lambda file: GenerateRequest(
+            guide=TEXT,
+            canvas={"image": {"images": [file], "strength": 0.5}},
+            negative={"texts": ["x"]},
         ),
     ),
     "inpaint": (
         ["inpaint", "a.png", "a.png", "a", "--padding-mask-crop", "8"],
-        lambda file: generation.InpaintRequest(
-            image=file, mask=file, prompts=["a"], padding_mask_crop=8
+        lambda file: GenerateRequest(
+            guide=TEXT,
+            canvas={"inpaint": {"images": [file], "masks": [file], "padding_mask_crop": 8}},
         ),
     ),
     "outpaint": (
         ["outpaint", "a.png", "a", "--right", "64"],
-        lambda file: generation.OutpaintRequest(image=file, prompts=["a"], right=64),
+        lambda file: GenerateRequest(
+            guide=TEXT, canvas={"outpaint": {"images": [file], "right": 64}}
+        ),
     ),
     "variation": (
         ["variation", "a.png", "a.png"],
-        lambda file: generation.VariationRequest(images=[file, file]),
+        lambda file: GenerateRequest(guide={"image": {"images": [file, file]}}),
     ),
     "control": (
         ["control", "a.png", "a", "--image", "a.png"],
-        lambda file: generation.ControlRequest(hint=file, prompts=["a"], image=file),
+        lambda file: GenerateRequest(
+            guide=TEXT, canvas={"image": {"images": [file]}}, control={"hints": [file]}
+        ),
     ),
     "text-guided-edit": (
         ["text-guided-edit", "a.png", "--from", "a", "--to", "b", "--amount", "0.25"],
-        lambda file: generation.TextGuidedEditRequest(
-            image=file, source_prompt="a", target_prompt="b", amount=0.25
+        lambda file: GenerateRequest(
+            guide={"text_diff": {"images": [file], "source": "a", "target": "b", "amount": 0.25}}
         ),
     ),
 }
 
 
-TEXTS_OF_A_MIX = {"negative_prompt": "x", "negative_prior_prompt": "y", "prompt": "z"}
+TEXTS_OF_A_MIX = {
+    "negative": {"texts": ["x"]},
+    "prior": {"negative_texts": ["y"]},
+    "decoder": {"texts": ["z"]},
+}
 OF_A_MIX = ["--negative-prompt", "x", "--negative-prior-prompt", "y", "--prompt", "z"]
 OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mix": (
         [*OF_A_MIX, "--interpolation", "spherical"],
-        {**TEXTS_OF_A_MIX, "interpolation": "INTERPOLATION_SPHERICAL"},
+        {**TEXTS_OF_A_MIX, "guide": {"mix": {"interpolation": "INTERPOLATION_SPHERICAL"}}},
     ),
-    "mix, linear": (["--interpolation", "linear"], {"interpolation": "INTERPOLATION_LINEAR"}),
+    "mix, linear": (
+        ["--interpolation", "linear"],
+        {"guide": {"mix": {"interpolation": "INTERPOLATION_LINEAR"}}},
+    ),
     "interpolate-frames": (
         [*OF_A_MIX, "--interpolation", "spherical"],
-        {**TEXTS_OF_A_MIX, "interpolation": "INTERPOLATION_SPHERICAL"},
+        {
+            **TEXTS_OF_A_MIX,
+            "guide": {"interpolation": {"interpolation": "INTERPOLATION_SPHERICAL"}},
+        },
     ),
-    "image-to-image": (["--prior-strength", "0.25"], {"prior_strength": 0.25}),
+    "image-to-image": (["--prior-strength", "0.25"], {"prior": {"start": {"strength": 0.25}}}),
     "inpaint": (
         ["--strength", "0.5", "--negative-prompt", "x"],
-        {"strength": 0.5, "negative_prompts": ["x"]},
+        {"canvas": {"inpaint": {"strength": 0.5}}, "negative": {"texts": ["x"]}},
     ),
     "outpaint": (
         ["--top", "1", "--bottom", "2", "--left", "3", "--strength", "0.5"],
-        {"top": 1, "bottom": 2, "left": 3, "strength": 0.5},
+        {"canvas": {"outpaint": {"top": 1, "bottom": 2, "left": 3, "strength": 0.5}}},
     ),
-    "variation": (["--prompt", "z"], {"prompt": "z"}),
+    "variation": (["--prompt", "z"], {"decoder": {"texts": ["z"]}}),
     "control": (
         ["--strength", "0.5", "--prior-strength", "0.25", "--negative-prompt", "x"],
-        {"strength": 0.5, "prior_strength": 0.25, "negative_prompts": ["x"]},
+        {
+            "canvas": {"image": {"strength": 0.5}},
+            "prior": {"start": {"strength": 0.25}},
+            "negative": {"texts": ["x"]},
+        },
     ),
     "text-guided-edit": (
         ["--strength", "0.5", "--prompt", "z"],
-        {"strength": 0.5, "prompt": "z"},
+        {"canvas": {"image": {"strength": 0.5}}, "decoder": {"texts": ["z"]}},
     ),
 }
 """What each command can be given beside, and the fields that it sets."""
@@ -121,7 +148,7 @@ def test_every_option_reaches_its_field(
     done = run(gateway, *args, *options)
     assert done.exit_code == 0, done.output
     request = expected({"encoded": (folder / "a.png").read_bytes()})
-    request.MergeFrom(type(request)(model="shapes", settings=PNG, **fields))
+    request.MergeFrom(GenerateRequest(model="shapes", output=PNG, **fields))
     assert gateway.requests == [request]
 
 
@@ -129,34 +156,62 @@ def test_every_option_reaches_its_field(
 def test_what_is_sent_and_written(
     gateway: RecordingGateway, folder: Path, args: list[str], expected: Any
 ) -> None:
-    gateway.events = [recording.progress(0, "denoise", 2, 25), recording.picture(0, seed=7)]
+    gateway.events = [recording.progress(0, "denoise", 2, 25), recording.image(0, seed=7)]
     done = run(gateway, *args, "-o", "out.png", "--scheduler", "ddim", "--model", "tiny")
     assert done.exit_code == 0, done.output
     request = expected({"encoded": (folder / "a.png").read_bytes()})
-    request.model = "tiny"
-    request.settings.MergeFrom(generation.GenerationSettings(scheduler="ddim", **PNG))
+    request.MergeFrom(GenerateRequest(model="tiny", decoder={"scheduler": "ddim"}, output=PNG))
     assert gateway.requests == [request]
     assert "out.png seed 7" in done.stdout
     assert Image.open(folder / "out.png").size == (6, 4)
 
 
+SETTINGS = {
+    "-n 2": {"images_per_prompt": 2},
+    "--height 64": {"decoder": {"height": 64}},
+    "--width 64": {"decoder": {"width": 64}},
+    "--steps 3": {"decoder": {"steps": 3}},
+    "--guidance-scale 2.5": {"decoder": {"guidance_scale": 2.5}},
+    "--prior-steps 3": {"prior": {"steps": 3}},
+    "--prior-guidance-scale 2.5": {"prior": {"guidance_scale": 2.5}},
+    "--seed 0": {"seed": 0},
+    "--scheduler ddim --eta 0.5": {"decoder": {"scheduler": "ddim", "eta": 0.5}},
+    "--progress-every 2": {"events": {"progress_every": 2}},
+    "--preview-every 2 --preview-mode decode": {
+        "events": {"preview_every": 2, "preview_mode": "PREVIEW_MODE_DECODE"}
+    },
+    "--quality 80": {"output": {"quality": 80}},
+}
+
+
+@pytest.mark.parametrize(("args", "fields"), SETTINGS.items(), ids=SETTINGS)
+def test_every_setting_reaches_its_group(
+    gateway: RecordingGateway, args: str, fields: dict[str, Any]
+) -> None:
+    done = run(gateway, "text-to-image", "a", *args.split())
+    assert done.exit_code == 0, done.output
+    request = GenerateRequest(model="shapes", guide=TEXT, output=PNG)
+    request.MergeFrom(GenerateRequest(**fields))
+    assert gateway.requests == [request]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
-def test_frames_become_one_moving_picture(gateway: RecordingGateway, suffix: str) -> None:
-    gateway.events = [recording.picture(index, seed=7) for index in (1, 0)]
+def test_frames_become_one_animation(gateway: RecordingGateway, suffix: str) -> None:
+    gateway.events = [recording.image(index, seed=7) for index in (1, 0)]
     args = ["--frames", "2", "--first", "a", "--last", "b", "-o", f"out.{suffix}"]
     done = run(gateway, "interpolate-frames", *args)
     assert done.exit_code == 0, done.output
     assert Path(f"out.{suffix}").exists()
-    assert gateway.requests[0].settings.output_format == generation.OUTPUT_FORMAT_PNG
+    assert gateway.requests[0].output.format == settings_pb2.OUTPUT_FORMAT_PNG
 
 
 WRONG = {
     "no weight": ["mix", "--text", "a red circle"],
-    "a weight that is none": ["mix", "--text", "much:a"],
-    "a missing picture": ["image-to-image", "b.png", "a"],
+    "a bad weight": ["mix", "--text", "much:a"],
+    "a missing image": ["image-to-image", "b.png", "a"],
     "a folder": ["variation", "."],
-    "two first ends": ["interpolate-frames", "--frames", "2", "--first", "a"],
-    "a moving inpaint": ["inpaint", "a.png", "a.png", "a", "-o", "out.gif"],
+    "no last frame": ["interpolate-frames", "--frames", "2", "--first", "a"],
+    "an animated inpaint": ["inpaint", "a.png", "a.png", "a", "-o", "out.gif"],
     "an unknown blend": ["mix", "--text", "1:a", "--interpolation", "cubic"],
 }
 
@@ -172,12 +227,12 @@ def test_wrong_usage_is_exit_code_2(gateway: RecordingGateway, args: list[str]) 
 def test_a_missing_file_of_a_mix_is_a_sentence(gateway: RecordingGateway) -> None:
     done = run(gateway, "mix", "--image", "1:b.png")
     assert done.exit_code == 1
-    assert done.stderr.strip().endswith("b.png is no file")
+    assert done.stderr.strip().endswith("file b.png does not exist")
 
 
 def test_previews_stand_beside_the_output(gateway: RecordingGateway, folder: Path) -> None:
-    gateway.events = [recording.preview(0, 5), recording.picture(0, seed=1)]
+    gateway.events = [recording.preview(0, 5), recording.image(0, seed=1)]
     done = run(gateway, "text-to-image", "a", "--preview-every", "5", "-o", "b.png")
     assert done.exit_code == 0, done.output
-    assert gateway.requests[0].settings.preview_every == 5
+    assert gateway.requests[0].events.preview_every == 5
     assert Image.open(folder / "b-0.preview.png").getpixel((0, 0)) == (255, 0, 0)

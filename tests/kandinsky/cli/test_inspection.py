@@ -11,8 +11,10 @@ import huggingface_hub
 import pytest
 from typer.testing import CliRunner, Result
 
+from kandinsky.catalog.families import FAMILIES, family
+from kandinsky.catalog.family import Stage
 from kandinsky.cli.app import app
-from kandinsky.cli.recognition import KINDS, Files, UnrecognisedError, recognise
+from kandinsky.cli.recognition import UNSERVED, Files, UnrecognisedError, kinds, recognise
 
 
 def inspect(checkpoint: object) -> Result:
@@ -35,8 +37,11 @@ def decoder(family_2_1: Path, tmp_path: Path) -> Path:
 def test_checkpoints_of_2_2_are_recognised(tiny_checkpoint: Path) -> None:
     prior, decoder = inspect(tiny_checkpoint / "prior"), inspect(tiny_checkpoint / "decoder")
     assert (prior.exit_code, decoder.exit_code) == (0, 0), prior.output + decoder.output
-    assert "served by family kandinsky-2-2, as encoders and prior: checkpoint" in prior.stdout
-    assert "served by family kandinsky-2-2, as decoder: checkpoint" in decoder.stdout
+    assert (
+        "served by family kandinsky-2-2, as stages.encoders.weights, stages.prior.weights"
+        in prior.stdout
+    )
+    assert "served by family kandinsky-2-2, as stages.decoder.weights" in decoder.stdout
     assert "text_encoder: CLIPTextModelWithProjection, " in prior.stdout
 
 
@@ -44,12 +49,12 @@ def test_checkpoints_of_2_1_are_recognised(family_2_1: Path) -> None:
     prior, decoder = inspect(family_2_1 / "prior"), inspect(family_2_1 / "decoder")
     assert (prior.exit_code, decoder.exit_code) == (0, 0), prior.output + decoder.output
     assert "prior of Kandinsky 2.1 (KandinskyPriorPipeline)" in prior.stdout
-    assert "as decoder: checkpoint; encoders: decoder_text_checkpoint" in decoder.stdout
+    assert "as stages.decoder.weights, stages.encoders.decoder_text" in decoder.stdout
     assert "text_encoder: MultilingualCLIP, " in decoder.stdout
     assert "ddpm_scheduler: DDPMScheduler" in decoder.stdout
 
 
-def test_without_an_index_the_networks_tell(decoder: Path) -> None:
+def test_without_an_index_the_networks_are_recognised(decoder: Path) -> None:
     (decoder / "model_index.json").unlink()
     assert "decoder of Kandinsky 2.1" in inspect(decoder).stdout
 
@@ -78,7 +83,7 @@ def test_every_fault_is_one_sentence(decoder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "contents", "message"),
     [
-        ("model_index.json", b"{", "model_index.json is no JSON"),
+        ("model_index.json", b"{", "model_index.json is not JSON"),
         ("model_index.json", b"[]", "model_index.json holds no JSON object"),
         ("model_index.json", b'{"_class_name": "FluxPipeline"}', "does not know"),
         ("unet/config.json", b'{"in_channels": 4}', "no network of a known kind"),
@@ -105,7 +110,7 @@ def test_a_known_kind_without_a_family_cannot_be_served(tmp_path: Path) -> None:
     assert "no family of this release serves Kandinsky 3" in done.stderr
 
 
-def test_a_name_on_the_hub_is_told_by_its_small_files(
+def test_a_name_on_the_hub_is_recognised_by_its_small_files(
     family_2_1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder, fetched = family_2_1 / "decoder", []
@@ -144,23 +149,43 @@ def test_a_hub_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", ["no/such/folder", "spaces in it"])
 def test_neither_a_folder_nor_a_name(name: str) -> None:
     done = inspect(name)
-    assert (done.exit_code, done.stderr) == (1, f"{name}: is no folder, and no name on the hub\n")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"{name}: is neither a folder nor a name on the hub\n",
+    )
 
 
-def test_a_file_is_no_name_on_the_hub(tmp_path: Path) -> None:
+def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "unet.safetensors").touch()
     done = inspect(tmp_path / "unet.safetensors")
     assert done.exit_code == 1
     assert "is a file; give the folder" in done.stderr
 
 
-def test_kinds_with_a_family_are_those_that_the_stages_register() -> None:
+def test_declared_families_are_those_that_the_stages_register() -> None:
     from services.decoder.families import FAMILIES as DECODERS
     from services.encoders.families import FAMILIES as ENCODERS
     from services.prior.families import FAMILIES as PRIORS
 
-    served = {kind.family for kind in KINDS.values() if kind.family}
-    assert served == DECODERS.keys() == ENCODERS.keys() == PRIORS.keys()
+    registered = {
+        Stage.ENCODERS: ENCODERS,
+        Stage.PRIOR: PRIORS,
+        Stage.DECODER: DECODERS,
+    }
+    for stage, families in registered.items():
+        declared = {name for name in FAMILIES if stage in family(name).text_route}
+        assert families.keys() == declared
+
+
+def test_every_layout_is_a_kind() -> None:
+    known = kinds()
+    for spec in map(family, FAMILIES):
+        for layout in spec.layouts:
+            for pipeline in (*layout.pipelines, *layout.combined):
+                assert (known[pipeline].family, known[pipeline].layout) == (spec, layout)
+    assert not UNSERVED.keys() & {
+        name for spec in map(family, FAMILIES) for each in spec.layouts for name in each.pipelines
+    }
 
 
 def test_an_index_without_a_class_falls_back_to_the_networks() -> None:
