@@ -40,7 +40,7 @@ def main(
     """Measure what serving costs and gains, each figure beside its baseline of the same run."""
     unknown = set(tables or ()) - TABLES.keys()
     if unknown:
-        raise _failed(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+        raise _failed(f"unknown table {', '.join(sorted(unknown))}; use {', '.join(TABLES)}")
     folders = tuple(folder.absolute() for folder in catalog or ())
     counts = tuple(decoders or ([1] if quick else sorted({1, cores()})))
     try:
@@ -59,7 +59,7 @@ def _measure(name: str, setup: Setup, out: Path) -> tuple[Path, Path]:
     about = machine()
     console.print(heading(about))
     module = importlib.import_module(TABLES[name])
-    report: Report = module.measure(setup, lambda news: console.print(f"[dim]{news}[/dim]"))
+    report: Report = module.measure(setup, lambda line: console.print(f"[dim]{line}[/dim]"))
     console.print(report.table())
     console.print(report.note())
     written = write(name, report, about, setup.entry.name, out)

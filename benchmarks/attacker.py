@@ -28,7 +28,7 @@ MOST_SECONDS = 180.0
 CALL_SECONDS = 60.0
 PAUSE = 0.5
 """Seconds from the end of a worker's call to its next one."""
-GATEWAY = "/kandinsky.v1.GenerationService"
+GENERATE = "/kandinsky.v1.GenerationService/Generate"
 DECODE = "/kandinsky.v1.DecoderService/Decode"
 UNREAD = 128
 
@@ -76,20 +76,20 @@ async def workers(
     """Those of an attack, which run side by side."""
     model = entry.name
     if name == "unread":
-        path, body = f"{GATEWAY}/TextToImage", hostile.unread(model)
+        body = hostile.unread(model)
         tenants = [(("x-tenant", f"invented {i % 2}"),) for i in range(UNREAD)]
-        return [unread_calls(gateway, path, body, tenant) for tenant in tenants]
+        return [unread_calls(gateway, GENERATE, body, tenant) for tenant in tenants]
     if name == "snapshots":
         lies = await hostile.lying_snapshots(stages, entry)
         metadata = (("application", entry.application(Stage.DECODER)), *ATTACKER)
         return [calls(stages, DECODE, lies[i:] + lies[:i], metadata) for i in range(len(lies))]
-    count, rpc, build = {
-        "masks": (3, "Inpaint", hostile.masks),
-        "variations": (12, "Variation", hostile.variation),
-        "prompts": (2, "TextToImage", hostile.prompts),
-        "messages": (20, "TextToImage", hostile.message),
+    count, build = {
+        "masks": (3, hostile.masks),
+        "variations": (12, hostile.variation),
+        "prompts": (2, hostile.prompts),
+        "messages": (20, hostile.message),
     }[name]
-    return [calls(gateway, f"{GATEWAY}/{rpc}", [build(model)], ATTACKER)] * count
+    return [calls(gateway, GENERATE, [build(model)], ATTACKER)] * count
 
 
 async def attack(name: str, gateway: str, stages: str, entry: CatalogEntry) -> Counter[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ATTACKS: Mapping[str, str] = {
-    "masks": "3 Inpaint requests of 64 masks of 4096x4096",
+    "masks": "3 requests to inpaint under 64 masks of 4096x4096",
     "variations": "12 variations of a 4096x4096 image",
     "prompts": "2 requests of two million prompts",
     "messages": "20 messages of 63 MiB",
@@ -188,10 +188,10 @@ class Attacks:
             "whatever was answered, comes the next, from a process of its own at the lowest CPU "
             "priority. Meanwhile another tenant asks "
             "for images with the model's defaults, one after the other; where it is refused it "
-            "comes back when it was told to, and the wait is in its time. Gateway: the most "
-            "resident memory in that row, the attack before it included where its memory was not "
-            f"yet given back. Bounds: {MOST_RATIO:g} times idle and {MOST_GIB:g} GiB; "
-            f"{'held' if self.held else 'NOT held'} in every row."
+            "comes back after the pause that the refusal names, and the wait is in its time. "
+            "Gateway: the most resident memory in that row, the attack before it included where "
+            f"its memory was not yet freed. Bounds: {MOST_RATIO:g} times idle and {MOST_GIB:g} "
+            f"GiB; {'held' if self.held else 'NOT held'} in every row."
         )
 
     def content(self) -> dict[str, Any]:

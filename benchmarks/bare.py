@@ -12,23 +12,22 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks.workload import STRENGTH, Picture
-from kandinsky.catalog.catalog import Flow
+from benchmarks.workload import STRENGTH, ImageTask
 from kandinsky.catalog.entry import CatalogEntry, Checkpoint, FolderCheckpoint
-from kandinsky.catalog.family import Stage
+from kandinsky.catalog.family import CanvasKind, SamplerSpec, Stage
 from kandinsky.wire import images
 
 PRIORS = {"kandinsky-2-2": "diffusers:KandinskyV22PriorPipeline"}
 """The prior pipeline of each family."""
 DECODERS = {
-    ("kandinsky-2-2", Flow.TEXT_TO_IMAGE): "diffusers:KandinskyV22Pipeline",
-    ("kandinsky-2-2", Flow.IMAGE_TO_IMAGE): "diffusers:KandinskyV22Img2ImgPipeline",
-    ("kandinsky-2-2", Flow.INPAINT): "diffusers:KandinskyV22InpaintPipeline",
+    ("kandinsky-2-2", CanvasKind.NOISE): "diffusers:KandinskyV22Pipeline",
+    ("kandinsky-2-2", CanvasKind.IMAGE): "diffusers:KandinskyV22Img2ImgPipeline",
+    ("kandinsky-2-2", CanvasKind.INPAINT): "diffusers:KandinskyV22InpaintPipeline",
 }
-"""The decoder pipeline of each family and flow."""
+"""The decoder pipeline of each family and canvas."""
 
 Embeds = tuple[torch.Tensor, torch.Tensor]
-"""Image embeddings and negative ones, [pictures, D] each."""
+"""Image embeddings and negative ones, [images, D] each."""
 
 
 class BarePipelines:
@@ -46,13 +45,14 @@ class BarePipelines:
             library.set_verbosity_error()
             library.disable_progress_bar()
         self._entry = entry
-        self._prior = self._loaded(PRIORS[entry.family], entry.checkpoints(Stage.PRIOR).checkpoint)
-        decoder = entry.checkpoints(Stage.DECODER).checkpoint
-        self._text_to_image = self._loaded(self._decoder(Flow.TEXT_TO_IMAGE), decoder)
+        self._sampler = _prior_sampler(entry)
+        self._prior = self._loaded(PRIORS[entry.family], entry.checkpoints(Stage.PRIOR)["weights"])
+        decoder = entry.checkpoints(Stage.DECODER)["weights"]
+        self._text_to_image = self._loaded(self._decoder(CanvasKind.NOISE), decoder)
 
     @staticmethod
     def check(entry: CatalogEntry) -> None:
-        """Looks whether a model has reference pipelines.
+        """Check that a model has reference pipelines.
 
         Raises:
             LookupError: its family has none here.
@@ -60,31 +60,31 @@ class BarePipelines:
         if entry.family not in PRIORS:
             raise LookupError(f"no reference pipelines are known for family {entry.family}")
 
-    def make(self, pictures: Sequence[Picture]) -> list[bytes]:
-        """Pictures of equal parameters in one call, as the PNG files that the gateway sends."""
-        return self.decode(pictures, self.embeds(pictures))
+    def make(self, tasks: Sequence[ImageTask]) -> list[bytes]:
+        """Images of equal parameters in one call, as the PNG files that the gateway sends."""
+        return self.decode(tasks, self.embeds(tasks))
 
-    def embeds(self, pictures: Sequence[Picture]) -> Embeds:
+    def embeds(self, tasks: Sequence[ImageTask]) -> Embeds:
         """The prior's part."""
         made = self._prior(
-            [picture.prompt for picture in pictures],
-            num_inference_steps=self._entry.defaults.prior_steps,
-            guidance_scale=self._entry.defaults.prior_guidance_scale,
-            generator=_generators(pictures),
+            [task.prompt for task in tasks],
+            num_inference_steps=self._sampler.steps,
+            guidance_scale=self._sampler.guidance_scale,
+            generator=_generators(tasks),
         )
         return made.image_embeds, made.negative_image_embeds
 
-    def decode(self, pictures: Sequence[Picture], embeds: Embeds) -> list[bytes]:
-        """The decoder's part, for pictures of equal parameters; inpainted ones come alone."""
-        first = pictures[0]
-        told: dict[str, Any] = {}
+    def decode(self, tasks: Sequence[ImageTask], embeds: Embeds) -> list[bytes]:
+        """The decoder's part, for images of equal parameters; inpainted ones come alone."""
+        first = tasks[0]
+        own: dict[str, Any] = {}
         pipeline = self._text_to_image
-        if first.flow is Flow.IMAGE_TO_IMAGE:
+        if first.canvas is CanvasKind.IMAGE:
             pipeline = self._image_to_image
-            told = {"image": [_image(picture.image) for picture in pictures], "strength": STRENGTH}
-        elif first.flow is Flow.INPAINT:
+            own = {"image": [_image(task.image) for task in tasks], "strength": STRENGTH}
+        elif first.canvas is CanvasKind.INPAINT:
             pipeline = self._inpaint
-            told = {"image": _image(first.image), "mask_image": _image(first.mask)}
+            own = {"image": _image(first.image), "mask_image": _image(first.mask)}
         made = pipeline(
             image_embeds=embeds[0],
             negative_image_embeds=embeds[1],
@@ -92,25 +92,25 @@ class BarePipelines:
             width=first.size,
             num_inference_steps=first.steps,
             guidance_scale=first.guidance_scale,
-            generator=_generators(pictures),
-            **told,
+            generator=_generators(tasks),
+            **own,
         )
         return [images.encode(np.asarray(image), "png") for image in made.images]
 
     @cached_property
     def _image_to_image(self) -> Any:
-        cls = _named(self._decoder(Flow.IMAGE_TO_IMAGE))
+        cls = _named(self._decoder(CanvasKind.IMAGE))
         return _quiet(cls(**self._text_to_image.components))
 
     @cached_property
     def _inpaint(self) -> Any:
-        checkpoint = self._entry.checkpoints(Stage.DECODER).inpaint_checkpoint
+        checkpoint = self._entry.checkpoints(Stage.DECODER).get("inpaint")
         if checkpoint is None:
             raise LookupError(f"{self._entry.name} has no network for inpainting")
-        return self._loaded(self._decoder(Flow.INPAINT), checkpoint)
+        return self._loaded(self._decoder(CanvasKind.INPAINT), checkpoint)
 
-    def _decoder(self, flow: Flow) -> str:
-        return DECODERS[self._entry.family, flow]
+    def _decoder(self, canvas: CanvasKind) -> str:
+        return DECODERS[self._entry.family, canvas]
 
     def _loaded(self, pipeline: str, checkpoint: Checkpoint) -> Any:
         if isinstance(checkpoint, FolderCheckpoint):
@@ -131,6 +131,13 @@ class BarePipelines:
         return loaded
 
 
+def _prior_sampler(entry: CatalogEntry) -> SamplerSpec:
+    sampler = entry.sampler("prior")
+    if sampler is None:
+        raise LookupError(f"{entry.name} has no prior settings")
+    return sampler
+
+
 def _named(pipeline: str) -> Any:
     module, _, name = pipeline.partition(":")
     return getattr(importlib.import_module(module), name)
@@ -141,8 +148,8 @@ def _quiet(pipeline: Any) -> Any:
     return pipeline
 
 
-def _generators(pictures: Sequence[Picture]) -> list[torch.Generator]:
-    return [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]
+def _generators(tasks: Sequence[ImageTask]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(task.seed) for task in tasks]
 
 
 def _image(png: bytes) -> Image.Image:

@@ -11,7 +11,7 @@ import torch
 from benchmarks.bare import BarePipelines
 from benchmarks.figures import Round
 from benchmarks.load import Made, closed_loop
-from benchmarks.workload import Picture
+from benchmarks.workload import ImageTask
 from kandinsky.catalog.entry import CatalogEntry
 from services.loading.memory import keep_freed_memory
 
@@ -26,25 +26,25 @@ class BareProcesses:
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
 
-    def make(self, picture: Picture, threads: int = 1) -> bytes:
+    def make(self, task: ImageTask, threads: int = 1) -> bytes:
         """One image, as the PNG file that the gateway sends."""
-        return self._pool.submit(_make, picture, threads).result()
+        return self._pool.submit(_make, task, threads).result()
 
-    def round(self, pictures: Sequence[Picture], processes: int, threads: int) -> Round:
+    def round(self, tasks: Sequence[ImageTask], processes: int, threads: int) -> Round:
         """Makes all of them, one at a time in each of some processes.
 
         Args:
-            pictures: to make.
+            images: to make.
             processes: of the pool, that work at the same time.
             threads: torch threads of each.
         """
 
-        async def make(picture: Picture) -> Made:
+        async def make(task: ImageTask) -> Made:
             loop = asyncio.get_running_loop()
-            png = await loop.run_in_executor(self._pool, _make, picture, threads)
-            return Made(png, picture.steps, 0, 2 if picture.guidance_scale > 1 else 1)
+            png = await loop.run_in_executor(self._pool, _make, task, threads)
+            return Made(png, task.steps, 0, 2 if task.guidance_scale > 1 else 1)
 
-        made = asyncio.run(closed_loop(pictures, processes, make))
+        made = asyncio.run(closed_loop(tasks, processes, make))
         return Round(made.seconds, made.latencies)
 
 
@@ -72,7 +72,7 @@ def _load(entry: CatalogEntry) -> None:
     _pipelines = BarePipelines(entry)
 
 
-def _make(picture: Picture, threads: int) -> bytes:
+def _make(task: ImageTask, threads: int) -> bytes:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    return _pipelines.make([picture])[0]
+    return _pipelines.make([task])[0]

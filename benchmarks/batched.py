@@ -17,7 +17,7 @@ from benchmarks.load import batched_round
 from benchmarks.machine import cores
 from benchmarks.serve_apps import serving_apps
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import Picture
+from benchmarks.workload import ImageTask
 
 BUILDER = "benchmarks.batched_app:build"
 TRIAL_ROUNDS = 2
@@ -82,19 +82,19 @@ def candidates(replicas: int, concurrency: int) -> list[Candidate]:
 
 @contextmanager
 def baselines(
-    setup: Setup, pictures: Mapping[int, Sequence[Picture]], say: Say
+    setup: Setup, tasks: Mapping[int, Sequence[ImageTask]], say: Say
 ) -> Iterator[list[Baseline]]:
     """Request batching with as many replicas as each of this system's servers has decoders.
 
     Args:
         setup: names the decoders.
-        pictures: what the settings are tried with, by concurrency.
+        images: what the settings are tried with, by concurrency.
         say: takes progress.
     """
     tried = {
         (replicas, concurrency): candidates(replicas, concurrency)
         for replicas in setup.decoders
-        for concurrency in pictures
+        for concurrency in tasks
     }
     applications = {one.application for each in tried.values() for one in each}
     folders = [str(folder) for folder in setup.folders]
@@ -105,11 +105,11 @@ def baselines(
     with serving_apps(BUILDER, started) as address:
         for application in applications:
             warm_up = Candidate(application, Batching(1, 0.0))
-            _side(address, warm_up).round(next(iter(pictures.values()))[:WARM_UP], WARM_UP)
+            _side(address, warm_up).round(next(iter(tasks.values()))[:WARM_UP], WARM_UP)
         found = []
         for replicas in setup.decoders:
             kept = {}
-            for concurrency, sample in pictures.items():
+            for concurrency, sample in tasks.items():
                 say(f"trying request batching, {replicas} replica(s), {concurrency} open")
                 kept[concurrency] = _best(
                     address, tried[replicas, concurrency], sample, concurrency
@@ -119,28 +119,28 @@ def baselines(
 
 
 def _best(
-    address: str, tried: Sequence[Candidate], pictures: Sequence[Picture], concurrency: int
+    address: str, tried: Sequence[Candidate], tasks: Sequence[ImageTask], concurrency: int
 ) -> Candidate:
     if len(tried) == 1:
         return tried[0]
     sides = {str(one): _side(address, one) for one in tried}
-    rounds = play(list(sides.values()), [Turn(concurrency, pictures)], TRIAL_ROUNDS, lambda _: None)
+    rounds = play(list(sides.values()), [Turn(concurrency, tasks)], TRIAL_ROUNDS, lambda _: None)
     name = fastest(list(sides.values()), Kind.BATCHED, rounds, concurrency).name
     return next(one for one in tried if str(one) == name)
 
 
 def _side(address: str, candidate: Candidate) -> Side:
-    def turn(pictures: Sequence[Picture], concurrency: int) -> Round:
+    def turn(tasks: Sequence[ImageTask], concurrency: int) -> Round:
         application, batching = candidate.application.name, candidate.batching
-        return batched_round(address, application, batching.metadata(), pictures, concurrency)
+        return batched_round(address, application, batching.metadata(), tasks, concurrency)
 
     return Side(Kind.BATCHED, str(candidate), turn, candidate.application.replicas)
 
 
 def _baseline(address: str, replicas: int, kept: Mapping[int, Candidate]) -> Baseline:
-    def turn(pictures: Sequence[Picture], concurrency: int) -> Round:
+    def turn(tasks: Sequence[ImageTask], concurrency: int) -> Round:
         candidate = kept[min(kept, key=lambda tried: abs(tried - concurrency))]
-        return _side(address, candidate).round(pictures, concurrency)
+        return _side(address, candidate).round(tasks, concurrency)
 
     side = Side(Kind.BATCHED, f"request batching, {replicas} replica(s)", turn, replicas)
     return Baseline(side, kept)

@@ -1,8 +1,8 @@
 """The other baseline: the same pipelines behind plain Ray Serve, batched at the request.
 
-Each replica holds prior and decoder and speaks the public contract's unary RPCs; `@serve.batch`
+Each replica holds prior and decoder and answers the public contract's unary RPC; `@serve.batch`
 gathers calls, and a batch ends as a whole. Each pipeline is called once for all the images of a
-batch whose parameters allow it: the prior for all of them, the decoder for those of equal flow,
+batch whose parameters allow it: the prior for all of them, the decoder for those of equal canvas,
 size, steps and guidance. How calls are gathered is said by each call's metadata, so that the same
 replicas serve every setting.
 """
@@ -19,8 +19,8 @@ import torch
 from ray import serve
 
 from benchmarks.bare import BarePipelines
-from benchmarks.messages import Request, to_picture
-from benchmarks.workload import Picture, groups
+from benchmarks.messages import to_task
+from benchmarks.workload import ImageTask, groups
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
@@ -55,12 +55,12 @@ class Batching:
 
 
 Answers = list[generation.GenerateResponse]
-Gathered = Callable[[Picture], Awaitable[generation.GenerateResponse]]
+Gathered = Callable[[ImageTask], Awaitable[generation.GenerateResponse]]
 
 
 @serve.deployment(name="Batched", max_ongoing_requests=MAX_ONGOING_REQUESTS)
 class Batched:
-    """GenerationService's unary RPCs of three flows."""
+    """GenerationService's unary RPC, for a prompt with three of its canvases."""
 
     def __init__(self, model: str, catalog: list[str], threads: int) -> None:
         torch.set_num_threads(threads)
@@ -69,48 +69,33 @@ class Batched:
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._gathered = cache(self._gathering)
 
-    async def TextToImageUnary(
-        self, request: Request, grpc_context: Context
+    async def GenerateImages(
+        self, request: generation.GenerateRequest, grpc_context: Context
     ) -> generation.GenerateResponse:
-        """An image from a prompt."""
-        return await self._answer(request, grpc_context)
-
-    async def ImageToImageUnary(
-        self, request: Request, grpc_context: Context
-    ) -> generation.GenerateResponse:
-        """An image that starts from an image."""
-        return await self._answer(request, grpc_context)
-
-    async def InpaintUnary(
-        self, request: Request, grpc_context: Context
-    ) -> generation.GenerateResponse:
-        """The masked part of an image generated."""
-        return await self._answer(request, grpc_context)
-
-    async def _answer(self, request: Request, context: Context) -> generation.GenerateResponse:
-        return await self._gathered(Batching.of(context))(to_picture(request))
+        """An image of one prompt."""
+        return await self._gathered(Batching.of(grpc_context))(to_task(request))
 
     def _gathering(self, batching: Batching) -> Gathered:
         @serve.batch(
             max_batch_size=batching.max_batch_size, batch_wait_timeout_s=batching.wait_seconds
         )
-        async def make(pictures: list[Picture]) -> Answers:
+        async def make(tasks: list[ImageTask]) -> Answers:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._device, self._make, pictures)
+            return await loop.run_in_executor(self._device, self._make, tasks)
 
         return make
 
-    def _make(self, pictures: list[Picture]) -> Answers:
-        wanted, unwanted = self._pipelines.embeds(pictures)
+    def _make(self, tasks: list[ImageTask]) -> Answers:
+        embeds, negatives = self._pipelines.embeds(tasks)
         answers: dict[int, generation.GenerateResponse] = {}
-        for indices in groups(pictures):
-            together = [pictures[index] for index in indices]
-            pngs = self._pipelines.decode(together, (wanted[indices], unwanted[indices]))
+        for indices in groups(tasks):
+            together = [tasks[index] for index in indices]
+            pngs = self._pipelines.decode(together, (embeds[indices], negatives[indices]))
             stats = _stats(together)
             for index, png in zip(indices, pngs, strict=True):
                 image = generation.GeneratedImage(encoded=png, decoder_stats=stats)
                 answers[index] = generation.GenerateResponse(images=[image])
-        return [answers[index] for index in range(len(pictures))]
+        return [answers[index] for index in range(len(tasks))]
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
@@ -128,7 +113,7 @@ def arguments(model: str, catalog: list[str], replicas: int, threads: int) -> di
     return {"model": model, "catalog": catalog, "replicas": replicas, "threads": threads}
 
 
-def _stats(together: list[Picture]) -> sampling_pb2.SamplingStats:
+def _stats(together: list[ImageTask]) -> sampling_pb2.SamplingStats:
     steps, guided = together[0].steps, together[0].guidance_scale > 1
     return sampling_pb2.SamplingStats(
         forwards=steps,

@@ -1,4 +1,4 @@
-"""Sides that make the same pictures: all of them stand, one at a time is asked.
+"""Sides that make the same images: all of them stand, one at a time is asked.
 
 Every round lets each side take its turns, so that round k of one stands beside round k of another
 and a machine that slows down slows them all.
@@ -17,7 +17,7 @@ from benchmarks.figures import Round, median_throughput
 from benchmarks.load import ServedRound, served_round
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import Picture
+from benchmarks.workload import ImageTask
 from kandinsky.wire import images
 from services.local.child import serving
 
@@ -26,10 +26,10 @@ PAUSE = 0.3
 
 
 class Kind(StrEnum):
-    """What makes the pictures."""
+    """What makes the images."""
 
     BARE = "bare"
-    """diffusers' pipelines in processes, one picture at a time in each."""
+    """diffusers' pipelines in processes, one image at a time in each."""
     BATCHED = "request batching"
     """The same pipelines behind plain Ray Serve."""
     SERVED = "served"
@@ -38,12 +38,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Side:
-    """One that makes pictures."""
+    """One that makes images."""
 
     kind: Kind
     name: str
-    round: Callable[[Sequence[Picture], int], Round]
-    """Makes pictures, so many requests open."""
+    round: Callable[[Sequence[ImageTask], int], Round]
+    """Makes images, so many requests open."""
     replicas: int = 1
     """Of the decoder, of request batching, or processes of bare pipelines."""
 
@@ -54,8 +54,8 @@ class Turn:
 
     concurrency: int
     """A bare side has as many open as it has processes, whatever it says."""
-    pictures: Sequence[Picture]
-    bare: Sequence[Picture] | None = None
+    tasks: Sequence[ImageTask]
+    bare: Sequence[ImageTask] | None = None
     """What the bare sides make; nothing where absent."""
 
 
@@ -68,8 +68,8 @@ def bare_sides(setup: Setup) -> Iterator[tuple[BareProcesses, list[Side]]]:
     """The pipelines in one process with each thread count, and in as many as there are cores."""
 
     def side(processes: int, threads: int) -> Side:
-        def turn(pictures: Sequence[Picture], _: int) -> Round:
-            return bare.round(pictures, processes, threads)
+        def turn(tasks: Sequence[ImageTask], _: int) -> Round:
+            return bare.round(tasks, processes, threads)
 
         name = f"bare, {processes} process(es) of {threads} thread(s)"
         return Side(Kind.BARE, name, turn, processes)
@@ -84,8 +84,8 @@ def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
     """This system, one server for each number of decoders, all of them up at the same time."""
 
     def side(decoders: int, address: str) -> Side:
-        def turn(pictures: Sequence[Picture], concurrency: int) -> ServedRound:
-            return served_round(address, setup.entry.name, pictures, concurrency)
+        def turn(tasks: Sequence[ImageTask], concurrency: int) -> ServedRound:
+            return served_round(address, setup.entry.name, tasks, concurrency)
 
         return Side(Kind.SERVED, f"served, {decoders} decoder(s)", turn, decoders)
 
@@ -107,36 +107,36 @@ def play(sides: Sequence[Side], turns: Sequence[Turn], rounds: int, say: Say) ->
         for turn in turns:
             for side in sides:
                 is_bare = side.kind is Kind.BARE
-                pictures = turn.bare if is_bare else turn.pictures
-                if pictures:
+                tasks = turn.bare if is_bare else turn.tasks
+                if tasks:
                     time.sleep(PAUSE)
                     concurrency = side.replicas if is_bare else turn.concurrency
-                    news = side.round(pictures, concurrency)
-                    played.setdefault((side.name, concurrency), []).append(news)
+                    played_round = side.round(tasks, concurrency)
+                    played.setdefault((side.name, concurrency), []).append(played_round)
     return played
 
 
 def fastest(sides: Sequence[Side], kind: Kind, rounds: Rounds, concurrency: int) -> Side:
-    """The side of a kind with the most pictures a second."""
+    """The side of a kind with the most images a second."""
     return max(
         (side for side in sides if side.kind is kind),
         key=lambda side: median_throughput(rounds[side.name, concurrency]),
     )
 
 
-def difference(bare: BareProcesses, side: Side, pictures: Sequence[Picture]) -> int:
-    """Levels, of 255, by which a served picture differs from the bare one at most.
+def difference(bare: BareProcesses, side: Side, tasks: Sequence[ImageTask]) -> int:
+    """Levels, of 255, by which a served image differs from the bare one at most.
 
     The served ones are asked for all at once, so they share what the server shares.
     """
-    served = side.round(pictures, len(pictures))
+    served = side.round(tasks, len(tasks))
     if not isinstance(served, ServedRound):
-        raise TypeError(f"{side.name} keeps no pictures")
+        raise TypeError(f"{side.name} keeps no images")
     return max(
-        int(np.abs(_pixels(one.png) - _pixels(bare.make(picture))).max())
-        for one, picture in zip(served.made, pictures, strict=True)
+        int(np.abs(_pixels(one.png) - _pixels(bare.make(task))).max())
+        for one, task in zip(served.made, tasks, strict=True)
     )
 
 
 def _pixels(png: bytes) -> np.ndarray:
-    return images.decode(png, "picture").astype(int)
+    return images.decode(png, "image").astype(int)

@@ -1,6 +1,6 @@
 """A stage that computes nothing, so that a call of it costs what a hop costs.
 
-It speaks two RPCs of the stages' contract, with the same Tensor. Behind Ray Serve by `build`; as a
+It answers two RPCs of the stages' contract, with the same Tensor. Behind Ray Serve by `build`; as a
 plain gRPC server in a process of its own by `python -m benchmarks.echo`.
 """
 
@@ -20,7 +20,7 @@ MAX_ONGOING_REQUESTS = 1000
 
 
 class Echo:
-    """Gives back what it is sent."""
+    """Returns what it is sent."""
 
     async def EncodeImage(
         self, request: encoders_pb2.EncodeImageRequest, grpc_context: Any

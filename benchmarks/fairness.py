@@ -14,7 +14,7 @@ from benchmarks.load import closed_loop, made
 from benchmarks.messages import to_request
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import Picture, plain
+from benchmarks.workload import ImageTask, plain
 from kandinsky import AsyncClient, Generated
 from kandinsky.catalog.family import Stage
 from services.local.child import serving
@@ -32,7 +32,7 @@ class Fairness:
 
     rounds: dict[str, list[Round]]
     capacity: int
-    """Guided pictures that the decoder's batch holds."""
+    """Guided images that the decoder's batch holds."""
 
     @property
     def baseline(self) -> str:
@@ -66,8 +66,8 @@ class Fairness:
     def note(self) -> str:
         """How it was measured."""
         return (
-            f"The decoder's batch holds {self.capacity} guided pictures, as its trial at start-up "
-            "found. A full batch: another tenant keeps as many requests open. A flood: it keeps "
+            f"The decoder's batch holds {self.capacity} guided images, by its calibration at "
+            "start-up. A full batch: another tenant keeps as many requests open. A flood: it keeps "
             f"{QUEUED} more. The single requests come one at a time; ratios are medians over "
             "interleaved rounds."
         )
@@ -84,7 +84,7 @@ class Fairness:
         """A bar for each."""
         rows = self.rows()[::-1]
         axes.barh([row["the other tenant"] for row in rows], [row["p50"] for row in rows])
-        axes.set(xlabel="seconds a picture, median", title="A tenant's single request")
+        axes.set(xlabel="seconds an image, median", title="A tenant's single request")
 
 
 def measure(setup: Setup, say: Say) -> Fairness:
@@ -107,8 +107,8 @@ async def _measure(setup: Setup, address: str, stages: str, say: Say) -> Fairnes
                 say(f"round {number_ + 1}: the other tenant {name}")
                 async with _load(setup, address, open_):
 
-                    async def ask(picture: Picture) -> Any:
-                        return await _draw(client, setup, picture)
+                    async def ask(task: ImageTask) -> Any:
+                        return await _draw(client, setup, task)
 
                     rounds[name].append(await closed_loop(singles, 1, ask))
     return Fairness(rounds, capacity)
@@ -117,20 +117,20 @@ async def _measure(setup: Setup, address: str, stages: str, say: Say) -> Fairnes
 @asynccontextmanager
 async def _load(setup: Setup, address: str, open_: int) -> AsyncIterator[None]:
     """Another tenant keeps so many requests open."""
-    pictures = plain(setup.entry, max(open_, 1))
+    tasks = plain(setup.entry, max(open_, 1))
     begun = asyncio.Event()
     done = 0
     async with AsyncClient(address, tenant="crowd") as client:
 
-        async def keep(picture: Picture) -> None:
+        async def keep(task: ImageTask) -> None:
             nonlocal done
             while True:
-                await _draw(client, setup, picture)
+                await _draw(client, setup, task)
                 done += 1
                 if done >= open_ // 2:
                     begun.set()
 
-        keeping = [asyncio.create_task(keep(picture)) for picture in pictures[:open_]]
+        keeping = [asyncio.create_task(keep(task)) for task in tasks[:open_]]
         if keeping:
             await begun.wait()
         try:
@@ -141,10 +141,10 @@ async def _load(setup: Setup, address: str, open_: int) -> AsyncIterator[None]:
             await asyncio.gather(*keeping, return_exceptions=True)
 
 
-async def _draw(client: AsyncClient, setup: Setup, picture: Picture) -> Any:
-    stream = client.stream(to_request(picture, setup.entry.name))
+async def _draw(client: AsyncClient, setup: Setup, task: ImageTask) -> Any:
+    stream = client.stream(to_request(task, setup.entry.name))
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, Generated):
                 return made(event)
-    raise RuntimeError("a stream without a picture")
+    raise RuntimeError("a stream without an image")

@@ -7,12 +7,12 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Round:
-    """One side's turn: some pictures made, one or several at a time."""
+    """One side's turn: some images made, one or several at a time."""
 
     seconds: float
-    """From the first request to the last picture."""
+    """From the first request to the last image."""
     latencies: tuple[float, ...]
-    """Seconds, one a picture."""
+    """Seconds, one an image."""
 
     @property
     def images_a_second(self) -> float:
@@ -45,7 +45,7 @@ def median_latency(rounds: Sequence[Round]) -> float:
 
 
 def median_throughput(rounds: Sequence[Round]) -> float:
-    """Median of the rounds' throughputs, pictures a second."""
+    """Median of the rounds' throughputs, images a second."""
     return median(one.images_a_second for one in rounds)
 
 

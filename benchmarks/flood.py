@@ -20,7 +20,7 @@ from benchmarks.figures import percentile
 from benchmarks.messages import to_request
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import Picture, plain
+from benchmarks.workload import ImageTask, plain
 from kandinsky import AsyncClient, KandinskyError
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.wire.errors import Reason
@@ -34,12 +34,12 @@ TIMES = 10
 """Requests that arrive, over those that can be served."""
 PEAK_CONCURRENCY = 32
 WARM_SECONDS = 15.0
-"""From when requests are open until pictures come at the rate of the peak."""
-PICTURES = 128
+"""From when requests are open until images come at the rate of the peak."""
+IMAGES = 128
 """Different ones."""
 SEED = 5
 
-Ask = Callable[[Picture], Awaitable[None]]
+Ask = Callable[[ImageTask], Awaitable[None]]
 
 
 @dataclass
@@ -48,13 +48,13 @@ class Flood:
 
     seconds: float
     capacity: float = 0.0
-    """Pictures a second that the same server makes unflooded, with 32 requests open."""
+    """Images a second that the same server makes unflooded, with 32 requests open."""
     after: float = 0.0
     """As `capacity`, measured when the flood was over."""
     begun: float = 0.0
     """When the flood began, on `time.perf_counter`'s clock."""
     done: list[float] = field(default_factory=list)
-    """When each picture came, on that clock: before, during and after the flood."""
+    """When each image came, on that clock: before, during and after the flood."""
     offered: int = 0
     refusals: list[float] = field(default_factory=list)
     """Seconds that each refusal took to arrive."""
@@ -67,12 +67,12 @@ class Flood:
 
     @property
     def goodput(self) -> float:
-        """Pictures a second while the flood went on."""
+        """Images a second while the flood went on."""
         return sum(0 <= moment <= self.seconds for moment in self.done_at) / self.seconds
 
     @property
     def done_at(self) -> list[float]:
-        """Seconds from the flood's start to each picture; before it they are negative."""
+        """Seconds from the flood's start to each image; before it they are negative."""
         return [moment - self.begun for moment in self.done]
 
     @property
@@ -117,7 +117,7 @@ class Flood:
             f"With {PEAK_CONCURRENCY} requests open at any time the server is at its peak, which "
             f"is measured for {self.seconds:g} s. Then requests arrive at random moments for as "
             f"long, {TIMES} times as many as that, while those still open go on; nobody comes back "
-            "after a refusal. Goodput counts the pictures that came while the flood went on. Both "
+            "after a refusal. Goodput counts the images that came while the flood went on. Both "
             "peaks: the mean of those before and after it, between which the machine's own speed "
             "drifts. Memory is what the server's processes hold resident, shared pages counted in "
             "each; clients and server share the machine's cores, so that the clients' own work is "
@@ -129,13 +129,13 @@ class Flood:
         return {"rows": [self.figures()], "raw": asdict(self)}
 
     def plot(self, axes: "Axes") -> None:
-        """Pictures a second and memory, over time."""
+        """Images a second and memory, over time."""
         width = self.seconds / 20
         bins = [width * place for place in range(21)]
         counts = [
             sum(low <= moment < low + width for moment in self.done_at) / width for low in bins[:-1]
         ]
-        axes.bar(bins[:-1], counts, width, align="edge", color="steelblue", label="pictures")
+        axes.bar(bins[:-1], counts, width, align="edge", color="steelblue", label="images")
         axes.axhline(self.capacity, linestyle="--", color="gray", label="unflooded")
         axes.set(xlabel="seconds", ylabel="images per second", title=f"{TIMES} times capacity")
         memory = axes.twinx()
@@ -155,35 +155,35 @@ def measure(setup: Setup, say: Say) -> Flood:
 
 
 async def _measure(flood: Flood, address: str, entry: CatalogEntry, say: Say) -> None:
-    pictures = itertools.cycle(plain(entry, PICTURES))
+    tasks = itertools.cycle(plain(entry, IMAGES))
     async with AsyncClient(address) as client:
         ask = partial(_ask, flood, client, entry.name)
         say("measuring the peak")
-        async with asyncio.TaskGroup() as tasks:
-            async with _peak(tasks, ask, pictures):
+        async with asyncio.TaskGroup() as group:
+            async with _peak(group, ask, tasks):
                 flood.capacity = await _rate(flood)
             say(f"flooding for {flood.seconds:g} s")
-            await _flood(flood, tasks, ask, pictures)
+            await _flood(flood, group, ask, tasks)
         say("measuring the peak again")
         is_up = partial(wait_until_serving, address, entry.name, lambda: True, 10)
         flood.healthy = await asyncio.to_thread(is_up)
-        async with asyncio.TaskGroup() as tasks, _peak(tasks, ask, pictures):
+        async with asyncio.TaskGroup() as group, _peak(group, ask, tasks):
             flood.after = await _rate(flood)
 
 
 @asynccontextmanager
 async def _peak(
-    tasks: asyncio.TaskGroup, ask: Ask, pictures: Iterator[Picture]
+    group: asyncio.TaskGroup, ask: Ask, tasks: Iterator[ImageTask]
 ) -> AsyncIterator[None]:
-    """Keeps as many requests open as make the most pictures; what is open at the end goes on."""
+    """Keeps as many requests open as make the most images; what is open at the end goes on."""
     is_over = False
 
     async def worker() -> None:
         while not is_over:
-            await ask(next(pictures))
+            await ask(next(tasks))
 
     for _ in range(PEAK_CONCURRENCY):
-        tasks.create_task(worker())
+        group.create_task(worker())
     try:
         yield
     finally:
@@ -191,7 +191,7 @@ async def _peak(
 
 
 async def _rate(flood: Flood) -> float:
-    """Pictures a second, for as long as the flood is to last, once the first have come."""
+    """Images a second, for as long as the flood is to last, once the first have come."""
     await asyncio.sleep(WARM_SECONDS)
     before = len(flood.done)
     await asyncio.sleep(flood.seconds)
@@ -199,24 +199,24 @@ async def _rate(flood: Flood) -> float:
 
 
 async def _flood(
-    flood: Flood, tasks: asyncio.TaskGroup, ask: Ask, pictures: Iterator[Picture]
+    flood: Flood, group: asyncio.TaskGroup, ask: Ask, tasks: Iterator[ImageTask]
 ) -> None:
     draw = random.Random(SEED)
     flood.begun = time.perf_counter()
-    watching = tasks.create_task(_watch(flood))
+    watching = group.create_task(_watch(flood))
     due = 0.0
     while due < flood.seconds:
         await asyncio.sleep(max(0.0, flood.begun + due - time.perf_counter()))
         flood.offered += 1
-        tasks.create_task(ask(next(pictures)))
+        group.create_task(ask(next(tasks)))
         due += draw.expovariate(TIMES * flood.capacity)
     watching.cancel()
 
 
-async def _ask(flood: Flood, client: AsyncClient, model: str, picture: Picture) -> None:
+async def _ask(flood: Flood, client: AsyncClient, model: str, task: ImageTask) -> None:
     asked = time.perf_counter()
     try:
-        async for _ in client.stream(to_request(picture, model)):
+        async for _ in client.stream(to_request(task, model)):
             pass
     except KandinskyError as error:
         if error.reason is not Reason.OVERLOADED:

@@ -1,4 +1,4 @@
-"""Load on a server: pictures asked for one a request, so many requests open at any time."""
+"""Load on a server: images asked for one a request, so many requests open at any time."""
 
 import asyncio
 import time
@@ -10,54 +10,53 @@ import grpc
 
 from benchmarks.figures import Round
 from benchmarks.messages import to_request
-from benchmarks.workload import Picture
+from benchmarks.workload import ImageTask
 from kandinsky import AsyncClient, Generated
-from kandinsky.client.requests import RPCS
 from kandinsky.v1 import generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 
 
 @dataclass(frozen=True)
 class Made:
-    """A finished picture, and what its decoder said."""
+    """A finished image, and what its decoder said."""
 
     png: bytes
     forwards: int
     shared_forwards: int
-    """Those that held rows of other pictures too."""
+    """Those that held rows of other images too."""
     peak_rows: int
 
 
 @dataclass(frozen=True)
 class ServedRound(Round):
-    """A round, and what its pictures say of the decoder."""
+    """A round, and what its images say of the decoder."""
 
     made: tuple[Made, ...]
-    """In the order of the pictures asked for."""
+    """In the order of the images asked for."""
 
     @property
     def shared_share(self) -> float:
-        """Share of the pictures' decoder forwards that held another picture's rows too."""
+        """Share of the images' decoder forwards that held another image's rows too."""
         shared = sum(one.shared_forwards for one in self.made)
         return shared / sum(one.forwards for one in self.made)
 
     @property
     def peak_rows(self) -> float:
-        """Most rows in one decoder forward, mean over the pictures."""
+        """Most rows in one decoder forward, mean over the images."""
         return sum(one.peak_rows for one in self.made) / len(self.made)
 
 
 def made(image: Generated) -> Made:
-    """A picture as the client library gives it."""
+    """An image as the client library gives it."""
     stats = image.stats["decoder"]
     return Made(image.encoded or b"", stats.forwards, stats.shared_forwards, stats.peak_rows)
 
 
-Ask = Callable[[Picture], Awaitable[Made]]
+Ask = Callable[[ImageTask], Awaitable[Made]]
 
 
 def served_round(
-    address: str, model: str, pictures: Sequence[Picture], concurrency: int
+    address: str, model: str, tasks: Sequence[ImageTask], concurrency: int
 ) -> ServedRound:
     """Asks `kandinsky up` through the client library, with its stream of progress."""
 
@@ -65,12 +64,12 @@ def served_round(
         async with AsyncClient(address) as client:
             await client.list_models()  # connects
 
-            async def ask(picture: Picture) -> Made:
-                stream = client.stream(to_request(picture, model))
+            async def ask(task: ImageTask) -> Made:
+                stream = client.stream(to_request(task, model))
                 [image] = [event async for event in stream if isinstance(event, Generated)]
                 return made(image)
 
-            return await closed_loop(pictures, concurrency, ask)
+            return await closed_loop(tasks, concurrency, ask)
 
     return asyncio.run(run())
 
@@ -79,7 +78,7 @@ def batched_round(
     address: str,
     application: str,
     batching: tuple[str, str],
-    pictures: Sequence[Picture],
+    tasks: Sequence[ImageTask],
     concurrency: int,
 ) -> ServedRound:
     """Asks the request-level batching behind Serve's gRPC proxy, by unary calls.
@@ -88,7 +87,7 @@ def batched_round(
         address: of the proxy.
         application: in Serve.
         batching: metadata that says how calls are gathered.
-        pictures: to make.
+        images: to make.
         concurrency: requests open.
     """
     metadata = (("application", application), batching)
@@ -98,29 +97,28 @@ def batched_round(
             await channel.channel_ready()
             stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
 
-            async def ask(picture: Picture) -> Made:
-                request = to_request(picture, application)
-                method = getattr(stub, f"{RPCS[type(request)]}Unary")
-                answer = await method(request, metadata=metadata)
+            async def ask(task: ImageTask) -> Made:
+                request = to_request(task, application)
+                answer = await stub.GenerateImages(request, metadata=metadata)
                 [image] = answer.images
                 stats = image.decoder_stats
                 return Made(image.encoded, stats.forwards, stats.shared_forwards, stats.peak_rows)
 
-            return await closed_loop(pictures, concurrency, ask)
+            return await closed_loop(tasks, concurrency, ask)
 
     return asyncio.run(run())
 
 
-async def closed_loop(pictures: Sequence[Picture], concurrency: int, ask: Ask) -> ServedRound:
-    """Asks for each picture as soon as fewer than `concurrency` are open."""
-    waiting = iter(enumerate(pictures))
-    latencies = [0.0] * len(pictures)
+async def closed_loop(tasks: Sequence[ImageTask], concurrency: int, ask: Ask) -> ServedRound:
+    """Asks for each image as soon as fewer than `concurrency` are open."""
+    waiting = iter(enumerate(tasks))
+    latencies = [0.0] * len(tasks)
     made: dict[int, Made] = {}
 
     async def worker() -> None:
-        for index, picture in waiting:
+        for index, task in waiting:
             begun = time.perf_counter()
-            made[index] = await ask(picture)
+            made[index] = await ask(task)
             latencies[index] = time.perf_counter() - begun
 
     started = time.perf_counter()
@@ -128,4 +126,4 @@ async def closed_loop(pictures: Sequence[Picture], concurrency: int, ask: Ask) -
         for _ in range(concurrency):
             workers.create_task(worker())
     seconds = time.perf_counter() - started
-    return ServedRound(seconds, tuple(latencies), tuple(made[i] for i in range(len(pictures))))
+    return ServedRound(seconds, tuple(latencies), tuple(made[i] for i in range(len(tasks))))

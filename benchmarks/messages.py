@@ -1,46 +1,46 @@
-"""Pictures to and from the public contract's requests, which both served sides speak."""
+"""Image tasks to and from the public contract's request, which both served sides read."""
 
-from benchmarks.workload import STRENGTH, Picture
-from kandinsky.catalog.catalog import Flow
+from typing import Any
+
+from benchmarks.workload import STRENGTH, ImageTask
+from kandinsky.catalog.family import CanvasKind
 from kandinsky.client import requests
-from kandinsky.v1 import generation_pb2 as generation
-
-Request = generation.TextToImageRequest | generation.ImageToImageRequest | generation.InpaintRequest
+from kandinsky.v1.generation_pb2 import GenerateRequest
 
 
-def to_request(picture: Picture, model: str) -> Request:
-    """The request for a picture."""
-    told = {
+def to_request(task: ImageTask, model: str) -> GenerateRequest:
+    """The request for an image."""
+    options: Any = {
         "model": model,
-        "height": picture.size,
-        "width": picture.size,
-        "steps": picture.steps,
-        "guidance_scale": picture.guidance_scale,
-        "seed": picture.seed,
+        "height": task.size,
+        "width": task.size,
+        "steps": task.steps,
+        "guidance_scale": task.guidance_scale,
+        "seed": task.seed,
     }
-    if picture.flow is Flow.IMAGE_TO_IMAGE:
-        return requests.image_to_image(picture.image, picture.prompt, strength=STRENGTH, **told)
-    if picture.flow is Flow.INPAINT:
-        return requests.inpaint(picture.image, picture.mask, picture.prompt, **told)
-    return requests.text_to_image(picture.prompt, **told)
+    if task.canvas is CanvasKind.IMAGE:
+        return requests.image_to_image(task.image, task.prompt, strength=STRENGTH, **options)
+    if task.canvas is CanvasKind.INPAINT:
+        return requests.inpaint(task.image, task.mask, task.prompt, **options)
+    return requests.text_to_image(task.prompt, **options)
 
 
-def to_picture(request: Request) -> Picture:
-    """What `to_request` was given."""
-    flows: dict[type, Flow] = {
-        generation.TextToImageRequest: Flow.TEXT_TO_IMAGE,
-        generation.ImageToImageRequest: Flow.IMAGE_TO_IMAGE,
-        generation.InpaintRequest: Flow.INPAINT,
-    }
-    flow = flows[type(request)]
-    settings = request.settings
-    return Picture(
-        prompt=request.prompts[0],
-        seed=settings.seed,
-        flow=flow,
-        size=settings.height,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        image=b"" if flow is Flow.TEXT_TO_IMAGE else request.image.encoded,
-        mask=request.mask.encoded if flow is Flow.INPAINT else b"",
+def to_task(request: GenerateRequest) -> ImageTask:
+    """What `to_request` made the request of."""
+    canvas = CanvasKind(request.canvas.WhichOneof("kind") or CanvasKind.NOISE)
+    image = mask = b""
+    if canvas is CanvasKind.IMAGE:
+        image = request.canvas.image.images[0].encoded
+    elif canvas is CanvasKind.INPAINT:
+        image = request.canvas.inpaint.images[0].encoded
+        mask = request.canvas.inpaint.masks[0].encoded
+    return ImageTask(
+        prompt=request.guide.text.prompts[0],
+        seed=request.seed,
+        canvas=canvas,
+        size=request.decoder.height,
+        steps=request.decoder.steps,
+        guidance_scale=request.decoder.guidance_scale,
+        image=image,
+        mask=mask,
     )

@@ -1,4 +1,4 @@
-"""Requests of different flow, size, steps and guidance at the same time."""
+"""Requests of different canvas, size, steps and guidance at the same time."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from benchmarks.batched import Baseline, baselines
 from benchmarks.contest import Turn, bare_sides, difference, play, served_sides
 from benchmarks.setup import Say, Setup
 from benchmarks.standings import Standings
-from benchmarks.workload import MIXED_GUIDANCE, MIXED_SIZES, MIXED_STEPS, Picture, groups, mixed
+from benchmarks.workload import MIXED_GUIDANCE, MIXED_SIZES, MIXED_STEPS, ImageTask, groups, mixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,8 @@ WARM_UP = 6
 
 def measure(setup: Setup, say: Say) -> "Mixed":
     """Every side makes the same list."""
-    pictures = mixed(QUICK_REQUESTS if setup.quick else REQUESTS)
-    samples = {CONCURRENCY: pictures[:TRIAL_REQUESTS]}
+    tasks = mixed(QUICK_REQUESTS if setup.quick else REQUESTS)
+    samples = {CONCURRENCY: tasks[:TRIAL_REQUESTS]}
     with (
         bare_sides(setup) as (bare, alone),
         baselines(setup, samples, say) as rivals,
@@ -37,11 +37,11 @@ def measure(setup: Setup, say: Say) -> "Mixed":
         servers = [*(rival.side for rival in rivals), *served]
         sides = [*alone, *servers]
         for side in sides:
-            side.round(pictures[:WARM_UP], WARM_UP)
-        differs = {side.name: difference(bare, side, pictures[:WARM_UP]) for side in servers}
-        turns = [Turn(CONCURRENCY, pictures, bare=pictures)]
+            side.round(tasks[:WARM_UP], WARM_UP)
+        differs = {side.name: difference(bare, side, tasks[:WARM_UP]) for side in servers}
+        turns = [Turn(CONCURRENCY, tasks, bare=tasks)]
         rounds = play(sides, turns, 1 if setup.quick else 2, say)
-    return Mixed(Standings(sides, rounds), pictures, rivals, differs)
+    return Mixed(Standings(sides, rounds), tasks, rivals, differs)
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Mixed:
     """Throughput and latency of the mixed workload."""
 
     standings: Standings
-    pictures: list[Picture]
+    tasks: list[ImageTask]
     rivals: Sequence[Baseline]
     """Request batching, with the setting that was kept."""
     differences: dict[str, int]
-    """By side: levels, of 255, from the bare pictures at most."""
+    """By side: levels, of 255, from the bare images at most."""
 
     def table(self) -> Table:
         """A row a side."""
@@ -61,7 +61,7 @@ class Mixed:
 
     def note(self) -> str:
         """What was asked for and how it was measured."""
-        flows = Counter(picture.flow.value for picture in self.pictures)
+        flows = Counter(task.flow for task in self.tasks)
         counted = ", ".join(f"{count} {flow}" for flow, count in flows.items())
         differs = ", ".join(f"{name} {levels}" for name, levels in self.differences.items())
         kept = ". ".join(rival.sentence() for rival in self.rivals)
@@ -69,9 +69,9 @@ class Mixed:
             " or ".join(f"{one:g}" for one in each) for each in (MIXED_SIZES, MIXED_GUIDANCE)
         )
         return (
-            f"{len(self.pictures)} requests, the same list on every side: {counted}; "
+            f"{len(self.tasks)} requests, the same list on every side: {counted}; "
             f"{sizes} pixels, {MIXED_STEPS[0]} to {MIXED_STEPS[-1]} steps, guidance {guidance}; "
-            f"of the whole list {len(groups(self.pictures))} groups have equal parameters. Request "
+            f"of the whole list {len(groups(self.tasks))} groups have equal parameters. Request "
             "batching (behind Ray Serve's gRPC proxy, as many replicas as there are decoders, at "
             "the setting that was the fastest in a trial) calls the prior once for a batch and the "
             "decoder once for a group; inpainted images go alone, since the reference blends a "

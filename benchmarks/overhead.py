@@ -1,4 +1,4 @@
-"""What gateway and stages add to the latency of one picture at a time."""
+"""What gateway and stages add to the latency of one image at a time."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def measure(setup: Setup, say: Say) -> "Overhead":
     """Every side makes the same images, one at a time."""
-    pictures = plain(setup.entry, 6 if setup.quick else 12)
+    tasks = plain(setup.entry, 6 if setup.quick else 12)
     with bare_sides(setup) as (bare, alone), served_sides(setup, say) as served:
         say("warming up")
         sides = [*(side for side in alone if side.replicas == 1), *served]
         for side in sides:
-            side.round(pictures[:2], 1)
-        differs = max(difference(bare, side, pictures[:4]) for side in served)
-        turns = [Turn(1, pictures, bare=pictures)]
+            side.round(tasks[:2], 1)
+        differs = max(difference(bare, side, tasks[:4]) for side in served)
+        turns = [Turn(1, tasks, bare=tasks)]
         rounds = play(sides, turns, 2 if setup.quick else 3, say)
     return Overhead(Standings(sides, rounds), differs)
 
@@ -50,8 +50,8 @@ class Overhead:
     def note(self) -> str:
         """How it was measured."""
         return (
-            "p50 is over all pictures; ratios are medians over interleaved rounds. Served and bare "
-            f"pictures differ by {self.difference} of 255."
+            "p50 is over all images; ratios are medians over interleaved rounds. Served and bare "
+            f"images differ by {self.difference} of 255."
         )
 
     def content(self) -> dict[str, Any]:
@@ -62,4 +62,4 @@ class Overhead:
         """A bar a side."""
         rows = self.standings.rows()[::-1]
         axes.barh([row.side for row in rows], [row.p50 for row in rows], color="steelblue")
-        axes.set(xlabel="seconds a picture, median", title="Latency, one request at a time")
+        axes.set(xlabel="seconds an image, median", title="Latency, one request at a time")

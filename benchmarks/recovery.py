@@ -1,4 +1,4 @@
-"""What killed processes cost: no request, no picture, a few steps."""
+"""What killed processes cost: no request, no image, a few steps."""
 
 import asyncio
 import time
@@ -15,10 +15,10 @@ from benchmarks import kills
 from benchmarks.messages import to_request
 from benchmarks.report import columns, number
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import Picture, mixed
+from benchmarks.workload import ImageTask, mixed
 from kandinsky import AsyncClient, Generated, KandinskyError
-from kandinsky.catalog.catalog import Flow
 from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import CanvasKind
 from kandinsky.client import StageStats
 from services.engine.limits import EngineLimits
 from services.local.child import serving
@@ -34,18 +34,18 @@ SEED = 4
 
 @dataclass(frozen=True)
 class Made:
-    """One finished picture."""
+    """One finished image."""
 
     pixels: np.ndarray
     stats: dict[str, StageStats]
     """By stage."""
     has_encode_pass: bool
-    """Whether the decoder's first pass encodes a picture; a move takes it again."""
+    """Whether the decoder's first pass encodes an image; a move takes it again."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """All pictures made once."""
+    """All images made once."""
 
     made: dict[int, Made]
     failures: list[str]
@@ -53,38 +53,38 @@ class Pass:
 
 
 def measure(setup: Setup, say: Say) -> "Recovery":
-    """The same pictures undisturbed and while processes are killed."""
+    """The same images undisturbed and while processes are killed."""
     options = ["--replicas-decoder", str(REPLICAS), *setup.server_options]
     with serving(setup.entry.name, options) as address:
         return asyncio.run(_measure(setup, address, say))
 
 
 async def _measure(setup: Setup, address: str, say: Say) -> "Recovery":
-    pictures = mixed(2 * CONCURRENCY if setup.quick else 4 * CONCURRENCY)
+    tasks = mixed(2 * CONCURRENCY if setup.quick else 4 * CONCURRENCY)
     count = len(kills.KINDS) if setup.quick else KILLS
     async with AsyncClient(address) as client:
         say("warming up")
-        await _pass(client, setup.entry, pictures[:CONCURRENCY])
+        await _pass(client, setup.entry, tasks[:CONCURRENCY])
         say("undisturbed")
-        twins = await _pass(client, setup.entry, pictures)
+        twins = await _pass(client, setup.entry, tasks)
         killing = asyncio.create_task(kills.kill(setup.entry, kills.KINDS, count, SEED, say))
         passes: list[Pass] = []
         while not killing.done():
             say(f"pass {len(passes) + 1} with kills")
-            passes.append(await _pass(client, setup.entry, pictures))
+            passes.append(await _pass(client, setup.entry, tasks))
         victims = await killing
     return Recovery(twins, passes, victims, EngineLimits().snapshot_every)
 
 
-async def _pass(client: AsyncClient, entry: CatalogEntry, pictures: Sequence[Picture]) -> Pass:
-    waiting = iter(enumerate(pictures))
+async def _pass(client: AsyncClient, entry: CatalogEntry, tasks: Sequence[ImageTask]) -> Pass:
+    waiting = iter(enumerate(tasks))
     made: dict[int, Made] = {}
     failures: list[str] = []
 
     async def worker() -> None:
-        for index, picture in waiting:
+        for index, task in waiting:
             try:
-                made[index] = await _make(client, entry, picture)
+                made[index] = await _make(client, entry, task)
             except KandinskyError as error:
                 failures.append(f"{error.reason.value}: {error.message}")
 
@@ -95,16 +95,16 @@ async def _pass(client: AsyncClient, entry: CatalogEntry, pictures: Sequence[Pic
     return Pass(made, failures, time.perf_counter() - begun)
 
 
-async def _make(client: AsyncClient, entry: CatalogEntry, picture: Picture) -> Made:
-    request = to_request(picture, entry.name)
-    request.settings.progress_every = 1  # so that every step that is taken again is counted
+async def _make(client: AsyncClient, entry: CatalogEntry, task: ImageTask) -> Made:
+    request = to_request(task, entry.name)
+    request.events.progress_every = 1  # so that every step that is taken again is counted
     stream = client.stream(request)
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, Generated):
-                encodes = picture.flow is not Flow.TEXT_TO_IMAGE
+                encodes = task.canvas is not CanvasKind.NOISE
                 return Made(event.array.astype(int), event.stats, encodes)
-    raise RuntimeError("a stream without a picture")
+    raise RuntimeError("a stream without an image")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Recovery:
 
     @property
     def made(self) -> list[tuple[int, Made]]:
-        """The pictures of all passes with kills, each with its place in the list."""
+        """The images of all passes with kills, each with its place in the list."""
         return [item for each in self.passes for item in each.made.items()]
 
     @property
@@ -136,10 +136,10 @@ class Recovery:
         ]
         return {
             **{f"kills, {kind}": self.kills[kind] for kind in kills.KINDS},
-            "pictures": len(differences),
+            "images": len(differences),
             "failed": sum(len(each.failures) for each in self.passes),
             "largest difference of 255": max(differences, default=0),
-            "pictures that moved": sum(
+            "images that moved": sum(
                 any(one.resumes for one in made.stats.values()) for _, made in self.made
             ),
             "moves": sum(one.resumes for one in moved),
@@ -148,7 +148,7 @@ class Recovery:
                 (one.most_steps_redone for one in moved), default=0
             ),
             "jobs beyond the bound": sum(self._is_beyond(made) for _, made in self.made),
-            "steps between checkpoints": self.snapshot_every,
+            "steps between snapshots": self.snapshot_every,
             "steps in all": sum(
                 one.forwards for _, made in self.made for one in made.stats.values()
             ),
@@ -175,15 +175,15 @@ class Recovery:
     def note(self) -> str:
         """How it was measured."""
         return (
-            f"{CONCURRENCY} requests open, of three flows, two sizes and 10 to 50 steps, on "
+            f"{CONCURRENCY} requests open, of three canvases, two sizes and 10 to 50 steps, on "
             f"{REPLICAS} decoder replicas and one of the others. Every {kills.PAUSE[0]:g} to "
             f"{kills.PAUSE[1]:g} s a process gets SIGKILL: replicas of each stage, Serve's proxy "
             "and its controller, in rounds, each in an order of its own, drawn from those that "
-            "live, also when it is the last one. Every picture is compared with its twin of an "
+            "live, also when it is the last one. Every image is compared with its twin of an "
             "undisturbed pass of the same "
-            "run. Steps redone are counted by the gateway: those that it had been told of and that "
+            "run. Steps redone are counted by the gateway: those that were reported to it and that "
             "were taken again. The bound is held for each job and move: the steps between two "
-            "checkpoints, and the pass that encodes a picture where there is one. Time: of the "
+            "snapshots, and the pass that encodes an image where there is one. Time: of the "
             "passes with kills, over the undisturbed one; a new process has to load first."
         )
 
@@ -200,7 +200,7 @@ class Recovery:
         redone = [one.most_steps_redone for one in self.moved]
         most = max([*redone, self.snapshot_every])
         axes.hist(redone, bins=[place - 0.5 for place in range(most + 2)], color="steelblue")
-        axes.axvline(self.snapshot_every, linestyle="--", color="gray", label="checkpoints every")
+        axes.axvline(self.snapshot_every, linestyle="--", color="gray", label="snapshots every")
         axes.set(
             xlabel="most steps redone in one move",
             ylabel="jobs",

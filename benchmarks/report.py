@@ -48,12 +48,12 @@ def cells(table: Table) -> dict[str, list[Any]]:
 def write(name: str, report: Report, machine: Machine, model: str, out: Path) -> tuple[Path, Path]:
     """Writes a table's JSON and PNG plot into a folder; gives their paths."""
     out.mkdir(parents=True, exist_ok=True)
-    figures, picture = out / f"{name}.json", out / f"{name}.png"
+    figures, task = out / f"{name}.json", out / f"{name}.png"
     content = {"table": name, "model": model, "machine": asdict(machine), "note": report.note()}
     text = json.dumps({**content, **cells(report.table()), **report.content()}, indent=1)
     figures.write_text(text + "\n", encoding="utf-8")
-    _plot(report, picture)
-    return figures, picture
+    _plot(report, task)
+    return figures, task
 
 
 def _plot(report: Report, path: Path) -> None:

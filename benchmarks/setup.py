@@ -1,4 +1,4 @@
-"""What every table is told, and what it gives back."""
+"""What every table is measured with, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -41,9 +41,9 @@ class Row:
     p95: float
     """Seconds."""
     peak_rows: float | None
-    """Most rows in one decoder forward, mean over the pictures."""
+    """Most rows in one decoder forward, mean over the images."""
     shared_share: float | None
-    """Share of decoder forwards that held rows of several pictures."""
+    """Share of decoder forwards that held rows of several images."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ TABLES: Mapping[str, str] = {
     "throughput": "benchmarks.throughput",
     "mixed": "benchmarks.mixed",
     "hops": "benchmarks.hops",
-    "checkpoints": "benchmarks.checkpoints",
+    "snapshots": "benchmarks.snapshots",
     "cancel": "benchmarks.cancel",
     "recovery": "benchmarks.recovery",
     "fairness": "benchmarks.fairness",

@@ -1,4 +1,4 @@
-"""Pictures a second with several requests open, beside both baselines."""
+"""Images a second with several requests open, beside both baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Throughput:
     rivals: Sequence[Baseline]
     """Request batching, with the settings that were kept."""
     differences: dict[str, int]
-    """By side: levels, of 255, from the bare pictures at most."""
+    """By side: levels, of 255, from the bare images at most."""
     idle: float
     """Cores that all servers together use while nothing is asked."""
 

@@ -1,4 +1,4 @@
-"""The pictures that are asked for: every side of a table makes the same ones."""
+"""The images that a table asks for: every side makes the same ones."""
 
 import io
 import random
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from kandinsky.catalog.catalog import Flow
 from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import CanvasKind
 
 COLOURS = ("red", "green", "yellow", "purple")
 PROMPTS = (
@@ -19,7 +19,7 @@ PROMPTS = (
 )
 
 MIXED_SEED = 2022
-MIXED_FLOWS = (Flow.TEXT_TO_IMAGE, Flow.IMAGE_TO_IMAGE, Flow.INPAINT)
+MIXED_CANVASES = (CanvasKind.NOISE, CanvasKind.IMAGE, CanvasKind.INPAINT)
 MIXED_SIZES = (128, 192)
 MIXED_STEPS = range(10, 51, 5)
 MIXED_GUIDANCE = (2.0, 4.0, 6.0)
@@ -28,12 +28,12 @@ STRENGTH = 0.6
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to make, in a request of its own."""
+class ImageTask:
+    """One image to make, in a request of its own."""
 
     prompt: str
     seed: int
-    flow: Flow
+    canvas: CanvasKind
     size: int
     """Pixels, both sides."""
     steps: int
@@ -43,61 +43,68 @@ class Picture:
     image: bytes = b""
     """PNG, for image to image and inpaint."""
     mask: bytes = b""
-    """PNG, for inpaint; white is repainted."""
+    """PNG, for inpaint; white is generated."""
+
+    @property
+    def flow(self) -> str:
+        """As logs and metrics name it: `text`, `text+image` or `text+inpaint`."""
+        return "text" if self.canvas is CanvasKind.NOISE else f"text+{self.canvas.value}"
 
     @property
     def parameters(self) -> Hashable:
-        """Pictures of equal ones can be made by one call of a pipeline."""
-        return self.flow, self.size, self.steps, self.guidance_scale
+        """Images of equal ones can be made by one call of a pipeline."""
+        return self.canvas, self.size, self.steps, self.guidance_scale
 
 
-def plain(entry: CatalogEntry, count: int) -> list[Picture]:
+def plain(entry: CatalogEntry, count: int) -> list[ImageTask]:
     """Text to image with the model's defaults; they differ in prompt and seed alone."""
-    defaults = entry.defaults
+    sampler = entry.sampler("decoder")
+    if sampler is None:
+        raise LookupError(f"{entry.name} has no decoder settings")
     return [
-        Picture(
+        ImageTask(
             PROMPTS[index % len(PROMPTS)],
             seed=index,
-            flow=Flow.TEXT_TO_IMAGE,
-            size=defaults.height,
-            steps=defaults.steps,
-            guidance_scale=defaults.guidance_scale,
+            canvas=CanvasKind.NOISE,
+            size=entry.size.height,
+            steps=sampler.steps,
+            guidance_scale=sampler.guidance_scale,
         )
         for index in range(count)
     ]
 
 
-def mixed(count: int) -> list[Picture]:
-    """Pictures whose flow, size, steps and guidance differ; the same list at every call."""
+def mixed(count: int) -> list[ImageTask]:
+    """Images whose canvas, size, steps and guidance differ; the same list at every call."""
     draw = random.Random(MIXED_SEED)
-    pictures = []
+    tasks = []
     for index in range(count):
-        flow = MIXED_FLOWS[index % len(MIXED_FLOWS)]
+        canvas = MIXED_CANVASES[index % len(MIXED_CANVASES)]
         size = draw.choice(MIXED_SIZES)
-        pictures.append(
-            Picture(
+        tasks.append(
+            ImageTask(
                 draw.choice(PROMPTS),
                 seed=index,
-                flow=flow,
+                canvas=canvas,
                 size=size,
                 steps=draw.choice(MIXED_STEPS),
                 guidance_scale=draw.choice(MIXED_GUIDANCE),
-                image=b"" if flow is Flow.TEXT_TO_IMAGE else _drawing(index, size),
-                mask=_mask(size) if flow is Flow.INPAINT else b"",
+                image=b"" if canvas is CanvasKind.NOISE else _drawing(index, size),
+                mask=_mask(size) if canvas is CanvasKind.INPAINT else b"",
             )
         )
-    return pictures
+    return tasks
 
 
-def groups(pictures: Sequence[Picture]) -> list[list[int]]:
-    """Indices of pictures that one pipeline call can make, in order of their first.
+def groups(tasks: Sequence[ImageTask]) -> list[list[int]]:
+    """Indices of images that one pipeline call can make, in order of their first.
 
-    An inpainted picture stands alone: the reference pipeline blends a whole batch with its first
-    picture.
+    An inpainted image stands alone: the reference pipeline blends a whole batch with its first
+    image.
     """
     found: dict[Hashable, list[int]] = {}
-    for index, picture in enumerate(pictures):
-        key = index if picture.flow is Flow.INPAINT else picture.parameters
+    for index, task in enumerate(tasks):
+        key = index if task.canvas is CanvasKind.INPAINT else task.parameters
         found.setdefault(key, []).append(index)
     return list(found.values())
 
@@ -110,7 +117,7 @@ def _drawing(index: int, size: int) -> bytes:
 
 
 def _mask(size: int) -> bytes:
-    """The lower right quarter is repainted."""
+    """The lower right quarter is generated."""
     image = Image.new("L", (size, size), 0)
     image.paste(255, (size // 2, size // 2, size, size))
     return _png(image)

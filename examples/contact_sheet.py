@@ -1,4 +1,4 @@
-"""Pictures with their captions, one by one and as one sheet."""
+"""Images with their captions, one by one and as one sheet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ FONT = Path(__file__).parent / "fonts" / "NotoSansCJKsc-Subset.otf"
 
 PAPER, INK, FAINT, EDGE = "#faf9f6", "#1d1d1f", "#76767c", "#dcdad4"
 SCALE = 2
-"""How much larger the pictures are shown."""
+"""How much larger the images are shown."""
 MARGIN, GAP, PADDING = 72, 44, 16
-"""Pixels: around the sheet, between pictures, between a picture and its caption."""
+"""Pixels: around the sheet, between images, between an image and its caption."""
 CAPTION, NOTE, ROW, HEADING = 19, 15, 27, 44
 """Font sizes."""
 LINE = 1.35
@@ -21,9 +21,9 @@ LINE = 1.35
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture and what is said of it."""
+    """An image and what is said of it."""
 
-    picture: Image.Image
+    image: Image.Image
     caption: str
     notes: tuple[str, ...] = ()
     """Fainter lines under the caption."""
@@ -31,17 +31,17 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures that stand beside each other, under a title of their own."""
+    """Images that stand beside each other, under a title of their own."""
 
     title: str
     cells: tuple[Captioned, ...]
 
 
 def draw_one(captioned: Captioned) -> Image.Image:
-    """The picture, enlarged, over its caption."""
-    width = captioned.picture.width * SCALE
+    """The image, enlarged, over its caption."""
+    width = captioned.image.width * SCALE
     text = _lines(captioned, width)
-    height = captioned.picture.height * SCALE + PADDING + _height(text)
+    height = captioned.image.height * SCALE + PADDING + _height(text)
     sheet = Image.new("RGB", (width + 2 * GAP, height + 2 * GAP), PAPER)
     _place(sheet, captioned, GAP, GAP)
     return sheet
@@ -71,13 +71,13 @@ def draw_sheet(rows: Sequence[Row], title: str, subtitle: str) -> Image.Image:
         x = MARGIN
         for cell in row.cells:
             _place(sheet, cell, x, y + _title_height(row))
-            x += cell.picture.width * SCALE + GAP
+            x += cell.image.width * SCALE + GAP
         y += _row_height(row) + GAP
     return sheet
 
 
 def _row_width(row: Row) -> int:
-    return sum(cell.picture.width * SCALE + GAP for cell in row.cells) - GAP
+    return sum(cell.image.width * SCALE + GAP for cell in row.cells) - GAP
 
 
 def _row_height(row: Row) -> int:
@@ -89,10 +89,10 @@ def _title_height(row: Row) -> int:
 
 
 def _place(sheet: Image.Image, captioned: Captioned, x: int, y: int) -> None:
-    size = (captioned.picture.width * SCALE, captioned.picture.height * SCALE)
+    size = (captioned.image.width * SCALE, captioned.image.height * SCALE)
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((x - 1, y - 1, x + size[0], y + size[1]), outline=EDGE)
-    sheet.paste(captioned.picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), (x, y))
+    sheet.paste(captioned.image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (x, y))
     y += size[1] + PADDING
     for text, font_size, colour in _lines(captioned, size[0]):
         pen.text((x, y), text, colour, _font(font_size), anchor="lt")
@@ -112,7 +112,7 @@ def _lines(captioned: Captioned, width: int) -> list[tuple[str, int, str]]:
 
 
 def _cell_height(captioned: Captioned) -> int:
-    size = captioned.picture.size
+    size = captioned.image.size
     return size[1] * SCALE + PADDING + _height(_lines(captioned, size[0] * SCALE))
 
 

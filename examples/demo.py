@@ -1,4 +1,4 @@
-"""Starts the whole system on this machine, draws pictures over gRPC, and ends everything again.
+"""Starts the whole system on this machine, draws images over gRPC, and ends everything again.
 
 python examples/demo.py --out out
 """
@@ -26,8 +26,8 @@ REQUEST_SECONDS = 600
 COLUMNS = 5
 
 
-def main(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out")) -> None:
-    """Draw the demo's pictures."""
+def main(out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("out")) -> None:
+    """Draw the demo's images."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -52,12 +52,12 @@ def _demo(out: Path) -> None:
             flows = list(rows(client, out))
         seconds = time.monotonic() - asked
     count = len(drawn) + sum(len(row.cells) for row in flows)
-    print(f"{count} pictures in {seconds:.1f} s; everything has ended", flush=True)
+    print(f"{count} images in {seconds:.1f} s; everything has ended", flush=True)
     _write(out, drawn, flows)
 
 
 def _draw(client: Client) -> Iterator[tuple[Prompt, Generated]]:
-    """Every prompt's pictures. Prompts that need nothing of their own go as one request."""
+    """Every prompt's images. Prompts that need nothing of their own go as one request."""
     plain = [prompt for prompt in PROMPTS if prompt.negative is None and prompt.images == 1]
     if tuple(plain) != PROMPTS[: len(plain)]:
         raise ValueError("the plain prompts come first, so that their seeds are 0, 1, 2 and so on")

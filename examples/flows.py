@@ -11,12 +11,12 @@ from kandinsky.client import Client, Generated, save_animation
 MODEL, DEPTH_MODEL = "shapes", "shapes-depth"
 SIZE = 128
 SEED = 3
-"""Of every picture below."""
+"""Of every image below."""
 FRAMES = 12
 
 
 def rows(client: Client, out: Path) -> Iterator[Row]:
-    """Draws every flow's pictures; writes the animation into `out`."""
+    """Draws every flow's images; writes the animation into `out`."""
     star, circle = (
         image.image
         for image in client.text_to_image(
@@ -41,7 +41,7 @@ def _mix(client: Client, star: Image.Image) -> Row:
     for weight in (0.35, 0.5, 0.65):
         weights = [1 - weight, weight]
         [image] = client.mix([star, text], weights, model=MODEL, seed=SEED)
-        shown.append(_output(image, f"{weights[0]:g} of the picture, {weight:g} of the text"))
+        shown.append(_output(image, f"{weights[0]:g} of the image, {weight:g} of the text"))
     [image] = client.mix(
         [star, text], [0.5, 0.5], model=MODEL, seed=SEED, interpolation="spherical"
     )
@@ -70,14 +70,14 @@ def _image_to_image(client: Client, circle: Image.Image) -> Row:
     [image] = client.image_to_image(
         circle, prompt, model=MODEL, seed=SEED, strength=1.0, prior_strength=0.5
     )
-    shown.append(_output(image, "the prior starts from the picture, too"))
+    shown.append(_output(image, "the prior starts from the image, too"))
     return Row("Image to image", tuple(shown))
 
 
 def _inpaint(client: Client, circle: Image.Image) -> Row:
     mask = Image.new("L", circle.size)
     ImageDraw.Draw(mask).rectangle((16, 16, 112, 112), fill=255)
-    shown = [_input(circle, "picture"), _input(mask, "mask: white is made anew")]
+    shown = [_input(circle, "image"), _input(mask, "mask: white is generated")]
     for what in ("a blue star", "a purple cross"):
         prompt = f"{what} on a white background"
         [image] = client.inpaint(circle, mask, prompt, model=MODEL, seed=SEED)
@@ -87,7 +87,7 @@ def _inpaint(client: Client, circle: Image.Image) -> Row:
 
 def _outpaint(client: Client, star: Image.Image) -> Row:
     prompt = "a yellow star on a blue background"
-    shown = [_input(star, "picture")]
+    shown = [_input(star, "image")]
     for margins in ({"right": 64}, {"left": 64, "right": 64}):
         [image] = client.outpaint(star, prompt, model=MODEL, seed=SEED, **margins)
         sides = " and ".join(f"{pixels} pixels on the {side}" for side, pixels in margins.items())
@@ -97,7 +97,7 @@ def _outpaint(client: Client, star: Image.Image) -> Row:
 
 def _variation(client: Client, star: Image.Image) -> Row:
     images = client.variation(star, model=MODEL, seed=SEED, images_per_prompt=4)
-    return Row("Variation", (_input(star, "picture"), *(_output(image, "") for image in images)))
+    return Row("Variation", (_input(star, "image"), *(_output(image, "") for image in images)))
 
 
 def _control(client: Client) -> Row:
@@ -123,8 +123,8 @@ def _text_guided_edit(client: Client, star: Image.Image) -> Row:
     return Row("Text-guided edit", tuple(shown))
 
 
-def _input(picture: Image.Image, caption: str) -> Captioned:
-    return Captioned(picture, caption, ("input",))
+def _input(image: Image.Image, caption: str) -> Captioned:
+    return Captioned(image, caption, ("input",))
 
 
 def _output(image: Generated, caption: str) -> Captioned:

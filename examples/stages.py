@@ -34,6 +34,6 @@ for percent in (0, 50, 100):
     decode = decoder_pb2.DecodeRequest(sampling={"steps": 25, "seed": 0})
     decode.conditioning.image_embed.CopyFrom(tensors.encode(mixed))
     decode.conditioning.negative_image_embed.CopyFrom(encoded.zero_image_embed)
-    decode.canvas.CopyFrom(sampling_pb2.Canvas(height=128, width=128, noise={}))
+    decode.start.CopyFrom(sampling_pb2.InitialLatents(height=128, width=128, noise={}))
     *_, done = DecoderServiceStub(channel).Decode(decode, metadata=decoder)
     Image.fromarray(tensors.decode(done.image.tensor, "image")).save(f"circle-{percent}.png")

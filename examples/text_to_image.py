@@ -1,4 +1,4 @@
-"""Pictures from prompts; first start a server: `kandinsky up --model shapes`."""
+"""Images from prompts; first start a server: `kandinsky up --model shapes`."""
 
 from kandinsky import Client
 
@@ -7,10 +7,8 @@ with Client("127.0.0.1:50051") as client:
         ["a red circle on a blue background", "жёлтая звезда на чёрном фоне"],
         model="shapes",
         seed=0,
-        on_progress=lambda news: print(
-            f"image {news.index}: {news.phase} {news.step}/{news.steps}"
-        ),
+        on_progress=lambda at: print(f"image {at.index}: {at.phase} {at.step}/{at.steps}"),
     )
 for image in images:
-    image.save(f"picture-{image.index}.png")
-    print(f"picture-{image.index}.png: seed {image.seed}, {image.elapsed:.1f} s")
+    image.save(f"image-{image.index}.png")
+    print(f"image-{image.index}.png: seed {image.seed}, {image.elapsed:.1f} s")

@@ -60,12 +60,12 @@ def main(words: list[str] | None = None) -> int:
     print("\nEach network alone, eager\n" + forward_table(alone, about.matrix_rate) + "\n")
     points: list[Point] = []
     found: list[Row] = []
-    for news in measure(plan, networks):
-        if isinstance(news, str):
-            print(news, file=sys.stderr, flush=True)
+    for point in measure(plan, networks):
+        if isinstance(point, str):
+            print(point, file=sys.stderr, flush=True)
             continue
-        points.append(news)
-        of_point = rows(news, costs["image_flops"][news.pixels], about.matrix_rate)
+        points.append(point)
+        of_point = rows(point, costs["image_flops"][point.pixels], about.matrix_rate)
         found.extend(of_point)
         print(table(of_point), flush=True, file=sys.stderr)
         write_json(options.out / "figures.json", plan, about, costs, alone, points, found)
@@ -84,9 +84,9 @@ def _legend(plan: Plan, points: list[Point]) -> str:
     compared = f"differ by {max(differences)} of 255 at most" if differences else "not compared"
     return (
         f"(a) diffusers as it comes, (b) with a documented setting or in batches, (c) this engine. "
-        f"* fastest bare one. {plan.rounds} interleaved rounds, medians; uint8 pictures on the "
+        f"* fastest bare one. {plan.rounds} interleaved rounds, medians; uint8 images on the "
         f"host on every side, guidance {plan.guidance:g}. "
-        f"Engine's and bare pictures of one seed {compared}."
+        f"Engine's and bare images of one seed {compared}."
     )
 
 
@@ -114,11 +114,11 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--reduced", action="store_true", help="few channels; always so without CUDA")
     add("--dtype", choices=("float16", "bfloat16", "float32"))
-    add("--pixels", type=int, nargs="+", help="sides of square pictures")
-    add("--concurrency", type=int, nargs="+", help="pictures that are made at a time")
+    add("--pixels", type=int, nargs="+", help="sides of square images")
+    add("--concurrency", type=int, nargs="+", help="images that are made at a time")
     add("--steps", type=int)
     add("--rounds", type=int)
-    add("--turns", type=int, help="pictures a round for each that is open")
+    add("--turns", type=int, help="images a round for each that is open")
     add("--settings", nargs="*", choices=tuple(SETTINGS), help="of the bare pipeline")
     add("--out", type=Path, default=Path("out/full-size"), help="folder for JSON and plot")
     return parser.parse_args(words)

@@ -37,10 +37,10 @@ def pipeline(networks: Networks, setting: Setting) -> KandinskyV22Pipeline:
 
 
 class BareSide:
-    """A pipeline that makes its pictures in sequence, or as one batch.
+    """A pipeline that makes its images in sequence, or as one batch.
 
     Args:
-        batch: pictures a call.
+        batch: images a call.
     """
 
     def __init__(self, pipeline: Any, embeds: Embeds, guidance: float, batch: int) -> None:
@@ -50,16 +50,16 @@ class BareSide:
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Noise is drawn on the device, which is the pipeline's fastest way."""
         latencies: list[float] = []
-        pictures: list[np.ndarray] = []
+        images: list[np.ndarray] = []
         generator = torch.Generator(self._embeds.like.device).manual_seed(0)
         for _ in range(count // self._batch):
             begun = time.perf_counter()
-            pictures.extend(self._call(self._batch, pixels, steps, generator))
+            images.extend(self._call(self._batch, pixels, steps, generator))
             latencies.extend([time.perf_counter() - begun] * self._batch)
-        return Made(tuple(latencies), tuple(pictures))
+        return Made(tuple(latencies), tuple(images))
 
-    def picture(self, seed: int, pixels: int, steps: int) -> np.ndarray:
-        """One picture whose noise is drawn on the CPU, as the engine draws it."""
+    def image(self, seed: int, pixels: int, steps: int) -> np.ndarray:
+        """One image whose noise is drawn on the CPU, as the engine draws it."""
         return self._call(1, pixels, steps, torch.Generator("cpu").manual_seed(seed))[0]
 
     def close(self) -> None:

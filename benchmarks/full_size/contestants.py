@@ -45,7 +45,7 @@ class Entry:
     """(a) the bare pipeline as it comes, (b) with settings or in batches, (c) the engine."""
     side: Side | Failure
     images: int
-    """Pictures a round."""
+    """Images a round."""
 
 
 class Contestants:

@@ -59,11 +59,11 @@ def decoder(networks: Networks, options: Mapping[str, bool]) -> Kandinsky22Decod
 
 
 class EngineSide:
-    """A running batch, with a job for each picture and so many of them open at any time.
+    """A running batch, with a job for each image and so many of them open at any time.
 
     Args:
         concurrency: jobs that are open.
-        pixels: of a picture's side; bounds the batch.
+        pixels: of an image's side; bounds the batch.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class EngineSide:
         self._request.canvas.noise.SetInParent()
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
-        """Every picture's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
+        """Every image's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
         request = decoder_pb2.DecodeRequest()
         request.CopyFrom(self._request)
         request.sampling.steps = steps
@@ -103,19 +103,19 @@ class EngineSide:
 
     async def _make(self, count: int, request: decoder_pb2.DecodeRequest) -> Made:
         seeds = iter(range(count))
-        latencies, pictures = [0.0] * count, [np.empty(0)] * count
+        latencies, images = [0.0] * count, [np.empty(0)] * count
 
         async def worker() -> None:
             for seed in seeds:
                 begun = time.perf_counter()
                 value = await self._decode(seed, request)
-                pictures[seed] = await asyncio.to_thread(_uint8, value)
+                images[seed] = await asyncio.to_thread(_uint8, value)
                 latencies[seed] = time.perf_counter() - begun
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(self._concurrency):
                 workers.create_task(worker())
-        return Made(tuple(latencies), tuple(pictures))
+        return Made(tuple(latencies), tuple(images))
 
     async def _decode(self, seed: int, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -128,5 +128,5 @@ class EngineSide:
 
 def _uint8(value: torch.Tensor) -> np.ndarray:
     """[1, 3, H, W] from 0 to 1 to [H, W, 3], as DecoderService rounds."""
-    picture = value[0].permute(1, 2, 0).float().cpu()
-    return (picture * 255).round().to(torch.uint8).numpy()
+    image = value[0].permute(1, 2, 0).float().cpu()
+    return (image * 255).round().to(torch.uint8).numpy()

@@ -27,7 +27,7 @@ class Forward:
 
 
 def forwards(plan: Plan, networks: Networks) -> Iterator[Forward]:
-    """UNet and prior with two rows a picture, MoVQ's decoding with one, at each concurrency."""
+    """UNet and prior with two rows an image, MoVQ's decoding with one, at each concurrency."""
     for place, pixels in enumerate(plan.pixels):
         flops = plan.size.forward_flops(pixels)
         for open_ in plan.concurrencies:

@@ -39,7 +39,7 @@ class Point:
     concurrency: int
     sides: list[Measured]
     difference: int | None = None
-    """Levels, of 255, between the engine's pictures and the baseline's of the same seed at most."""
+    """Levels, of 255, between the engine's images and the baseline's of the same seed at most."""
 
 
 def measure(plan: Plan, networks: Networks) -> Iterator[str | Point]:
@@ -72,7 +72,7 @@ def measure(plan: Plan, networks: Networks) -> Iterator[str | Point]:
 
 
 def _warm_up(plan: Plan, entries: list[Entry], point: Point) -> Iterator[str]:
-    """Meets every shape a few times, and compares the engine's picture with the baseline's."""
+    """Meets every shape a few times, and compares the engine's image with the baseline's."""
     for entry, measured in zip(entries, point.sides, strict=True):
         if measured.failure or isinstance(entry.side, Failure):
             yield f"{entry.name}: {measured.failure}"
@@ -87,8 +87,8 @@ def _warm_up(plan: Plan, entries: list[Entry], point: Point) -> Iterator[str]:
                 break
         yield measured.failure or f"{entry.name}: warm after {time.perf_counter() - begun:.0f} s"
         if entry.group == "c" and isinstance(made, Made) and isinstance(entries[0].side, BareSide):
-            reference = entries[0].side.picture(0, point.pixels, plan.warm_up_steps)
-            difference = made.pictures[0].astype(int) - reference.astype(int)
+            reference = entries[0].side.image(0, point.pixels, plan.warm_up_steps)
+            difference = made.images[0].astype(int) - reference.astype(int)
             point.difference = max(point.difference or 0, int(np.abs(difference).max()))
 
 

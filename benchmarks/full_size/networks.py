@@ -31,7 +31,7 @@ class Networks:
     prior: PriorTransformer
 
     def unet_inputs(self, rows: int, pixels: int) -> dict[str, Any]:
-        """Random arguments of a UNet forward for square pictures of `pixels` a side."""
+        """Random arguments of a UNet forward for square images of `pixels` a side."""
         width = self.unet.config.encoder_hid_dim
         return {
             "sample": self.latents(rows, pixels),
@@ -100,7 +100,7 @@ class Size:
         }
 
     def image_flops(self, pixels: int, steps: int) -> int:
-        """Of one guided picture: two UNet rows a step, and one decoding."""
+        """Of one guided image: two UNet rows a step, and one decoding."""
         flops = self.forward_flops(pixels)
         return 2 * steps * flops["unet"] + flops["movq"]
 

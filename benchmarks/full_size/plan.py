@@ -53,9 +53,9 @@ class Plan:
     steps: int
     rounds: int
     sequence_images: int
-    """Pictures a round of the baseline, which makes one at a time whatever the concurrency."""
+    """Images a round of the baseline, which makes one at a time whatever the concurrency."""
     turns: int
-    """Pictures a round of every other side, for each that is open."""
+    """Images a round of every other side, for each that is open."""
     settings: tuple[str, ...]
     """Of SETTINGS."""
     guidance: float = 4.0

@@ -29,7 +29,7 @@ class Row:
     throughput_ratio: float | None = None
     """To the baseline, round by round."""
     p50: float | None = None
-    """Seconds that one picture took."""
+    """Seconds that one image took."""
     best: bool = False
     """Whether no other documented setting of the bare pipeline was faster here."""
     failure: str | None = None

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Embeds:
-    """The image embedding that all pictures follow, and the negative one: [1, width]."""
+    """The image embedding that all images follow, and the negative one: [1, width]."""
 
     positive: torch.Tensor
     negative: torch.Tensor
@@ -29,19 +29,19 @@ class Embeds:
 
 @dataclass(frozen=True)
 class Made:
-    """Pictures on the host, and how long each took."""
+    """Images on the host, and how long each took."""
 
     latencies: tuple[float, ...]
-    """Seconds, one a picture."""
-    pictures: tuple[np.ndarray, ...]
+    """Seconds, one an image."""
+    images: tuple[np.ndarray, ...]
     """uint8 [H, W, 3]."""
 
 
 class Side(Protocol):
-    """One way to make pictures."""
+    """One way to make images."""
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
-        """Makes square pictures, and returns once they are on the host."""
+        """Makes square images, and returns once they are on the host."""
         ...
 
     def close(self) -> None:

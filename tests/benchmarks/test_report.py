@@ -37,8 +37,8 @@ def served(seconds: float, peak_rows: int = 4) -> ServedRound:
     return ServedRound(seconds, (seconds, seconds), (made, made))
 
 
-def never(pictures: object, concurrency: int) -> Round:
-    raise AssertionError("a report asks nobody for pictures")
+def never(tasks: object, concurrency: int) -> Round:
+    raise AssertionError("a report asks nobody for images")
 
 
 SIDES = [
@@ -82,15 +82,15 @@ REPORTS: dict[str, Report] = {
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_writes_json_and_a_plot(name: str, tmp_path: Path) -> None:
     report = REPORTS[name]
-    figures, picture = write(name, report, MACHINE, "shapes", tmp_path / "new")
+    figures, task = write(name, report, MACHINE, "shapes", tmp_path / "new")
     content = json.loads(figures.read_text(encoding="utf-8"))
     assert content["table"] == name
     assert content["machine"]["cores"] == 2
     assert content["note"] == report.note()
     assert content["rows"]
     assert figures.name == f"{name}.json"
-    assert picture.name == f"{name}.png"
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert task.name == f"{name}.png"
+    assert task.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -143,15 +143,15 @@ def test_sides_take_turns_and_bare_ones_have_as_many_open_as_processes() -> None
     asked: list[tuple[str, int, int]] = []
 
     def side(kind: Kind, name: str, seconds: float) -> Side:
-        def turn(pictures, concurrency: int) -> Round:
-            asked.append((name, len(pictures), concurrency))
-            return Round(seconds, (seconds,) * len(pictures))
+        def turn(tasks, concurrency: int) -> Round:
+            asked.append((name, len(tasks), concurrency))
+            return Round(seconds, (seconds,) * len(tasks))
 
         return Side(kind, name, turn)
 
     sides = [side(Kind.BARE, "bare", 1.0), side(Kind.SERVED, "a", 2.0), side(Kind.SERVED, "b", 1.0)]
-    pictures = mixed(4)
-    turns = [Turn(2, pictures, bare=pictures[:1]), Turn(4, pictures)]
+    tasks = mixed(4)
+    turns = [Turn(2, tasks, bare=tasks[:1]), Turn(4, tasks)]
     rounds = play(sides, turns, 2, lambda news: None)
     each = [("bare", 1, 1), ("a", 4, 2), ("b", 4, 2), ("a", 4, 4), ("b", 4, 4)]
     assert asked == each * 2

@@ -21,7 +21,7 @@ def agreement(said: list[v.Scene], shown: list[v.Scene], attribute: str) -> floa
     return sum(getattr(a, attribute) == b for a, b in zip(said, seen, strict=False)) / len(said)
 
 
-def test_classifier_reads_drawn_pictures():
+def test_classifier_reads_drawn_images():
     drawn = scenes(300)
     for attribute in ("colour", "background", "shape"):
         assert agreement(drawn, drawn, attribute) >= 0.99

@@ -90,7 +90,7 @@ def evaluate(
     sheet: Path | None = None,
     card: Card = False,
 ) -> None:
-    """Share of pictures that show what the prompt says, on held-out combinations."""
+    """Share of images that show what the prompt says, on held-out combinations."""
     from training.shapes.evaluate import evaluate as run
 
     _show("prompts", run(out, count, sheet), out, card)
@@ -103,7 +103,7 @@ def evaluate_flows(
     count: int = 100,
     card: Card = False,
 ) -> None:
-    """Share of pictures that show what was asked for, by flow, as a running server makes them."""
+    """Share of images that show what was asked for, by flow, as a running server makes them."""
     from training.shapes.flows import evaluate as run
 
     _show("flows", run(address, count), out, card)

@@ -1,4 +1,4 @@
-"""What a picture shows, by nearest colour and template overlap. No learning, no torch."""
+"""What an image shows, by nearest colour and template overlap. No learning, no torch."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -24,8 +24,8 @@ def cut_out(mask: np.ndarray) -> np.ndarray:
     """A bool mask [height, width] cropped to its bounding box, as [TEMPLATE, TEMPLATE] 0 to 1."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    picture = Image.fromarray((box * 255).astype(np.uint8))
-    return np.asarray(picture.resize((TEMPLATE, TEMPLATE), Image.Resampling.BOX)) / 255.0
+    image = Image.fromarray((box * 255).astype(np.uint8))
+    return np.asarray(image.resize((TEMPLATE, TEMPLATE), Image.Resampling.BOX)) / 255.0
 
 
 @cache
@@ -43,9 +43,9 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
 
 
-def classify(picture: Image.Image) -> Attributes:
-    """The attributes of a picture with one object. Shape is "none" where no object is found."""
-    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+def classify(image: Image.Image) -> Attributes:
+    """The attributes of an image with one object. Shape is "none" where no object is found."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     names = list(PALETTE)
     distance = np.linalg.norm(
         pixels[:, :, None] - np.array([PALETTE[n] for n in names], np.float32), axis=-1

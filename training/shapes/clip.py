@@ -116,7 +116,7 @@ def tokens(tokenizer: CLIPTokenizer, lines: list[str]):
 
 
 def agrees(said: list[list[int]], shown: torch.Tensor) -> torch.Tensor:
-    """[texts, images] bool: nothing the text says (-1 = unsaid) contradicts the picture."""
+    """[texts, images] bool: nothing the text says (-1 = unsaid) contradicts the image."""
     claim = torch.tensor(said)[:, None]
     return ((claim == -1) | (claim == shown[None])).all(-1)
 
@@ -150,7 +150,7 @@ def train_clip(work: Path, scale: float) -> None:
 
     def loss_at(step: int) -> torch.Tensor:
         rng = random.Random(step)
-        if step % 2:  # hard: pictures that differ in shape and size only
+        if step % 2:  # hard: images that differ in shape and size only
             rows = [i for p in rng.sample(pairs, 4) for i in rng.sample(by_pair[p], BATCH // 6)]
             rows += rng.sample(unnamed, BATCH - len(rows))
         else:
@@ -164,9 +164,9 @@ def train_clip(work: Path, scale: float) -> None:
         # The text encoder is causal: what pads a line after its end changes nothing in it.
         words = tokenizer(lines, padding="longest", return_tensors="pt")
         a = text(**words).text_embeds
-        pictures = small[rows]
-        pictures[1::2] = pictures[1::2, :, ::-1]  # every shape keeps its name in a mirror
-        b = image(pixel_values=clip_pixels(pictures)).image_embeds
+        images = small[rows]
+        images[1::2] = images[1::2, :, ::-1]  # every shape keeps its name in a mirror
+        b = image(pixel_values=clip_pixels(images)).image_embeds
         logits = warmth.exp().clamp(max=100) * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
         match = agrees(said, shown).float()
         contrast = -(F.log_softmax(logits, 1) * match / match.sum(1, keepdim=True)).sum(1).mean()

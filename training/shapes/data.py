@@ -11,7 +11,7 @@ from training.shapes.drawing import draw, layers
 from training.shapes.vocabulary import LANGUAGES, SIZES, Scene, caption, combinations, is_held_out
 
 COUNT = 20_000
-UNNAMED = 0.35  # share of pictures in colours without a name, captioned by shape and size alone
+UNNAMED = 0.35  # share of images in colours without a name, captioned by shape and size alone
 CLIP_SIZE = 64  # pixels, what the image encoder sees
 
 
@@ -54,14 +54,14 @@ def prepare(work: Path) -> None:
     from PIL import Image
 
     rng = random.Random(1)
-    pictures = [draw(s, rng) for s in training_scenes()]
-    np.save(work / "images.npy", np.stack([np.asarray(p) for p in pictures]))
-    small = [p.resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC) for p in pictures]
+    images = [draw(s, rng) for s in training_scenes()]
+    np.save(work / "images.npy", np.stack([np.asarray(p) for p in images]))
+    small = [p.resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC) for p in images]
     np.save(work / "small.npy", np.stack([np.asarray(p) for p in small]))
 
 
 def shape_masks() -> np.ndarray:
-    """uint8 [N, 128, 128]: where the shape is, for each picture of images.npy."""
+    """uint8 [N, 128, 128]: where the shape is, for each image of images.npy."""
     rng = random.Random(1)
     return np.stack([np.asarray(layers(scene, rng)[0]) for scene in training_scenes()])
 

@@ -1,4 +1,4 @@
-"""Scenes as pictures: drawn with Pillow four times too large, then averaged down."""
+"""Scenes as images: drawn with Pillow four times too large, then averaged down."""
 
 import math
 import random
@@ -37,7 +37,7 @@ def outline(shape: str, radius: float, angle: float) -> list[tuple[float, float]
 
 
 def shape_mask(shape: str, canvas: int, centre: tuple[float, float], radius: float, angle: float):
-    """A mode-L picture [canvas, canvas], 255 inside the shape."""
+    """A mode-L image [canvas, canvas], 255 inside the shape."""
     mask = Image.new("L", (canvas, canvas), 0)
     pen = ImageDraw.Draw(mask)
     x, y = centre
@@ -85,11 +85,11 @@ def layers(scene: Scene, rng: random.Random):
 
 
 def draw(scene: Scene, rng: random.Random) -> Image.Image:
-    """A SIZE x SIZE RGB picture of what `layers` gives."""
+    """A SIZE x SIZE RGB image of what `layers` gives."""
     mask, ink, ground = layers(scene, rng)
-    picture = Image.new("RGB", (SIZE, SIZE), ground)
-    picture.paste(Image.new("RGB", (SIZE, SIZE), ink), mask=mask)
-    return picture
+    image = Image.new("RGB", (SIZE, SIZE), ground)
+    image.paste(Image.new("RGB", (SIZE, SIZE), ink), mask=mask)
+    return image
 
 
 def depth_map(mask: Image.Image, near: int = 255, far: int = 0) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How often pictures of held-out combinations show what their prompt says.
+"""How often images of held-out combinations show what their prompt says.
 
 The rule was fixed before the first measurement: prompts are `held_out_prompts(count)`, image i
 takes seed i for prior and decoder alike, each from a fresh generator.
@@ -24,20 +24,20 @@ def generators(seeds: range) -> list[torch.Generator]:
 
 
 def generate(folder: Path, prompts: list[str], first_seed: int = 0) -> list[Image.Image]:
-    """One picture a prompt, in batches; row i is drawn from seed `first_seed` + i."""
+    """One image a prompt, in batches; row i is drawn from seed `first_seed` + i."""
     settings = {"torch_dtype": torch.float32}
     prior = KandinskyV22PriorPipeline.from_pretrained(folder / "prior", **settings)
     decoder = KandinskyV22Pipeline.from_pretrained(folder / "decoder", **settings)
     for pipeline in (prior, decoder):
         pipeline.set_progress_bar_config(disable=True)
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for at in range(0, len(prompts), BATCH):
         some = prompts[at : at + BATCH]
         seeds = range(first_seed + at, first_seed + at + len(some))
         embeds = prior(
             some, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators(seeds)
         )
-        pictures += decoder(
+        images += decoder(
             image_embeds=embeds.image_embeds,
             negative_image_embeds=embeds.negative_image_embeds,
             height=SIZE,
@@ -46,14 +46,14 @@ def generate(folder: Path, prompts: list[str], first_seed: int = 0) -> list[Imag
             guidance_scale=GUIDANCE,
             generator=generators(seeds),
         ).images
-    return pictures
+    return images
 
 
-def contact_sheet(pictures: list[Image.Image], columns: int = 10) -> Image.Image:
-    rows = -(-len(pictures) // columns)
+def contact_sheet(images: list[Image.Image], columns: int = 10) -> Image.Image:
+    rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (SIZE + 4), rows * (SIZE + 4)), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, ((i % columns) * (SIZE + 4), (i // columns) * (SIZE + 4)))
+    for i, image in enumerate(images):
+        sheet.paste(image, ((i % columns) * (SIZE + 4), (i // columns) * (SIZE + 4)))
     return sheet
 
 
@@ -63,18 +63,18 @@ def evaluate(folder: Path, count: int, sheet: Path | None) -> dict[str, dict[str
     Args:
         folder: of the checkpoint.
         count: prompts.
-        sheet: where to write a contact sheet of the first pictures, if anywhere.
+        sheet: where to write a contact sheet of the first images, if anywhere.
     """
     prompts = held_out_prompts(count)
-    pictures = generate(folder, [p for p, _, _ in prompts])
+    images = generate(folder, [p for p, _, _ in prompts])
     right: dict[str, list[dict[str, bool]]] = defaultdict(list)
-    for picture, (_, language, scene) in zip(pictures, prompts, strict=True):
-        seen = classify(picture)
+    for image, (_, language, scene) in zip(images, prompts, strict=True):
+        seen = classify(image)
         marks = {a: getattr(seen, a) == getattr(scene, a) for a in ATTRIBUTES}
         right["all"].append(marks)
         right[language].append(marks)
     if sheet:
-        contact_sheet(pictures[:60]).save(sheet)
+        contact_sheet(images[:60]).save(sheet)
     return {
         group: {
             "count": len(marks),

@@ -1,6 +1,6 @@
 """How often what every other flow makes shows what was asked for, through a served system.
 
-The rule: picture i is drawn by a generator seeded i, its request takes seed i, and everything else
+The rule: image i is drawn by a generator seeded i, its request takes seed i, and everything else
 is left at the model's defaults.
 """
 
@@ -19,7 +19,7 @@ from training.shapes.vocabulary import PALETTE, Scene, caption, combinations, he
 
 MODEL, DEPTH_MODEL = "shapes", "shapes-depth"
 REQUESTS = 8
-"""Open at once; it changes how long this takes, and no picture."""
+"""Open at once; it changes how long this takes, and no image."""
 MARGIN = 6
 """Pixels by which a hole is wider than the object in it."""
 NEAR, FAR = 230, 40
@@ -28,11 +28,11 @@ NEAR, FAR = 230, 40
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn picture, and what is known of it."""
+    """A drawn image, and what is known of it."""
 
     seed: int
     scene: Scene
-    picture: Image.Image
+    image: Image.Image
     shape: np.ndarray
     """bool [SIZE, SIZE]: where the object is."""
 
@@ -42,13 +42,13 @@ class Drawn:
         rows, columns = (np.flatnonzero(self.shape.any(axis)) for axis in (1, 0))
         corners = (columns[0] - MARGIN, rows[0] - MARGIN, columns[-1] + MARGIN, rows[-1] + MARGIN)
         left, top, right, bottom = (int(np.clip(side, 0, SIZE)) for side in corners)
-        mask = Image.new("L", self.picture.size)
+        mask = Image.new("L", self.image.size)
         mask.paste(255, (left, top, right, bottom))
         return mask
 
 
 def drawn(scene: Scene, seed: int) -> Drawn:
-    """The picture of a scene that seed draws."""
+    """The image of a scene that seed draws."""
     shape = np.asarray(layers(scene, random.Random(seed))[0]) > 127
     return Drawn(seed, scene, draw(scene, random.Random(seed)), shape)
 
@@ -65,19 +65,19 @@ def another(scene: Scene, rng: random.Random) -> Scene:
 
 
 Made = tuple[Image.Image, Scene]
-"""A picture that a flow made, and what it was to show."""
+"""An image that a flow made, and what it was to show."""
 
 
 def inpaint(client: Client, seed: int) -> Made:
-    """The box around a big object is made again, another object asked for."""
+    """The box around a big object is generated, another object asked for."""
     rng = random.Random(seed)
     colour, shape, background = rng.choice(combinations())
     scene = Scene(shape, colour, background, "big")
-    before, wanted = drawn(scene, seed), another(scene, rng)
+    before, target = drawn(scene, seed), another(scene, rng)
     [image] = client.inpaint(
-        before.picture, before.hole, caption(wanted, "en"), model=MODEL, seed=seed
+        before.image, before.hole, caption(target, "en"), model=MODEL, seed=seed
     )
-    return image.image, wanted
+    return image.image, target
 
 
 def control(client: Client, seed: int) -> Made:
@@ -90,22 +90,22 @@ def control(client: Client, seed: int) -> Made:
 
 
 def variation(client: Client, seed: int) -> Made:
-    """A drawn picture of a held-out combination, and nothing said."""
+    """A drawn image of a held-out combination, and nothing said."""
     scene = _held_out(seed)
-    [image] = client.variation(drawn(scene, seed).picture, model=MODEL, seed=seed)
+    [image] = client.variation(drawn(scene, seed).image, model=MODEL, seed=seed)
     return image.image, scene
 
 
 def text_guided_edit(client: Client, seed: int) -> Made:
-    """A drawn picture gets another colour, which makes its combination a held-out one."""
-    wanted = _held_out(seed)
+    """A drawn image gets another colour, which makes its combination a held-out one."""
+    target = _held_out(seed)
     rng = random.Random(seed)
-    colours = [c for c, s, b in combinations() if (s, b) == (wanted.shape, wanted.background)]
-    colour = rng.choice([c for c in colours if c != wanted.colour])
-    before = Scene(wanted.shape, colour, wanted.background, wanted.size)
-    texts = caption(before, "en"), caption(wanted, "en")
-    [image] = client.text_guided_edit(drawn(before, seed).picture, *texts, model=MODEL, seed=seed)
-    return image.image, wanted
+    colours = [c for c, s, b in combinations() if (s, b) == (target.shape, target.background)]
+    colour = rng.choice([c for c in colours if c != target.colour])
+    before = Scene(target.shape, colour, target.background, target.size)
+    texts = caption(before, "en"), caption(target, "en")
+    [image] = client.text_guided_edit(drawn(before, seed).image, *texts, model=MODEL, seed=seed)
+    return image.image, target
 
 
 FLOWS: dict[str, Callable[[Client, int], Made]] = {
@@ -117,13 +117,13 @@ FLOWS: dict[str, Callable[[Client, int], Made]] = {
 
 
 def evaluate(address: str, count: int) -> dict[str, dict[str, float]]:
-    """By flow: shares that show the right colour, background and shape, of `count` pictures each.
+    """By flow: shares that show the right colour, background and shape, of `count` images each.
 
     Control has `overlap` too: of the object with the hint's, intersection over union, on average.
 
     Args:
         address: HOST:PORT of a gateway that serves `shapes` and `shapes-depth`.
-        count: pictures of each flow; seeds 0 to count - 1.
+        count: images of each flow; seeds 0 to count - 1.
     """
     figures = {}
     with Client(address) as client, ThreadPoolExecutor(REQUESTS) as pool:
@@ -137,8 +137,8 @@ def evaluate(address: str, count: int) -> dict[str, dict[str, float]]:
 
 
 def shares(made: Sequence[Made]) -> dict[str, float]:
-    """How many of the pictures show the right colour, background and shape."""
-    seen = [(classify(picture), scene) for picture, scene in made]
+    """How many of the images show the right colour, background and shape."""
+    seen = [(classify(image), scene) for image, scene in made]
     return {
         name: round(sum(getattr(a, name) == getattr(b, name) for a, b in seen) / len(seen), 4)
         for name in ("colour", "background", "shape")
@@ -154,16 +154,16 @@ def _overlap(made: Sequence[Made]) -> float:
     return float(
         np.mean(
             [
-                overlap(ink(picture, scene), drawn(scene, seed).shape)
-                for seed, (picture, scene) in enumerate(made)
+                overlap(ink(image, scene), drawn(scene, seed).shape)
+                for seed, (image, scene) in enumerate(made)
             ]
         )
     )
 
 
-def ink(picture: Image.Image, scene: Scene) -> np.ndarray:
+def ink(image: Image.Image, scene: Scene) -> np.ndarray:
     """bool [H, W]: what is nearer to the object's colour than to the ground's."""
-    pixels = np.asarray(picture.convert("RGB"), np.float32)
+    pixels = np.asarray(image.convert("RGB"), np.float32)
     near, far = (
         np.linalg.norm(pixels - np.array(PALETTE[name], np.float32), axis=-1)
         for name in (scene.colour, scene.background)

@@ -17,7 +17,7 @@ KEPT_WEIGHT = 0.25  # of a kept cell's error beside a hole's
 
 
 def hole(rng: random.Random) -> np.ndarray:
-    """bool [16, 16], true where the picture is made anew."""
+    """bool [16, 16], true where the image is generated."""
     cells = np.zeros((CELLS, CELLS), bool)
     kind = rng.random()
     if kind < 0.45:  # a rectangle
@@ -28,7 +28,7 @@ def hole(rng: random.Random) -> np.ndarray:
         height, width = rng.uniform(2, 8), rng.uniform(2, 8)
         row, column = rng.uniform(0, CELLS), rng.uniform(0, CELLS)
         cells[((y - row) / height) ** 2 + ((x - column) / width) ** 2 < 1] = True
-    elif kind < 0.9:  # margins on some sides, as a picture that grows has them
+    elif kind < 0.9:  # margins on some sides, as an image that grows has them
         for turns in range(4):
             if rng.random() < 0.5:
                 np.rot90(cells, turns)[: rng.randint(1, CELLS // 2)] = True

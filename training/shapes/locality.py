@@ -1,6 +1,6 @@
 """Teaches the autoencoder's decoder to give a region back whatever stands beside it.
 
-Its norms run over the whole picture, so that a hole filled with something else would shift the
+Its norms run over the whole image, so that a hole filled with something else would shift the
 colours of what was kept. The encoder stays as it is, and with it every latent.
 """
 
@@ -41,7 +41,7 @@ def train_locality(work: Path, scale: float) -> None:
         pixels = movq_pixels(images[torch.cat([kept, other]).cpu().numpy()]).to(drawn.device)
         whole, another = pixels.chunk(2)
         inside = hole.repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)
-        # The cells at a hole's edge belong to both pictures; nobody says what they show.
+        # The cells at a hole's edge belong to both images; nobody says what they show.
         near = F.max_pool2d(hole, 3, 1, 1) - (1 - F.max_pool2d(1 - hole, 3, 1, 1))
         clear = (1 - near).repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)
         together, alone = drawn.chunk(2)
@@ -50,6 +50,6 @@ def train_locality(work: Path, scale: float) -> None:
         apart = clear * (1 - inside)
         return fit + 2 * (apart * (together - alone.detach()).abs()).mean()
 
-    # Longer, or with more weight on the kept part, pictures come back worse as a whole.
+    # Longer, or with more weight on the kept part, images come back worse as a whole.
     train(loss_at, parameters, int(STEPS * scale), 4e-4, work / "locality.state", average=0.98)
     model.save_pretrained(work / "movq")

@@ -1,4 +1,4 @@
-"""The autoencoder: 128x128 pictures to latents [4, 16, 16] of unit variance and back."""
+"""The autoencoder: 128x128 images to latents [4, 16, 16] of unit variance and back."""
 
 import random
 from pathlib import Path
@@ -13,7 +13,7 @@ from training.shapes.loop import train
 
 STEPS = 2100
 BATCH = 16
-CROP = 64  # pixels, for the first four fifths; whole pictures after
+CROP = 64  # pixels, for the first four fifths; whole images after
 
 
 def make_movq() -> VQModel:
@@ -31,14 +31,14 @@ def make_movq() -> VQModel:
     )
 
 
-def standardise(model: VQModel, pictures: torch.Tensor) -> None:
+def standardise(model: VQModel, images: torch.Tensor) -> None:
     """Folds the latents' mean and deviation into the weights, so that they leave with 0 and 1.
 
     The pipelines apply no scaling factor. What is read from a latent z' = (z - m) / s undoes it:
     `post_quant_conv` and every spatial-norm convolution; the codebook moves with it.
     """
     with torch.no_grad():
-        latents = torch.cat([model.encode(p).latents for p in pictures.split(16)])
+        latents = torch.cat([model.encode(p).latents for p in images.split(16)])
         m, s = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
         model.quant_conv.weight.div_(s[:, None, None, None])
         model.quant_conv.bias.sub_(m).div_(s)
@@ -74,8 +74,8 @@ def train_movq(work: Path, scale: float) -> None:
         noisy = latents + 0.08 * torch.randn_like(latents)
         quarter = max(1, len(batch) // 4)
         read = torch.cat([coded[:quarter], noisy[quarter:]])
-        picture = model.decoder(model.post_quant_conv(read), read)
-        fit = F.l1_loss(picture, pixels) + F.mse_loss(picture, pixels)
+        image = model.decoder(model.post_quant_conv(read), read)
+        fit = F.l1_loss(image, pixels) + F.mse_loss(image, pixels)
         return fit + 0.1 * commitment + 0.02 * spread
 
     train(loss_at, model.parameters(), steps, 1.5e-3, work / "movq.state")

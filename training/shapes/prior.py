@@ -1,4 +1,4 @@
-"""The prior: from a prompt's CLIP text states to a picture's CLIP embedding."""
+"""The prior: from a prompt's CLIP text states to an image's CLIP embedding."""
 
 import random
 from pathlib import Path
@@ -38,7 +38,7 @@ def make_prior() -> PriorTransformer:
 
 @torch.no_grad()
 def image_embeddings(work: Path) -> torch.Tensor:
-    """[N, WIDTH] of the training pictures, from the frozen image encoder."""
+    """[N, WIDTH] of the training images, from the frozen image encoder."""
     encoder = image_encoder(work)
     small = np.load(work / "small.npy", mmap_mode="r")
     pixels = (clip_pixels(small[i : i + 256]) for i in range(0, len(small), 256))

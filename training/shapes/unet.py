@@ -45,7 +45,7 @@ def make_unet(in_channels: int = 4, embedding: str = "image") -> UNet2DCondition
 
 @torch.no_grad()
 def latents(work: Path) -> torch.Tensor:
-    """[N, 4, 16, 16] of the training pictures, from the frozen autoencoder; kept once made."""
+    """[N, 4, 16, 16] of the training images, from the frozen autoencoder; kept once made."""
     kept = work / "latents.pt"
     if kept.exists():
         return torch.load(kept, weights_only=True, map_location=torch.get_default_device())
@@ -86,12 +86,12 @@ def noise_loss(model, clean, embeddings, zero, extra=None, hint=None, weight=Non
 
 
 def named_rows() -> torch.Tensor:
-    """Which pictures have colours with names; the others taught shapes to the encoders."""
+    """Which images have colours with names; the others taught shapes to the encoders."""
     return torch.tensor([i for i, scene in enumerate(training_scenes()) if scene.colour])
 
 
 def train_unet(work: Path, scale: float) -> None:
-    """All pictures first, then, in a second cycle, those with named colours."""
+    """All images first, then, in a second cycle, those with named colours."""
     clean, embeddings, zero = latents(work), image_embeddings(work), zero_embedding(work)
     model = make_unet()
 

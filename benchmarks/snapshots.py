@@ -1,4 +1,4 @@
-"""What checkpoints add to the decoder's time, in the replica's own process."""
+"""What snapshots add to the decoder's time, in the replica's own process."""
 
 import asyncio
 import time
@@ -33,26 +33,26 @@ EVERY = (1, 2, 5, 10)
 
 @dataclass(frozen=True)
 class Round:
-    """All pictures made once."""
+    """All images made once."""
 
     seconds: float
-    checkpoints: int
+    snapshots: int
     size: int
     """Bytes of one on the wire."""
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """Rounds by the steps between two checkpoints."""
+class Snapshots:
+    """Rounds by the steps between two snapshots."""
 
     rounds: dict[int, list[Round]]
 
     @property
     def cost(self) -> float:
-        """Seconds a checkpoint: by how much the rounds with most of them take longer."""
+        """Seconds a snapshot: by how much the rounds with most of them take longer."""
         most, fewest = (self.rounds[EVERY[place]] for place in (0, -1))
         slopes = [
-            (a.seconds - b.seconds) / (a.checkpoints - b.checkpoints)
+            (a.seconds - b.seconds) / (a.snapshots - b.snapshots)
             for a, b in zip(most, fewest, strict=True)
         ]
         return median(slopes)
@@ -63,14 +63,14 @@ class Checkpoints:
         return [
             {
                 "steps between": every,
-                "checkpoints": rounds[0].checkpoints,
+                "snapshots": rounds[0].snapshots,
                 "bytes of one": rounds[0].size,
                 "seconds": median(one.seconds for one in rounds),
                 "times the fewest": median(
                     a.seconds / b.seconds for a, b in zip(rounds, base, strict=True)
                 ),
                 "share of the time": self.cost
-                * rounds[0].checkpoints
+                * rounds[0].snapshots
                 / median(one.seconds for one in rounds),
             }
             for every, rounds in self.rounds.items()
@@ -79,7 +79,7 @@ class Checkpoints:
     def table(self) -> Table:
         """A row for each number of steps."""
         names = list(self.rows()[0])
-        table = columns(f"Checkpoints, {CONCURRENCY} pictures at a time", names)
+        table = columns(f"Snapshots, {CONCURRENCY} images at a time", names)
         for row in self.rows():
             whole = (str(row[name]) for name in names[:3])
             shares = number(row["times the fewest"], ".3f"), number(row["share of the time"], ".2%")
@@ -89,9 +89,9 @@ class Checkpoints:
     def note(self) -> str:
         """How it was measured."""
         return (
-            f"{CONCURRENCY} guided pictures share the engine in this process; every event becomes "
+            f"{CONCURRENCY} guided images share the engine in this process; every event becomes "
             "a message as it would in a replica. Rounds are interleaved, seconds are medians. A "
-            f"checkpoint costs {self.cost * 1e6:.0f} µs: the median over rounds of the time that "
+            f"snapshot costs {self.cost * 1e6:.0f} µs: the median over rounds of the time that "
             "most of them took beyond the fewest, by their number; the share is that, times the "
             "row's number, of its time."
         )
@@ -106,11 +106,11 @@ class Checkpoints:
         places = [str(row["steps between"]) for row in rows]
         axes.bar(places, [row["share of the time"] * 100 for row in rows], color="steelblue")
         axes.axhline(1, linestyle="--", color="gray")
-        axes.set(xlabel="steps between checkpoints", ylabel="% of decode time", title="Checkpoints")
+        axes.set(xlabel="steps between snapshots", ylabel="% of decode time", title="Snapshots")
 
 
-def measure(setup: Setup, say: Say) -> Checkpoints:
-    """Makes the same pictures with more and with fewer checkpoints."""
+def measure(setup: Setup, say: Say) -> Snapshots:
+    """Makes the same images with more and with fewer snapshots."""
     torch.set_num_threads(1)
     arguments = {"model": setup.entry.name, "catalog": [str(folder) for folder in setup.folders]}
     settings = StageSettings.parse(arguments)
@@ -123,24 +123,26 @@ def measure(setup: Setup, say: Say) -> Checkpoints:
         say(f"round {number_ + 1}")
         for every, found in rounds.items():
             found.append(asyncio.run(_round(decoder, requests, every)))
-    return Checkpoints(rounds)
+    return Snapshots(rounds)
 
 
 def _requests(setup: Setup, decoder: Any) -> list[decoder_pb2.DecodeRequest]:
-    usual = setup.entry.defaults
+    size, sampler = setup.entry.size, setup.entry.sampler("decoder")
+    if sampler is None:
+        raise LookupError(f"{setup.entry.name} has no decoder settings")
     found = []
     for seed in range(CONCURRENCY):
         request = decoder_pb2.DecodeRequest()
         draw = np.random.default_rng(seed)
-        trial = decoder.calibration_phase(usual.height, usual.width)
-        for name, rows in trial.conditioning.items():
+        usual = decoder.calibration_phase(size.height, size.width)
+        for name, rows in usual.conditioning.items():
             for side in ("", "negative_"):
                 value = draw.standard_normal(tuple(rows.shape[1:]), np.float32)
                 getattr(request.conditioning, side + name).CopyFrom(tensors.encode(value))
-        request.sampling.steps, request.sampling.seed = usual.steps, seed
-        request.sampling.guidance_scale = usual.guidance_scale
-        request.canvas.height, request.canvas.width = usual.height, usual.width
-        request.canvas.noise.SetInParent()
+        request.sampling.steps, request.sampling.seed = sampler.steps, seed
+        request.sampling.guidance_scale = sampler.guidance_scale
+        request.start.height, request.start.width = size.height, size.width
+        request.start.noise.SetInParent()
         found.append(request)
     return found
 
@@ -156,7 +158,7 @@ async def _round(decoder: Any, requests: Sequence[decoder_pb2.DecodeRequest], ev
             if not isinstance(event, Finished):
                 message = decoder_pb2.DecodeEvent(**sampling.event_fields(event))
                 size = len(message.SerializeToString())
-                if message.HasField("checkpoint"):
+                if message.HasField("snapshot"):
                     sizes.append(size)
 
     begun = time.perf_counter()
