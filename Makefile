@@ -14,12 +14,12 @@ BUILD_REQUIRES = $(BIN)/python -c "import tomllib, pathlib; \
 	print(*tomllib.loads(pathlib.Path('pyproject.toml').read_text())['build-system']['requires'])"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve bench bench-full-size lint lint-python lint-protos protos train-shapes clean
+.PHONY: help demo test serve bench bench-full-size lint lint-python lint-protos protos docs train-shapes clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Serve the small built-in model, make pictures, write them to out/
+demo: $(INSTALLED) ## Serve the small built-in model, generate images into out/
 	$(BIN)/python examples/demo.py --out out
 
 test: $(INSTALLED) ## Run all tests
@@ -57,6 +57,9 @@ buf: node_modules/.installed
 
 protos: $(INSTALLED) ## Generate the stubs in kandinsky/v1 again
 	$(BIN)/python -c "import pathlib, hatch_build; hatch_build.generate_stubs(pathlib.Path.cwd())"
+
+docs: $(INSTALLED) ## Write docs/reference.md from the contract and the families
+	$(BIN)/python docs/reference.py
 
 train-shapes: $(INSTALLED) ## Train the small built-in model again
 	$(BIN)/python -m training.shapes train
