@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.inputs import REQUEST_PIXELS
+from gateway.requests.input_images import REQUEST_PIXELS
 from kandinsky.wire.channels import MESSAGE_BYTES
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.inputs import REQUEST_PIXELS
+from gateway.requests.input_images import REQUEST_PIXELS
 from gateway.server.fair_queue import FairQueue
 from gateway.server.tenant_quota import Lease, TenantQuota
 from kandinsky.wire.errors import KandinskyError, Reason

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from gateway.generation import generate
+from gateway.planning.answer_size import check_answer_size
 from gateway.planning.generation_plan import GenerationPlan
 from gateway.planning.plan import plan
-from gateway.requests.answer_size import check_answer_size
 from gateway.requests.validate import validate
 from gateway.server.admission import Admitted
 from gateway.server.estimates import RequestEstimator

@@ -76,9 +76,7 @@ def _schema(descriptor: Descriptor) -> _Schema:
     fields = [
         _Field(
             name=field.name,
-            rule=field.GetOptions().Extensions[
-                cast(Any, constraint)
-            ],  # the stubs know no custom one
+            rule=field.GetOptions().Extensions[option],
             is_list=field.is_repeated,
             is_text=field.type == FieldDescriptor.TYPE_STRING,
             is_float=field.type in _FLOATS,

@@ -1,4 +1,4 @@
-"""Making only a part of a picture anew, at the size that the model likes, and laying it back."""
+"""Generating only a part of an image, at the size that the model likes, and laying it back."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Crop:
-    """A box of a picture that is made anew under a mask."""
+    """A box of an image that is generated under a mask."""
 
-    picture: Pixels
+    image: Pixels
     """uint8 [H, W, 3], the whole."""
     mask: Pixels
     """uint8 [H, W], the share of new pixels in 255ths: grey blends them with the old."""
     box: Box
 
     def laid_back(self, pixels: Array) -> Array:
-        """The whole picture with the new pixels of the box under the mask.
+        """The whole image with the new pixels of the box under the mask.
 
         As `VaeImageProcessor.apply_overlay` of diffusers: what is black stays to the bit, and grey
         is a seam that blends.
@@ -34,9 +34,9 @@ class Crop:
             pixels: [h, w, 3] of any size, uint8, or float32 from 0 to 1; the answer has its dtype.
         """
         left, top, right, bottom = self.box
-        whole: Array = self.picture
+        whole: Array = self.image
         if pixels.dtype != np.uint8:
-            whole = (self.picture / np.float32(255)).astype(pixels.dtype)
+            whole = (self.image / np.float32(255)).astype(pixels.dtype)
         channels = [
             Image.fromarray(pixels[:, :, channel]).resize(
                 (right - left, bottom - top), Image.Resampling.LANCZOS
@@ -59,7 +59,7 @@ def box_of(mask: Pixels, padding: int, height: int, width: int) -> Box:
 
     Args:
         mask: uint8 [H, W], not all black. The faintest grey counts, as there.
-        padding: pixels on every side, as far as the picture goes.
+        padding: pixels on every side, as far as the image goes.
         height: of the canvas, pixels.
         width: of the canvas, pixels.
     """

@@ -1,32 +1,31 @@
-"""Pictures and masks that a caller sent: checked by their headers first, decoded later."""
+"""Images and masks that a caller sent: validated by their headers first, decoded later."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
-from gateway.faults import Faults
-from gateway.undecoded import Undecoded
-from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.v1 import tensor_pb2
+from gateway.requests.undecoded import Undecoded
+from gateway.requests.violations import Violations
+from kandinsky.v1 import input_image_pb2, tensor_pb2
 from kandinsky.wire import images, tensors
 from kandinsky.wire.errors import KandinskyError, invalid
 from kandinsky.wire.images import MAX_PIXELS, Pixels
 from kandinsky.wire.tensors import Array
 
-_PICTURES = tensors.UINT8 | tensors.FLOATS
+_IMAGES = tensors.UINT8 | tensors.FLOATS
 _MASKS = tensors.UINT8 | tensors.FLOATS | tensors.BOOL
+_NO_LATENT = "does not fit here; send a file or pixels"
 REQUEST_PIXELS = 2 * MAX_PIXELS
-"""Most pixels of all pictures and masks of one request: a largest picture and its mask."""
+"""Most pixels of all images and masks of one request: a largest image and its mask."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An input picture: pixels, or a latent."""
+class InputImage:
+    """An input image: pixels, or a latent."""
 
     field: str
     """Its path in the request."""
@@ -43,7 +42,7 @@ class Mask:
     field: str
     """Its path in the request."""
     levels: Pixels
-    """uint8 [H, W]: 128 and more is repainted, less is kept."""
+    """uint8 [H, W]: 128 and more is generated, less is kept."""
     two_level: bool = False
     """Whether it is resized by the nearest pixel: sent as bool, one bit a pixel, or a palette."""
 
@@ -60,109 +59,105 @@ class Mask:
         return replace(self, levels=self.levels[top:bottom, left:right])
 
 
-def size_of(pictures: Sequence[Undecoded[Picture]]) -> tuple[str, tuple[int, int]] | None:
-    """Path, height and width of the first of some pictures; None for none, and for a latent."""
-    if not pictures or pictures[0].size is None:
-        return None
-    return pictures[0].field, pictures[0].size
-
-
-def read_picture(
-    image: generation.InputImage,
+def read_image(
+    image: input_image_pb2.InputImage,
     field: str,
-    faults: Faults,
+    violations: Violations,
     *,
     most: int = MAX_PIXELS,
     low: float = -1.0,
     latents: bool = True,
-) -> Undecoded[Picture] | None:
-    """Read a picture's headers; on failure record a violation and return None.
+) -> Undecoded[InputImage] | None:
+    """Read an image's headers; on failure record a violation and return None.
 
     Args:
         image: as sent.
         field: its path.
-        faults: takes what is wrong.
+        violations: hold what the contract finds wrong with it; take what is wrong besides.
         most: pixels that it may have.
         low: the least value that float pixels may have; the greatest is 1.
-        latents: whether a latent may stand for the picture.
+        latents: whether a latent may stand for the image.
     """
+    if violations.within(field):
+        return None
     try:
-        kind = image.WhichOneof("content")
-        if kind == "encoded":
+        if image.HasField("encoded"):
             size = images.size(image.encoded, f"{field}.encoded", max_pixels=most)
-            return Undecoded(field, size, partial(_picture_of_file, image, field))
-        if kind == "pixels":
+            return Undecoded(field, size, partial(_image_of_file, image, field))
+        if image.HasField("pixels"):
             path = f"{field}.pixels"
-            dtype, extents = tensors.layout(image.pixels, path, dtypes=_PICTURES)
-            height, width = _plane_of_picture(extents, f"{path}.shape")
+            dtype, extents = tensors.layout(image.pixels, path, dtypes=_IMAGES)
+            height, width = _plane_of_image(extents, f"{path}.shape")
             _check_size(height, width, f"{path}.shape", most)
-            load = partial(_picture_of_tensor, image.pixels, field, low)
+            load = partial(_image_of_tensor, image.pixels, field, low)
             return Undecoded(field, (height, width), load, is_float=dtype != np.uint8)
-        if kind == "latents" and latents:
-            shape = (None, None, None)
-            tensors.decode(image.latents, f"{field}.latents", dtypes=tensors.FLOATS, shape=shape)
-            return Undecoded(field, None, lambda: Picture(field, latents=image.latents))
-        if kind == "latents":
-            faults.add(f"{field}.latents", "does not fit here; send a file or pixels")
-        else:
-            faults.add(field, "is required; send a file, pixels or a latent")
+        if latents:
+            return Undecoded(field, None, lambda: InputImage(field, latents=image.latents))
+        violations.add(f"{field}.latents", _NO_LATENT)
     except KandinskyError as error:
-        faults.extend(error)
+        violations.extend(error)
     return None
 
 
 def read_mask(
-    image: generation.InputImage, field: str, faults: Faults, *, most: int = MAX_PIXELS
+    image: input_image_pb2.InputImage,
+    field: str,
+    violations: Violations,
+    *,
+    most: int = MAX_PIXELS,
 ) -> Undecoded[Mask] | None:
     """Read a mask's headers; on failure record a violation and return None.
 
     Args:
         image: as sent.
         field: its path.
-        faults: takes what is wrong.
+        violations: hold what the contract finds wrong with it; take what is wrong besides.
         most: pixels that it may have.
     """
+    if violations.within(field):
+        return None
     try:
-        kind = image.WhichOneof("content")
-        if kind == "encoded":
+        if image.HasField("encoded"):
             size = images.size(image.encoded, f"{field}.encoded", max_pixels=most)
             return Undecoded(field, size, partial(_mask_of_file, image, field))
-        if kind == "pixels":
+        if image.HasField("pixels"):
             path = f"{field}.pixels"
             _, extents = tensors.layout(image.pixels, path, dtypes=_MASKS)
             height, width = _plane_of_mask(extents, f"{path}.shape")
             _check_size(height, width, f"{path}.shape", most)
             load = partial(_mask_of_tensor, image.pixels, field, (height, width))
             return Undecoded(field, (height, width), load)
-        faults.add(field, "is required; send a file or pixels")
+        violations.add(f"{field}.latents", _NO_LATENT)
     except KandinskyError as error:
-        faults.extend(error)
+        violations.extend(error)
     return None
 
 
-def shown(picture: Picture) -> Pixels:
-    """What the image encoder sees of a picture with pixels: uint8 [H, W, 3]."""
-    if picture.pixels is None:
-        raise ValueError("a latent cannot be shown to the image encoder")
-    if picture.pixels.dtype == np.uint8:
-        return picture.pixels
-    return np.asarray(((picture.pixels + 1) * 127.5).round().astype(np.uint8))
+def encoder_pixels(image: InputImage) -> Pixels:
+    """What the image encoder reads of an image with pixels: uint8 [H, W, 3]."""
+    if image.pixels is None:
+        raise ValueError("the image encoder reads no latent")
+    if image.pixels.dtype == np.uint8:
+        return image.pixels
+    return np.asarray(((image.pixels + 1) * 127.5).round().astype(np.uint8))
 
 
-def check_fits(picture: Undecoded[Picture], height: int, width: int, faults: Faults) -> None:
+def check_fits(
+    image: Undecoded[InputImage], height: int, width: int, violations: Violations
+) -> None:
     """Record a violation for float pixels of another size than the canvas's."""
-    if picture.is_float and picture.size not in (None, (height, width)):
-        have = f"{picture.size[1]}x{picture.size[0]}"
-        faults.add(f"{picture.field}.pixels", f"is {have}; floats must be {width}x{height}")
+    if image.is_float and image.size not in (None, (height, width)):
+        have = f"{image.size[1]}x{image.size[0]}"
+        violations.add(f"{image.field}.pixels", f"is {have}; floats must be {width}x{height}")
 
 
-def fitted(picture: Picture, height: int, width: int) -> Array:
-    """A picture's pixels at a canvas's size; uint8 ones are resized as the pipelines do it.
+def fitted(image: InputImage, height: int, width: int) -> Array:
+    """A image's pixels at a canvas's size; uint8 ones are resized as the pipelines do it.
 
     Raises:
         ValueError: it has no pixels, or floats of another size.
     """
-    pixels = picture.pixels
+    pixels = image.pixels
     if pixels is None:
         raise ValueError("a latent has no pixels")
     if pixels.shape[:2] == (height, width):
@@ -182,11 +177,11 @@ def _check_size(height: int, width: int, field: str, most: int) -> None:
         raise invalid(field, f"is {width}x{height}; the most is {most} pixels in all")
 
 
-def _picture_of_file(image: generation.InputImage, field: str) -> Picture:
-    return Picture(field, images.decode(image.encoded, f"{field}.encoded"))
+def _image_of_file(image: input_image_pb2.InputImage, field: str) -> InputImage:
+    return InputImage(field, images.decode(image.encoded, f"{field}.encoded"))
 
 
-def _picture_of_tensor(tensor: tensor_pb2.Tensor, field: str, low: float) -> Picture:
+def _image_of_tensor(tensor: tensor_pb2.Tensor, field: str, low: float) -> InputImage:
     pixels = tensors.decode(tensor, f"{field}.pixels")
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.float32)
@@ -195,10 +190,10 @@ def _picture_of_tensor(tensor: tensor_pb2.Tensor, field: str, low: float) -> Pic
     pixels = pixels.reshape(pixels.shape[-3:])
     if pixels.shape[2] != 3:
         pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    return Picture(field, pixels)
+    return InputImage(field, pixels)
 
 
-def _mask_of_file(image: generation.InputImage, field: str) -> Mask:
+def _mask_of_file(image: input_image_pb2.InputImage, field: str) -> Mask:
     return Mask(field, *images.decode_mask(image.encoded, f"{field}.encoded"))
 
 
@@ -218,8 +213,8 @@ def _mask_of_tensor(tensor: tensor_pb2.Tensor, field: str, size: tuple[int, int]
     return Mask(field, (levels * 255).round().astype(np.uint8))  # 0.5 becomes 128
 
 
-def _plane_of_picture(extents: tuple[int, ...], field: str) -> tuple[int, int]:
-    """A picture's height and width, with the channels last, or first as torch has them."""
+def _plane_of_image(extents: tuple[int, ...], field: str) -> tuple[int, int]:
+    """A image's height and width, with the channels last, or first as torch has them."""
     match extents:
         case (height, width, 3) | (1, height, width, 3) | (3, height, width):
             return height, width

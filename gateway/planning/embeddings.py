@@ -61,7 +61,7 @@ def blend(
     return _like(embeds[0], mixed)
 
 
-def turn(
+def text_diff(
     image: tensor_pb2.Tensor,
     source: tensor_pb2.Tensor,
     target: tensor_pb2.Tensor,
@@ -73,7 +73,7 @@ def turn(
     Args:
         image: z_i, [D].
         source: z_t0, [D] embedding of the text for what the image shows.
-        target: z_t, [D] embedding of the text for what it shall show.
+        target: z_t, [D] embedding of the text for what the result shows.
         amount: theta, 0 to 1.
         field: the target's path, for errors.
 
@@ -92,8 +92,8 @@ def turn(
 def slerp(a: Vector, b: Vector, t: float) -> Vector:
     """The unit vector at share t of the way from unit vector a to b: Shoemake 1985, section 3.3.
 
-    Written as a turn of a toward b's part across a, which stays exact where the angle is near 0 or
-    180 degrees. Between opposite vectors every great circle is as short: the way leads over the
+    Written as a rotation of a toward b's part across a, which stays exact where the angle is near 0
+    or 180 degrees. Between opposite vectors every great circle is as short: the way leads over the
     basis axis least aligned with a (the first of them), whatever else the vectors are.
     """
     across = b - (a @ b) * a

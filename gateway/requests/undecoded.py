@@ -1,4 +1,4 @@
-"""An input image of which the headers are read: what is needed to check a request and plan it."""
+"""An input image whose headers alone are read: enough to validate a request and to plan it."""
 
 from __future__ import annotations
 

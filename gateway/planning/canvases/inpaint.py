@@ -1,0 +1,163 @@
+"""Inpaint canvas: the masked part of an image is generated, the rest is kept.
+
+With `padding_mask_crop` the decoder works on the part of the image around the mask alone, at the
+size that the model likes, and the result is laid back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from gateway.planning.canvases import (
+    Canvas,
+    Latents,
+    MadeStart,
+    Start,
+    canvas_images,
+    put_image,
+    sized_latents,
+)
+from gateway.planning.crops import Crop, box_of
+from gateway.planning.guides import Guide
+from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits
+from gateway.requests.settings import ImageSize, Settings
+from gateway.requests.undecoded import Undecoded
+from gateway.requests.value_reader import ValueReader
+from kandinsky.catalog.family import CanvasKind
+from kandinsky.v1 import canvas_pb2, settings_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import invalid
+
+
+@dataclass(frozen=True)
+class InpaintStart(Start):
+    """An image under a mask."""
+
+    image: Undecoded[InputImage]
+    mask: Undecoded[Mask]
+    strength: float
+
+    @property
+    def inputs(self) -> tuple[Undecoded[InputImage] | Undecoded[Mask], ...]:
+        """See Start."""
+        return (self.image, self.mask)
+
+    def make(self, size: ImageSize) -> MadeStart:
+        """See Start."""
+        origin = "canvas.inpaint.strength"
+        latents = masked_latents(self.image.content, self.mask.content, self.strength, origin, size)
+        return MadeStart(latents)
+
+
+@dataclass(frozen=True)
+class CroppedStart(InpaintStart):
+    """The part of an image around a mask."""
+
+    padding: int
+    """Pixels of the image, to whose size the mask is brought first."""
+
+    @property
+    def cropped(self) -> Undecoded[InputImage]:
+        """See Start."""
+        return self.image
+
+    def make(self, size: ImageSize) -> MadeStart:
+        """See Start."""
+        image = self.image.content
+        if image.pixels is None or image.pixels.dtype != np.uint8:
+            raise ValueError("only uint8 pixels are cropped")
+        mask = self.mask.content.resized(*image.pixels.shape[:2])
+        if not mask.levels.any():
+            raise invalid(mask.field, "is black; there is nothing to crop to")
+        box = box_of(mask.levels, self.padding, size.height, size.width)
+        left, top, right, bottom = box
+        part = InputImage(image.field, image.pixels[top:bottom, left:right])
+        origin = "canvas.inpaint.strength"
+        latents = masked_latents(part, mask.cropped(*box), self.strength, origin, size)
+        return MadeStart(latents, Crop(image.pixels, mask.levels, box))
+
+
+def masked_latents(
+    image: InputImage, mask: Mask, strength: float, origin: str, size: ImageSize
+) -> Latents:
+    """The decoder's start from an image of which a part is generated.
+
+    Args:
+        image: pixels are brought to the size.
+        mask: of any size; brought to that size, as the image is.
+        strength: share of the steps that is run.
+        origin: path of that in the request.
+        size: of the decoder's image.
+    """
+    latents = sized_latents(size)
+    put_image(latents, "inpaint", image, size)
+    levels = mask.resized(size.height, size.width).levels
+    latents.set("inpaint.mask", tensors.encode(np.ascontiguousarray(levels)), mask.field)
+    latents.set("inpaint.strength", strength, origin)
+    return latents
+
+
+@dataclass(frozen=True)
+class InpaintCanvas(Canvas):
+    """Images under masks."""
+
+    kind = CanvasKind.INPAINT
+
+    masks: tuple[Undecoded[Mask], ...]
+    padding: int | None
+    """Of a crop to the mask; None for none."""
+
+    @classmethod
+    def validate(
+        cls, message: canvas_pb2.InpaintCanvas, path: str, guide: Guide, reader: ValueReader
+    ) -> Self:
+        """See Canvas."""
+        default = reader.sampler("decoder").inpaint_strength
+        return cls(
+            images=canvas_images(message, path, guide, reader),
+            strength=message.strength if message.HasField("strength") else default,
+            masks=reader.masks(message.masks, f"{path}.masks"),
+            padding=message.padding_mask_crop if message.HasField("padding_mask_crop") else None,
+        )
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """See Canvas."""
+        if self.padding is None:
+            return tuple(InpaintStart(*pair, self.strength) for pair in self._pairs)
+        return tuple(CroppedStart(*pair, self.strength, self.padding) for pair in self._pairs)
+
+    def size(self, guide: Guide) -> ImageSize | None:
+        """See Canvas."""
+        return ImageSize.of(self.images) if self.padding is None else None
+
+    def check(self, settings: Settings, reader: ValueReader) -> None:
+        """See Canvas."""
+        size = settings.decoder.size
+        if self.padding is None:
+            for image in self.images:
+                check_fits(image, size.height, size.width, reader.violations)
+            return
+        if settings.output.format == settings_pb2.OUTPUT_FORMAT_LATENTS:
+            reader.violations.add("output.format", "a cropped image has no latent")
+        field = "canvas.inpaint.padding_mask_crop"
+        if any(image.is_float or image.size is None for image in self.images):
+            reader.violations.add(field, "crops files and uint8 pixels alone")
+        images = [image for image, _ in self._pairs]
+        pixels = sum(image.pixels for image in [*dict.fromkeys(images), *images])
+        if pixels > REQUEST_PIXELS:
+            reader.violations.add(
+                field,
+                f"images, and masks brought to their sizes, are {pixels} pixels; "
+                f"the most is {REQUEST_PIXELS} in all",
+            )
+
+    @property
+    def _pairs(self) -> list[tuple[Undecoded[InputImage], Undecoded[Mask]]]:
+        """The image and the mask of each start."""
+        images, masks = self.images, self.masks
+        count = max(len(images), len(masks)) if images and masks else 0
+        return [(images[i % len(images)], masks[i % len(masks)]) for i in range(count)]

@@ -1,0 +1,246 @@
+"""The settings groups of a request, within the model's bounds and with its defaults applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.requests.input_images import InputImage
+from gateway.requests.sources import Embedding, Text
+from gateway.requests.undecoded import Undecoded
+from gateway.requests.value_reader import ValueReader
+from gateway.requests.violations import Violations
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import SamplerSpec
+from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
+from kandinsky.v1 import generation_pb2, sampling_pb2, settings_pb2
+
+_WITH_QUALITY = frozenset({settings_pb2.OUTPUT_FORMAT_JPEG, settings_pb2.OUTPUT_FORMAT_WEBP})
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Height and width, pixels."""
+
+    height: int
+    width: int
+    field: str
+    """Path of the image that has it; "" for a size that is named, or the model's."""
+
+    @classmethod
+    def of(cls, images: Sequence[Undecoded[InputImage]]) -> ImageSize | None:
+        """The first image's; None for no image, and for a latent."""
+        if not images or images[0].size is None:
+            return None
+        return cls(*images[0].size, images[0].field)
+
+
+@dataclass(frozen=True)
+class PriorStart:
+    """What the prior starts from in place of noise, one for all items or one for each."""
+
+    sources: tuple[Undecoded[InputImage] | Embedding, ...]
+    strength: float
+    """Share of the steps that is run."""
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """How the prior samples."""
+
+    steps: int
+    guidance_scale: float
+    latents: tuple[Embedding, ...]
+    """[D] each, one for all images or one for each; none: from the seed."""
+    negative_texts: tuple[Text, ...]
+    """One for all items or one for each; none: as the guide says."""
+    start: PriorStart | None
+
+    @property
+    def guided(self) -> bool:
+        """Whether it runs with classifier-free guidance."""
+        return self.guidance_scale > 1
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """How the decoder samples."""
+
+    texts: tuple[Text, ...]
+    """One for all items or one for each; none: as the guide says."""
+    negative_texts: tuple[Text, ...]
+    """The same; none: as the request's negative says."""
+    size: ImageSize
+    steps: int
+    guidance_scale: float
+    scheduler: str | None
+    """None for the checkpoint's own."""
+    eta: float | None
+    latents: tuple[Embedding, ...]
+    """[C, h, w] each, one for all images or one for each; none: from the seed."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether it runs with classifier-free guidance."""
+        return self.guidance_scale > 1
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """How an image comes back."""
+
+    format: settings_pb2.OutputFormat
+    """Never UNSPECIFIED."""
+    quality: int | None
+    """None for the format's own default."""
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """Which events come on the way."""
+
+    progress_every: int | None
+    preview_every: int | None
+    preview_mode: sampling_pb2.PreviewMode
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every settings group."""
+
+    prior: PriorSettings | None
+    """None where no prior runs for the request."""
+    decoder: DecoderSettings
+    output: OutputSettings
+    events: EventSettings
+
+
+def prior_settings(
+    message: settings_pb2.PriorSettings, reader: ValueReader, start: PriorStart | None
+) -> PriorSettings:
+    """The prior's settings, of a model that has one.
+
+    Args:
+        message: checked by the contract's constraints.
+        reader: of the request.
+        start: what the prior starts from.
+    """
+    sampler = reader.sampler("prior")
+    return PriorSettings(
+        steps=_steps(message, sampler, reader.violations),
+        guidance_scale=_guidance_scale(message, sampler),
+        latents=reader.rows(message.latents, "prior.latents"),
+        negative_texts=reader.texts(message.negative_texts, "prior.negative_texts"),
+        start=start,
+    )
+
+
+def refuse_prior_settings(message: settings_pb2.PriorSettings, violations: Violations) -> None:
+    """Record a violation for each setting of a prior that does not run."""
+    for descriptor, _ in message.ListFields():
+        violations.narrow(f"prior.{descriptor.name}", "no prior runs for this request")
+
+
+def decoder_settings(
+    message: settings_pb2.DecoderSettings, reader: ValueReader, own_size: ImageSize | None
+) -> DecoderSettings:
+    """The decoder's settings.
+
+    Args:
+        message: checked by the contract's constraints.
+        reader: of the request.
+        own_size: of an image of the request, rounded down where the request names no size; None
+            for the model's default.
+    """
+    entry, violations, sampler = reader.entry, reader.violations, reader.sampler("decoder")
+    for name in ("texts", "negative_texts"):
+        if getattr(message, name) and not entry.spec.decoder_reads_text:
+            violations.add(f"decoder.{name}", "this model's decoder reads no text")
+    scheduler = message.scheduler or None
+    eta = message.eta if message.HasField("eta") else None
+    if scheduler is not None and scheduler not in SCHEDULERS:
+        violations.add("decoder.scheduler", f"is none of {', '.join(SCHEDULERS)}")
+    elif eta is not None and scheduler is not None and scheduler not in WITH_ETA:
+        violations.narrow("decoder.eta", f"{scheduler} has none; use {', '.join(WITH_ETA)}")
+    return DecoderSettings(
+        texts=reader.texts(message.texts, "decoder.texts"),
+        negative_texts=reader.texts(message.negative_texts, "decoder.negative_texts"),
+        size=_size(message, entry, violations, own_size),
+        steps=_steps(message, sampler, violations),
+        guidance_scale=_guidance_scale(message, sampler),
+        scheduler=scheduler,
+        eta=eta,
+        latents=reader.rows(message.latents, "decoder.latents"),
+    )
+
+
+def output_settings(message: settings_pb2.OutputSettings, violations: Violations) -> OutputSettings:
+    """How images come back; arguments as above."""
+    form = message.format or settings_pb2.OUTPUT_FORMAT_PNG
+    if not message.HasField("quality"):
+        return OutputSettings(form, None)
+    if form not in _WITH_QUALITY and not violations.at("output.format"):
+        name = settings_pb2.OutputFormat.Name(form).removeprefix("OUTPUT_FORMAT_")
+        violations.narrow("output.quality", f"{name} has no quality; use JPEG or WEBP")
+    return OutputSettings(form, message.quality)
+
+
+def event_settings(message: settings_pb2.EventSettings, violations: Violations) -> EventSettings:
+    """Which events come; arguments as above."""
+    preview_every = message.preview_every if message.HasField("preview_every") else None
+    if message.preview_mode and preview_every is None:
+        violations.narrow("events.preview_mode", "has no use without events.preview_every")
+    return EventSettings(
+        message.progress_every if message.HasField("progress_every") else None,
+        preview_every,
+        message.preview_mode,
+    )
+
+
+def images_per_prompt(request: generation_pb2.GenerateRequest) -> int:
+    """Images an item; 1 where the request names none."""
+    return request.images_per_prompt if request.HasField("images_per_prompt") else 1
+
+
+def _steps(
+    message: settings_pb2.PriorSettings | settings_pb2.DecoderSettings,
+    sampler: SamplerSpec,
+    violations: Violations,
+) -> int:
+    if not message.HasField("steps"):
+        return sampler.steps
+    field = f"{sampler.group}.steps"
+    violations.integer(field, message.steps, sampler.min_steps, sampler.max_steps)
+    return message.steps
+
+
+def _guidance_scale(
+    message: settings_pb2.PriorSettings | settings_pb2.DecoderSettings, sampler: SamplerSpec
+) -> float:
+    return message.guidance_scale if message.HasField("guidance_scale") else sampler.guidance_scale
+
+
+def _size(
+    message: settings_pb2.DecoderSettings,
+    entry: CatalogEntry,
+    violations: Violations,
+    own: ImageSize | None,
+) -> ImageSize:
+    multiple, low, high = entry.spec.size_multiple, entry.size.min, entry.size.max
+    if own is not None and not message.HasField("height") and not message.HasField("width"):
+        height, width = (side // multiple * multiple for side in (own.height, own.width))
+        least, most = math.ceil(low / multiple) * multiple, high // multiple * multiple
+        if not least <= min(height, width) <= max(height, width) <= most:
+            # The image is at fault: the caller has named no size.
+            violations.add(
+                own.field,
+                f"is {own.width}x{own.height} pixels, and sides go from {least} to {most}; "
+                "send another, or set decoder.height and decoder.width",
+            )
+        return ImageSize(height, width, own.field)
+    height = message.height if message.HasField("height") else entry.size.height
+    width = message.width if message.HasField("width") else entry.size.width
+    for field, pixels in (("decoder.height", height), ("decoder.width", width)):
+        violations.side(field, pixels, multiple=multiple, low=low, high=high)
+    return ImageSize(height, width, "")

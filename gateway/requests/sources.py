@@ -1,0 +1,69 @@
+"""What images are made of, as a request gave it: texts, embeddings, images, each with its path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.requests.input_images import InputImage
+from gateway.requests.undecoded import Undecoded
+from kandinsky.v1 import tensor_pb2
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text; one of white space alone is held as ""."""
+
+    field: str
+    """Its path in the request; for a "" that no one sent, where one would stand."""
+    text: str
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A floating-point tensor, or a row of one."""
+
+    field: str
+    """Path in the request of the tensor."""
+    tensor: tensor_pb2.Tensor
+
+
+Source = Text | Undecoded[InputImage] | Embedding
+"""What an image embedding is made from: by the prior, by the image encoder, or as it is."""
+
+
+@dataclass(frozen=True)
+class WeightedSource:
+    """A part of a blend of image embeddings."""
+
+    source: Source
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextDiff:
+    """Moves an image embedding along the difference of two texts' embeddings."""
+
+    source: Text
+    target: Text
+    amount: float
+    """Share of the angle to the difference, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one item of a guide shows."""
+
+    sources: tuple[WeightedSource, ...] = ()
+    """What its image embedding is blended from."""
+    spherical: bool = False
+    """Whether they are blended along great circles rather than summed."""
+    text_diff: TextDiff | None = None
+    """What the blend is moved along."""
+    text: Text | None = None
+    """What a decoder that reads text reads where the request names nothing else."""
+    given: Mapping[str, Embedding] = field(default_factory=dict)
+    """Parts of the decoder's Conditioning that the caller computed, by field name."""

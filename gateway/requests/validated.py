@@ -1,0 +1,40 @@
+"""What validation makes of a request: frozen, every default applied, and read in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.planning.canvases import Canvas
+from gateway.planning.guides import Guide
+from gateway.requests.input_images import InputImage
+from gateway.requests.settings import Settings
+from gateway.requests.sources import Embedding, Text
+from gateway.requests.undecoded import Undecoded
+from kandinsky.catalog.entry import CatalogEntry
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What the images do not show; each one for all items, one for each, or none."""
+
+    texts: tuple[Text, ...]
+    image_embeds: tuple[Embedding, ...]
+
+
+@dataclass(frozen=True)
+class ValidatedRequest:
+    """A request that passed every check that needs neither a checkpoint nor a decoded image."""
+
+    entry: CatalogEntry
+    flow: str
+    """Guide, canvas and control, such as `mix+inpaint`."""
+    guide: Guide
+    canvas: Canvas
+    hints: tuple[Undecoded[InputImage], ...]
+    """One for all items, one for each, or none."""
+    negative: Negative
+    settings: Settings
+    images_per_prompt: int
+    seed: int
+    """Of the first image; drawn where the request names none."""
+    validate_only: bool
