@@ -52,7 +52,7 @@ class Violation:
     """What is wrong with one field of a request."""
 
     field: str
-    """Dotted path from the request, such as `settings.height` or `prompts[2]`; "" for all of it."""
+    """Dotted path from the request, such as `guide.text.prompts[2]`; "" for all of it."""
     description: str
     """One sentence that says what would be right."""
 

@@ -1,4 +1,4 @@
-"""Picture files to and from pixels, uint8 [H, W, 3]."""
+"""Image files to and from pixels, uint8 [H, W, 3]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Format = Literal["png", "jpeg", "webp"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 MAX_PIXELS = 4096 * 4096
-"""Largest picture that is decoded; its header tells before any pixel is read."""
+"""Largest image that is decoded; checked by its header, before any pixel is read."""
 
 DEFAULT_JPEG_QUALITY = 95
 
@@ -70,7 +70,7 @@ def size(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int,
 def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """A PNG, JPEG or WebP file as uint8 [H, W, 3].
 
-    EXIF orientation is applied; grey, palette, 16-bit and CMYK pictures become RGB; transparency
+    EXIF orientation is applied; grey, palette, 16-bit and CMYK images become RGB; transparency
     is laid over white.
 
     Raises:
@@ -105,7 +105,7 @@ def _opened(data: bytes, field: str, max_pixels: int) -> Iterator[Image.Image]:
                 raise invalid(field, f"is {width}x{height} pixels; the most is {max_pixels} in all")
             # An MPO is a photo with others behind it, from a phone; any viewer shows the first.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise invalid(field, "is animated; send one picture")
+                raise invalid(field, "is animated; send one image")
             yield image
     except UnidentifiedImageError as error:
         raise invalid(field, "is not a PNG, JPEG or WebP file") from error
@@ -117,7 +117,7 @@ def _opened(data: bytes, field: str, max_pixels: int) -> Iterator[Image.Image]:
         # Pillow's plugins raise whatever their parsing runs into: OSError and SyntaxError, but also
         # AttributeError, IndexError, KeyError, EOFError, zlib.error and more. Only Pillow and plain
         # conversions run inside this `try`, so all of it is the file's fault.
-        raise invalid(field, f"is a broken picture file: {error}") from error
+        raise invalid(field, f"is a broken image file: {error}") from error
 
 
 def _upright(image: Image.Image, data: bytes) -> Image.Image:
@@ -130,8 +130,8 @@ def _upright(image: Image.Image, data: bytes) -> Image.Image:
 
 def _orientation(image: Image.Image, data: bytes) -> int:
     """EXIF orientation 1 to 8 by the headers; 1 where there is none or none that is known."""
-    # PNG's own getexif decodes the whole picture first, in case an eXIf chunk follows the pixels.
-    # ImageOps.exif_transpose would write the other tags anew, and breaks on malformed ones.
+    # PNG's own getexif decodes the whole image first, in case an eXIf chunk follows the pixels.
+    # ImageOps.exif_transpose would rewrite the other tags, and breaks on malformed ones.
     exif = Image.Image.getexif(image)
     if image.format == "PNG" and not exif and (late := _late_exif(data)):
         exif.load(late)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 MAX_RANK = 8
-"""Most axes a tensor may have; no embedding, latent or picture needs more than five."""
+"""Most axes a tensor may have; no embedding, latent or image needs more than five."""
 
 _NUMPY: Mapping[tensor_pb2.DType, np.dtype[Any]] = {
     tensor_pb2.D_TYPE_FLOAT64: np.dtype("<f8"),
@@ -137,14 +137,14 @@ def _checked_extents(
     if math.prod(extent or 1 for extent in extents) > MESSAGE_BYTES:  # numpy refuses 2**63 beside 0
         raise invalid(f"{field}.shape", f"{list(extents)} is more than a message can hold")
     if shape is not None and not _fits(extents, shape):
-        wanted = "[" + ", ".join("any" if want is None else str(want) for want in shape) + "]"
-        raise invalid(f"{field}.shape", f"{list(extents)} does not fit; it must be {wanted}")
+        expected = "[" + ", ".join("any" if each is None else str(each) for each in shape) + "]"
+        raise invalid(f"{field}.shape", f"{list(extents)} does not fit; it must be {expected}")
     return extents
 
 
 def _fits(extents: Sequence[int], shape: Sequence[int | None]) -> bool:
     return len(extents) == len(shape) and all(
-        want is None or extent == want for extent, want in zip(extents, shape, strict=True)
+        each is None or extent == each for extent, each in zip(extents, shape, strict=True)
     )
 
 

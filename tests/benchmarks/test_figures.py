@@ -49,7 +49,7 @@ def test_a_side_twice_as_fast_has_half_the_latency_and_double_the_throughput() -
     assert throughput_ratio(fast, slow) == pytest.approx(2.0)
 
 
-def test_medians_are_over_all_pictures_and_over_rounds() -> None:
+def test_medians_are_over_all_images_and_over_rounds() -> None:
     rounds = [Round(3.0, (1.0, 2.0, 3.0)), Round(2.0, (9.0,)), Round(1.0, (2.0, 2.0))]
     assert median_latency(rounds) == 2.0
     assert median_throughput(rounds) == 1.0

@@ -152,7 +152,7 @@ def test_sides_take_turns_and_bare_ones_have_as_many_open_as_processes() -> None
     sides = [side(Kind.BARE, "bare", 1.0), side(Kind.SERVED, "a", 2.0), side(Kind.SERVED, "b", 1.0)]
     tasks = mixed(4)
     turns = [Turn(2, tasks, bare=tasks[:1]), Turn(4, tasks)]
-    rounds = play(sides, turns, 2, lambda news: None)
+    rounds = play(sides, turns, 2, lambda line: None)
     each = [("bare", 1, 1), ("a", 4, 2), ("b", 4, 2), ("a", 4, 4), ("b", 4, 4)]
     assert asked == each * 2
     assert {key: len(all_) for key, all_ in rounds.items()} == {

@@ -27,7 +27,7 @@ def test_a_shorter_mixed_list_is_the_beginning_of_a_longer_one() -> None:
     assert mixed(48)[:16] == mixed(16)
 
 
-def test_input_pictures_have_the_size_asked_for() -> None:
+def test_input_images_have_the_size_asked_for() -> None:
     for task in mixed(12):
         for png in filter(None, (task.image, task.mask)):
             assert Image.open(io.BytesIO(png)).size == (task.size, task.size)
@@ -38,7 +38,7 @@ def test_a_request_carries_all_of_a_task(task) -> None:
     assert to_task(to_request(task, "shapes")) == task
 
 
-def test_plain_pictures_are_one_group() -> None:
+def test_plain_images_are_one_group() -> None:
     assert groups(plain(ENTRY, 5)) == [[0, 1, 2, 3, 4]]
 
 
@@ -46,7 +46,7 @@ def test_a_task_names_its_flow() -> None:
     assert [task.flow for task in mixed(3)] == ["text", "text+image", "text+inpaint"]
 
 
-def test_groups_hold_equal_parameters_and_inpainted_pictures_alone() -> None:
+def test_groups_hold_equal_parameters_and_inpainted_images_alone() -> None:
     tasks = mixed(48) * 2
     found = groups(tasks)
     assert sorted(index for group in found for index in group) == list(range(96))

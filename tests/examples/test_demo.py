@@ -83,7 +83,7 @@ def test_the_font_can_write_every_flow(contact_sheet) -> None:
     assert not {letter for letter in written if letter != "\n" and ord(letter) not in known}
 
 
-def test_a_sheet_holds_every_picture_unclipped(contact_sheet) -> None:
+def test_a_sheet_holds_every_image_unclipped(contact_sheet) -> None:
     red = Image.new("RGB", (32, 32), "red")
     captioned = [contact_sheet.Captioned(red, "一个红色圆形 ein Kreis", ("seed 1",))] * 7
     rows = [contact_sheet.Row(title, tuple(captioned)) for title in ("", "Inpaint")]

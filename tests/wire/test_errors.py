@@ -216,7 +216,7 @@ def test_any_error_arrives_at_a_client(call, error):
 @pytest.mark.parametrize("text", ["a", "%", "ж", "画", "🟥"])
 @pytest.mark.parametrize("reason", [Reason.INVALID_FIELD, Reason.MODEL_NOT_FOUND])
 def test_an_error_that_repeats_a_huge_input_still_arrives(call, reason, text):
-    """gRPC drops trailers over 8 KiB, and the client would be told to come back later."""
+    """gRPC drops trailers over 8 KiB, and the client would learn to come back later."""
     huge = text * 100_000
     error = KandinskyError(
         reason,

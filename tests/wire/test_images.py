@@ -1,4 +1,4 @@
-"""Picture files to pixels and back: every kind that is taken, and everything that is refused."""
+"""Image files to pixels and back: every kind that is taken, and everything that is refused."""
 
 import base64
 import io
@@ -26,14 +26,14 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
 
 
 def smooth(height: int = 48, width: int = 64) -> np.ndarray:
-    """A picture that lossy formats keep nearly whole."""
+    """An image that lossy formats keep nearly whole."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, 255 - x * 255 // width], -1).astype("u1")
 
 
-def saved(picture: Image.Image, format: str = "png", **options) -> bytes:
+def saved(image: Image.Image, format: str = "png", **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format.upper(), **options)
+    image.save(file, format.upper(), **options)
     return file.getvalue()
 
 
@@ -177,9 +177,9 @@ def test_grey_and_one_bit_become_rgb():
 
 
 def test_a_palette_becomes_its_colours():
-    picture = Image.fromarray(noise(5, 7)).quantize(8)
-    expected = np.asarray(picture.convert("RGB"))
-    np.testing.assert_array_equal(images.decode(saved(picture), "f"), expected)
+    image = Image.fromarray(noise(5, 7)).quantize(8)
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(images.decode(saved(image), "f"), expected)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
@@ -204,16 +204,16 @@ def test_transparency_is_laid_over_white(format):
 
 
 def test_grey_with_alpha_is_laid_over_white():
-    picture = Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8))
-    assert picture.mode == "LA"
-    assert images.decode(saved(picture), "f")[0].tolist() == [[10] * 3, [255] * 3]
+    image = Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8))
+    assert image.mode == "LA"
+    assert images.decode(saved(image), "f")[0].tolist() == [[10] * 3, [255] * 3]
 
 
 def test_a_transparent_palette_entry_is_white():
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([1, 2, 3, 4, 5, 6])
-    picture.putpixel((1, 0), 1)
-    decoded = images.decode(saved(picture, transparency=1), "f")
+    image = Image.new("P", (2, 1))
+    image.putpalette([1, 2, 3, 4, 5, 6])
+    image.putpixel((1, 0), 1)
+    decoded = images.decode(saved(image, transparency=1), "f")
     assert decoded[0].tolist() == [[1, 2, 3], [255, 255, 255]]
 
 
@@ -221,8 +221,8 @@ def test_a_transparent_palette_entry_is_white():
     ("dtype", "level", "rest"), [(np.uint8, 128, 5), (np.uint16, 32768, 1285)], ids=["8", "16"]
 )
 def test_a_transparent_grey_level_is_white(dtype, level, rest):
-    picture = Image.fromarray(np.array([[level, rest]], dtype))
-    decoded = images.decode(saved(picture, transparency=level), "f")
+    image = Image.fromarray(np.array([[level, rest]], dtype))
+    decoded = images.decode(saved(image, transparency=level), "f")
     assert decoded[0].tolist() == [[255] * 3, [5] * 3]
 
 
@@ -262,7 +262,7 @@ def test_an_orientation_after_the_pixels_is_applied_and_known_before_decoding():
 
 
 @every_format
-def test_the_size_is_told_without_decoding(format, monkeypatch):
+def test_the_size_is_read_without_decoding(format, monkeypatch):
     data = saved(Image.fromarray(noise(4, 6)), format)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     assert images.size(data, "f") == (4, 6)
@@ -278,7 +278,7 @@ def test_an_orientation_that_exif_does_not_know_is_ignored(orientation):
 
 
 def test_a_broken_tag_beside_the_orientation_does_no_harm():
-    """Pillow's own exif_transpose writes every tag anew, and dies of a resolution of bytes."""
+    """Pillow's own exif_transpose rewrites every tag, and dies of a resolution of bytes."""
     entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHII", 0x011A, 7, 4, 0)
     exif = b"MM\x00*" + struct.pack(">IH", 8, 2) + entries + struct.pack(">I", 0)
     pixels = noise(4, 6)
@@ -308,24 +308,24 @@ def test_a_mask_of_one_bit_or_a_palette_is_two_level(mode, expected):
 
 
 def _seeds_of_mutation() -> list[bytes]:
-    picture = Image.fromarray(noise(9, 7))
+    image = Image.fromarray(noise(9, 7))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E], exif[0x011A] = 6, "words", (72, 1)
     rgba = Image.fromarray(noise(9, 7, 4))
     return [
-        *(saved(picture, format, exif=exif.tobytes()) for format in MAGIC),
-        saved(picture.quantize(4), transparency=1),
-        saved(picture.convert("1")),
-        saved(picture.convert("LA")),
+        *(saved(image, format, exif=exif.tobytes()) for format in MAGIC),
+        saved(image.quantize(4), transparency=1),
+        saved(image.convert("1")),
+        saved(image.convert("LA")),
         saved(Image.fromarray(noise(9, 7)[..., 0].astype(np.uint16) * 257), transparency=257),
-        saved(picture.convert("L"), "jpeg"),
-        saved(picture.convert("CMYK"), "jpeg"),
-        saved(picture, "jpeg", progressive=True),
+        saved(image.convert("L"), "jpeg"),
+        saved(image.convert("CMYK"), "jpeg"),
+        saved(image, "jpeg", progressive=True),
         saved(rgba),
         saved(rgba, "webp"),
         saved(rgba, "webp", lossless=True),
-        saved(picture, "mpo", save_all=True, append_images=[picture]),
-        saved(picture, save_all=True, append_images=[Image.fromarray(noise(9, 7, seed=1))]),
+        saved(image, "mpo", save_all=True, append_images=[image]),
+        saved(image, save_all=True, append_images=[Image.fromarray(noise(9, 7, seed=1))]),
     ]
 
 

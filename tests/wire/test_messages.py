@@ -1,15 +1,15 @@
-"""Bytes to requests: what is none, and what is too much of one."""
+"""Bytes to requests: what cannot be decoded, and what holds too much."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import prior_pb2
+from kandinsky.v1.generation_pb2 import GenerateRequest
 from kandinsky.wire.errors import KandinskyError
 from kandinsky.wire.messages import MOST_VALUES, UndecodableError, parse
 
-KIND = generation.TextToImageRequest
+KIND = GenerateRequest
 UNDECODABLE = {
     "a tag without a value": b"\x0a",
     "a string longer than the message": b"\x0a\x05ab",
@@ -19,9 +19,7 @@ UNDECODABLE = {
     "a number without an end": b"\x08" + b"\xff" * 11,
     "a number cut off": b"\x08\xff",
     "a fixed number cut off": b"\x0d\x00",
-    "a broken nested message": generation.TextToImageRequest(
-        settings={"steps": 300}
-    ).SerializeToString()[:-1],
+    "a broken nested message": GenerateRequest(decoder={"steps": 300}).SerializeToString()[:-1],
 }
 
 
@@ -29,7 +27,7 @@ UNDECODABLE = {
 def test_what_cannot_be_decoded_names_the_message(data: bytes) -> None:
     with pytest.raises(UndecodableError) as raised:
         parse(KIND, data)
-    assert "kandinsky.v1.TextToImageRequest" in raised.value.message
+    assert "kandinsky.v1.GenerateRequest" in raised.value.message
     assert [violation.field for violation in raised.value.violations] == [""]
 
 
@@ -51,14 +49,14 @@ def test_fields_of_another_release_are_no_fault() -> None:
 @pytest.mark.parametrize(
     ("kind", "data", "field"),
     [
-        (KIND, b"\x12\x00" * (MOST_VALUES + 1), "prompts"),
+        (KIND, b"\x12\x00" * (MOST_VALUES + 1), "guide"),
         (KIND, b"\xfa\x07\x00" * (MOST_VALUES + 1), ""),
         (
-            generation.ImageToImageRequest,
-            generation.ImageToImageRequest(
-                image_embeds={"shape": [1] * (MOST_VALUES + 1)}
+            GenerateRequest,
+            GenerateRequest(
+                negative={"image_embeds": {"shape": [1] * (MOST_VALUES + 1)}}
             ).SerializeToString(),
-            "image_embeds",
+            "negative",
         ),
         (
             prior_pb2.SampleEmbeddingRequest,
@@ -76,5 +74,6 @@ def test_more_values_than_any_request_needs_are_refused(kind, data, field) -> No
 
 
 def test_bulk_bytes_are_one_value() -> None:
-    request = generation.ImageToImageRequest(image_embeds={"data": bytes(2**20), "shape": [2**18]})
-    assert parse(generation.ImageToImageRequest, request.SerializeToString()) == request
+    embeds = {"data": bytes(2**20), "shape": [2**18]}
+    request = GenerateRequest(negative={"image_embeds": embeds})
+    assert parse(GenerateRequest, request.SerializeToString()) == request

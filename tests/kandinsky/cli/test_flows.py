@@ -1,4 +1,4 @@
-"""Every command that makes pictures, against a recording gateway."""
+"""Every command that makes images, against a recording gateway."""
 
 from pathlib import Path
 from typing import Any

@@ -65,7 +65,7 @@ def test_down_ends_the_process_and_no_other(sleeper: Running) -> None:
     assert run_file.process(sleeper) is None
 
 
-def test_a_second_up_is_told_of_the_first(sleeper: Running) -> None:
+def test_a_second_up_names_the_first(sleeper: Running) -> None:
     run_file.claim(sleeper)
     done = CliRunner().invoke(app, ["up"])
     assert done.exit_code == 1

@@ -428,7 +428,7 @@ def test_an_orientation_goes_along() -> None:
             lambda: requests.mix([Embedding(LATENT)], [1]),
             "guide.mix.sources[0].source.image_embed.shape",
         ),
-        (lambda: requests.variation("picture.png"), "guide.image.images[0]"),
+        (lambda: requests.variation("image.png"), "guide.image.images[0]"),
         (lambda: requests.variation([FILE, object()]), "guide.image.images[1].pixels"),
         (lambda: requests.inpaint(FILE, np.array(["a"]), "a"), "canvas.inpaint.masks[0].pixels"),
         (
