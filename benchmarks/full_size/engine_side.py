@@ -87,14 +87,14 @@ class EngineSide:
             tensors.from_torch(embeds.negative[0])
         )
         self._request.sampling.guidance_scale = guidance
-        self._request.canvas.noise.SetInParent()
+        self._request.start.noise.SetInParent()
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Every image's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
         request = decoder_pb2.DecodeRequest()
         request.CopyFrom(self._request)
         request.sampling.steps = steps
-        request.canvas.height = request.canvas.width = pixels
+        request.start.height = request.start.width = pixels
         return asyncio.run(self._make(count, request))
 
     def close(self) -> None:

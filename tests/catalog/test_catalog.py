@@ -113,6 +113,17 @@ def test_a_model_may_have_some_of_its_family_s_guides_and_canvases(tmp_path):
     assert entry.has_canvases == (CanvasKind.NOISE, CanvasKind.IMAGE)
 
 
+def test_the_entry_of_the_documentation_is_valid(tmp_path):
+    page = (BUILT_IN.parents[1] / "docs/adding-a-model.md").read_text(encoding="utf-8")
+    [complete, *_] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    entry = read_entry(written(tmp_path, complete))
+    assert entry.model_fields_set == {*CatalogEntry.model_fields}
+    rows = re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE)
+    assert rows[: len(CatalogEntry.model_fields)] == [*CatalogEntry.model_fields]
+    for stage, role in re.findall(r"^\| `stages\.(\w+)\.(\w+)` \|", page, re.MULTILINE):
+        assert role in {each.name for each in entry.spec.stage_roles(Stage(stage))}
+
+
 def test_a_model_without_the_checkpoint_of_a_canvas_does_not_have_it(tmp_path):
     entry = an_entry()
     del entry["stages"]["decoder"]["inpaint"]
