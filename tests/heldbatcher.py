@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from services.engine.batcher import Batcher
-from services.engine.job import Event, Job
+from services.engine.events import Event
+from services.engine.job import Job
 from services.engine.limits import EngineLimits
 
 
@@ -90,7 +91,8 @@ class HeldBatcher(Batcher):
             self._went[job.id] += 1
             self._changed.set()
 
-    def _step(self, jobs: list[Job]) -> None:
+    def _select(self) -> list[Job]:
+        jobs = super()._select()
         is_loop = len(jobs[0].phase.timesteps) > 1
         if is_loop and self._stop_at in [(job.id, job.step) for job in jobs]:
             self._open.clear()
@@ -101,4 +103,4 @@ class HeldBatcher(Batcher):
             for job in self._running:
                 while len(job.emit.__self__) and not job.abandoned:
                     time.sleep(0.001)
-        super()._step(jobs)
+        return jobs

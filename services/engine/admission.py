@@ -1,79 +1,173 @@
-"""Admission: which jobs are refused, and with which error."""
+"""Admission: which jobs wait, which of them enter the running batch, and which are refused."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
-from kandinsky.wire.errors import KandinskyError, Reason
+from kandinsky.wire.errors import KandinskyError
+from services.engine import errors
+from services.engine.counters import Counters, Leave
+from services.engine.events import Queued
 from services.engine.fair_queue import FairQueue
-from services.engine.forward_sizes import is_out_of_memory
 from services.engine.job import Job
+from services.engine.limits import EngineLimits
 from services.engine.step_times import StepTimeEstimator
 
-LEAST_RETRY = 0.1
-"""Seconds."""
 UNMEASURED_RETRY = 1.0
 """Seconds, before anything was measured."""
 DOUBT = 0.7
 """Share of the estimated wait that counts against a deadline: others may leave early."""
+POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
+"""Seconds between two rounds of Queued events: at least, and for each job that waits."""
 
 
-def check_deadline(job: Job, queue: FairQueue, step_times: StepTimeEstimator, now: float) -> None:
-    """Refuses a job that cannot be done in time, rather than computing it in vain.
+class Admission:
+    """The queue of one engine. Not thread-safe: the engine holds its lock around each call.
 
-    Raises:
-        KandinskyError: DEADLINE_EXCEEDED if there is no time even for the job alone; OVERLOADED,
-            with a time to come back, if it is what waits before it that takes the time.
+    Args:
+        limits: of the engine.
+        step_times: estimate waits.
+        counters: of the engine.
+        clock: seconds.
     """
-    if job.deadline == math.inf:
-        return
-    left = job.deadline - now
-    alone = _least(job, step_times)
-    if alone > left:
-        raise deadline_exceeded(f"this takes {alone:.2f} s at the least, and {left:.2f} s are left")
-    wait = step_times.seconds(sum(other.cost for other in queue.ahead(job))) or 0.0
-    if DOUBT * wait + alone > left:
-        raise KandinskyError(
-            Reason.OVERLOADED,
-            f"about {wait:.1f} s of work wait before this, and {left:.1f} s are left",
-            retry_after=max(LEAST_RETRY, wait),
+
+    def __init__(
+        self,
+        limits: EngineLimits,
+        step_times: StepTimeEstimator,
+        counters: Counters,
+        clock: Callable[[], float],
+    ) -> None:
+        self._limits = limits
+        self._step_times = step_times
+        self._counters = counters
+        self._clock = clock
+        self._queue = FairQueue()
+        self._reported = 0.0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue, and emit its place.
+
+        Raises:
+            KandinskyError: DEADLINE_EXCEEDED if there is no time even for the job alone;
+                OVERLOADED, with a time to come back, if what waits before it takes the time, or if
+                the queue is full.
+        """
+        job.arrived = self._clock()
+        try:
+            self._check_deadline(job)
+            if len(self._queue) >= self._limits.max_queue:
+                self._make_room(job)
+        except KandinskyError:
+            self._counters.refused += 1
+            raise
+        self._queue.push(job)
+        job.emit(self._place(job))
+
+    def admit(self, running: Sequence[Job]) -> list[Job]:
+        """Take the jobs out of the queue that enter the running batch.
+
+        The head of the queue is not overtaken by a smaller job: it would never find room.
+
+        Args:
+            running: the batch as it is.
+        """
+        self._queue.keep_only(self.is_live)
+        admitted: list[Job] = []
+        while self._queue:
+            job, batch = self._queue.head(), (*running, *admitted)
+            if batch and not self._fits((*batch, job)):
+                break
+            self._queue.pop()
+            if self._clock() + self._shortest(job) > job.deadline:
+                self._counters.expired += 1
+                job.end(errors.deadline_exceeded("the deadline cannot be kept any more"))
+                continue
+            admitted.append(job)
+        self._counters.admitted += len(admitted)
+        self._counters.resumed += sum(job.resume_from is not None for job in admitted)
+        return admitted
+
+    def is_live(self, job: Job) -> bool:
+        """Whether a job goes on; end one that is past its deadline with an error."""
+        if job.ended:
+            return False
+        now = self._clock()
+        if now < job.expires_at:
+            return True
+        self._counters.leaves.append(Leave(job.id, job.late_steps, now - job.expires_at))
+        if job.abandoned:
+            self._counters.abandoned += 1
+        else:
+            self._counters.expired += 1
+            job.end(errors.deadline_exceeded("the deadline passed at work"))
+        return False
+
+    def report_places(self) -> None:
+        """Emit the places of all jobs that wait, where the last time is long enough ago."""
+        now = self._clock()
+        interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._queue))
+        if not self._queue or now - self._reported < interval:
+            return
+        self._reported = now
+        for job in self._queue:
+            job.emit(self._place(job))
+
+    def pop_all(self) -> list[Job]:
+        """Take every job out of the queue."""
+        return self._queue.pop_all()
+
+    def charge(self, costs: Mapping[str, float]) -> None:
+        """Let tenants wait for what they used beside their jobs' own cost; see FairQueue."""
+        self._queue.charge(costs)
+
+    def has_only(self, tenant: str) -> bool:
+        """Whether no job of another tenant waits."""
+        return all(job.tenant == tenant for job in self._queue)
+
+    def _check_deadline(self, job: Job) -> None:
+        if job.deadline == math.inf:
+            return
+        left, alone = job.deadline - job.arrived, self._shortest(job)
+        if alone > left:
+            raise errors.deadline_exceeded(
+                f"this takes {alone:.2f} s at the least, and {left:.2f} s are left"
+            )
+        wait = self._place(job).wait or 0.0
+        if DOUBT * wait + alone > left:
+            raise errors.overloaded(
+                f"about {wait:.1f} s of work wait before this, and {left:.1f} s are left", wait
+            )
+
+    def _make_room(self, job: Job) -> None:
+        """Refuse the tenant that fills the queue: the newcomer, or its last waiting job.
+
+        By `retry_after`, half of the queue is done at the measured rate.
+        """
+        seconds = self._step_times.seconds(self._queue.cost / 2)
+        refusal = errors.overloaded(
+            f"{len(self._queue)} jobs wait already",
+            UNMEASURED_RETRY if seconds is None else seconds,
+        )
+        longest = self._queue.longest()
+        if longest == job.tenant:
+            raise refusal
+        self._counters.refused += 1
+        self._queue.pop_last(longest).end(refusal)
+
+    def _place(self, job: Job) -> Queued:
+        cost = sum(other.cost for other in self._queue.ahead(job))
+        return Queued(self._queue.position(job), self._step_times.seconds(cost))
+
+    def _fits(self, jobs: Sequence[Job]) -> bool:
+        return (
+            sum(job.rows for job in jobs) <= self._limits.rows
+            and sum(job.latent_area for job in jobs) <= self._limits.latent_area
         )
 
-
-def cannot_meet_deadline(job: Job, step_times: StepTimeEstimator, now: float) -> bool:
-    """Whether a job could not be done in time if it began now."""
-    return job.deadline < math.inf and now + _least(job, step_times) > job.deadline
-
-
-def overloaded(queue: FairQueue, step_times: StepTimeEstimator) -> KandinskyError:
-    """The error for a full queue; by `retry_after`, half of it is done at the measured rate."""
-    seconds = step_times.seconds(queue.cost / 2)
-    return KandinskyError(
-        Reason.OVERLOADED,
-        f"{len(queue)} jobs wait already",
-        retry_after=UNMEASURED_RETRY if seconds is None else max(LEAST_RETRY, seconds),
-    )
-
-
-def deadline_exceeded(message: str) -> KandinskyError:
-    """The error for a job whose deadline has passed, or is bound to."""
-    return KandinskyError(Reason.DEADLINE_EXCEEDED, message)
-
-
-def draining() -> KandinskyError:
-    """The error for jobs of an engine that shuts down; another replica takes them at once."""
-    return KandinskyError(Reason.DRAINING, "this replica is shutting down", retry_after=LEAST_RETRY)
-
-
-def failed(error: Exception) -> KandinskyError:
-    """The error that a job's caller sees: a domain error itself, else one without detail."""
-    if isinstance(error, KandinskyError):
-        return error
-    if is_out_of_memory(error):
-        message = "the device's memory does not hold this request; a smaller image may fit"
-        return KandinskyError(Reason.INTERNAL, message)
-    return KandinskyError(Reason.INTERNAL, "the model failed on this request")
-
-
-def _least(job: Job, step_times: StepTimeEstimator) -> float:
-    if job.resume_from is None:
-        return step_times.least(job.phases_left)
-    return step_times.least(job.phases[job.resume_from.phase :], job.resume_from.step)
+    def _shortest(self, job: Job) -> float:
+        if job.resume_from is None:
+            return self._step_times.least(job.phases_left)
+        return self._step_times.least(job.phases[job.resume_from.phase :], job.resume_from.step)

@@ -12,12 +12,15 @@ from functools import partial
 import torch
 
 from kandinsky.wire.errors import KandinskyError
-from services.engine import admission
-from services.engine.counters import Counters, Leave
-from services.engine.fair_queue import FairQueue
+from services.engine import errors
+from services.engine.accounts import Accounts
+from services.engine.admission import Admission
+from services.engine.counters import Counters
+from services.engine.events import Alive, Event, Finished
 from services.engine.fair_share import FairShare
 from services.engine.forwards import Forwards
-from services.engine.job import Alive, Event, Finished, GroupKey, Job, Queued
+from services.engine.group import GroupKey
+from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.mailbox import Mailbox
 from services.engine.previews import Previews
@@ -29,15 +32,12 @@ logger = logging.getLogger(__name__)
 ENGINE_NICE = 5
 """Added to the engine thread's nice value."""
 
-POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
-"""Seconds between two rounds of Queued events: at least, and for each job that waits."""
-
 
 class Batcher:
     """Runs jobs on one thread, which alone touches the device.
 
     Jobs that can share a forward make up a group. Each step belongs to one group. Tenants are
-    let in by deficit round robin (`FairQueue`), and groups share the device by cost (`FairShare`).
+    admitted by deficit round robin (`Admission`); groups share the device by cost (`FairShare`).
 
     Args:
         limits: of what it takes on.
@@ -59,15 +59,17 @@ class Batcher:
         self.counters = Counters()
         self.step_times = step_times or StepTimeEstimator()
         self._clock = clock
-        self._queue = FairQueue()
         self._running: list[Job] = []
-        self._fair_share = FairShare()
+        self._admission = Admission(limits, self.step_times, self.counters, clock)
+        self._share = FairShare()
         self._forwards = Forwards(self.counters, clock)
         self._previews = Previews(self.counters, clock)
+        self._accounts = Accounts(
+            self.step_times, self._share, self._previews, self.counters, clock
+        )
         self._reporter = ProgressReporter(
             self.step_times, self.counters, limits.snapshot_every, clock
         )
-        self._positions_reported = 0.0
         self._draining = False
         self._closing = False
         self._wake = threading.Condition()
@@ -81,8 +83,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait to be let in."""
-        return len(self._queue)
+        """Jobs that wait to be admitted."""
+        return len(self._admission)
 
     def check(self) -> None:
         """Raises RuntimeError if the engine's thread has died."""
@@ -134,33 +136,11 @@ class Batcher:
         self._thread.join()
 
     def _submit(self, job: Job) -> None:
-        job.arrived = self._clock()
         with self._wake:
             if self._draining:
-                raise admission.draining()
-            try:
-                admission.check_deadline(job, self._queue, self.step_times, job.arrived)
-                if len(self._queue) >= self.limits.max_queue:
-                    self._make_room(job)
-            except KandinskyError:
-                self.counters.refused += 1
-                raise
-            self._queue.push(job)
-            job.emit(self._place(job))
+                raise errors.draining()
+            self._admission.submit(job)
             self._wake.notify()
-
-    def _make_room(self, job: Job) -> None:
-        """Refuse the tenant that fills the queue: the newcomer, or its last waiting job."""
-        refusal = admission.overloaded(self._queue, self.step_times)
-        longest = self._queue.longest()
-        if longest == job.tenant:
-            raise refusal
-        self.counters.refused += 1
-        self._queue.pop_last(longest).end(refusal)
-
-    def _place(self, job: Job) -> Queued:
-        ahead = sum(other.cost for other in self._queue.ahead(job))
-        return Queued(self._queue.position(job), self.step_times.seconds(ahead))
 
     def _loop(self, nice: int) -> None:
         _yield_to_others(nice)
@@ -168,113 +148,48 @@ class Batcher:
             while not self._closing:
                 with self._wake:
                     self._wake.wait_for(
-                        lambda: self._draining or bool(self._queue) or bool(self._running)
+                        lambda: self._draining or bool(self._admission) or bool(self._running)
                     )
                     if self._draining:
                         self._evict_all()
-                        self._wake.wait_for(lambda: self._closing or not self._draining)
+                        self._wake.wait_for(lambda: self._closing)
                         continue
-                    admitted = self._admit()
-                    self._report_positions()
+                    admitted = self._admission.admit(self._running)
+                    self._admission.report_places()
                 for job in admitted:
+                    self._running.append(job)
                     self._attempt(job, partial(job.begin, self._clock()))
-                self._running = [job for job in self._running if self._is_live(job)]
+                self._running = [job for job in self._running if self._admission.is_live(job)]
                 if self._running:
-                    self._step(self._next_group())
+                    self._step()
         self._evict_all()
 
-    def _evict_all(self) -> None:
-        for job in (*self._running, *self._queue.pop_all()):
-            if not job.ended:
-                self.counters.drained += 1
-                self._attempt(job, partial(self._reporter.snapshot, job))
-            if not job.ended:
-                job.end(admission.draining())
-        self._running = []
+    def _step(self) -> None:
+        """Select a group of jobs, run their forward, advance each of them."""
+        jobs = self._select()
+        step = self._accounts.begin(jobs)
+        for job, output in self._forwards.run(jobs, self._fail):
+            self._attempt(job, partial(self._advance, job, output))
+        preview_costs = self._accounts.settle(step, self._running)
+        with self._wake:
+            self._admission.charge(preview_costs)
 
-    def _admit(self) -> list[Job]:
-        """Moves jobs from the queue into the running batch while they fit.
-
-        The head of the queue is not overtaken by a smaller job: it would never find room.
-        """
-        self._queue.keep_only(self._is_live)
-        admitted = []
-        while self._queue:
-            job = self._queue.head()
-            if self._running and not self._fits(job):
-                break
-            self._queue.pop()
-            if admission.cannot_meet_deadline(job, self.step_times, self._clock()):
-                self.counters.expired += 1
-                job.end(admission.deadline_exceeded("the deadline cannot be kept any more"))
-                continue
-            self._running.append(job)
-            admitted.append(job)
-        self.counters.admitted += len(admitted)
-        self.counters.resumed += sum(job.resume_from is not None for job in admitted)
-        return admitted
-
-    def _fits(self, job: Job) -> bool:
-        jobs = (*self._running, job)
-        return (
-            sum(other.rows for other in jobs) <= self.limits.rows
-            and sum(other.latent_area for other in jobs) <= self.limits.latent_area
-        )
-
-    def _report_positions(self) -> None:
-        now = self._clock()
-        interval = max(POSITIONS_EVERY, POSITION_EVERY * len(self._queue))
-        if not self._queue or now - self._positions_reported < interval:
-            return
-        self._positions_reported = now
-        for job in self._queue:
-            job.emit(self._place(job))
-
-    def _is_live(self, job: Job) -> bool:
-        """Whether a job goes on; end one that is past its deadline with an error."""
-        if job.ended:
-            return False
-        now = self._clock()
-        if now < job.expires_at:
-            return True
-        self.counters.leaves.append(Leave(job.id, job.late_steps, now - job.expires_at))
-        if job.abandoned:
-            self.counters.abandoned += 1
-        else:
-            self.counters.expired += 1
-            job.end(admission.deadline_exceeded("the deadline passed at work"))
-        return False
-
-    def _next_group(self) -> list[Job]:
+    def _select(self) -> list[Job]:
+        """The running jobs of the group that is furthest behind its share."""
         groups: dict[GroupKey, list[Job]] = {}
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
         self._forwards.keep(self._running)
-        return groups[self._fair_share.next(groups)]
-
-    def _step(self, jobs: list[Job]) -> None:
-        """One forward for all the jobs of a group, and one scheduler step for each."""
-        begun, forwards = self._clock(), self.counters.forwards
-        phase, group = jobs[0].phase, jobs[0].group
-        rows = sum(job.phase.rows for job in jobs)
-        for job, output in self._forwards.run(jobs, self._fail):
-            self._attempt(job, partial(self._advance, job, output))
-        seconds, spent = self._previews.settle(self._clock() - begun, self._running)
-        if self.counters.forwards > forwards:
-            self.step_times.record(phase, rows, seconds)
-        extra = {tenant: self.step_times.cost(each) or 0.0 for tenant, each in spent.items()}
-        self._fair_share.record(group, rows * phase.latent_area + sum(extra.values()), len(jobs))
-        with self._wake:
-            self._queue.charge(extra)
+        return groups[self._share.next(groups)]
 
     def _advance(self, job: Job, output: torch.Tensor) -> None:
-        preview = None
+        prediction, preview = job.predict(output), None
         if job.preview_is_due:
-            preview = self._previews.make(job, output, self._is_alone(job))
-        job.advance(output)
+            preview = self._previews.make(job, prediction, self._is_alone(job))
+        job.advance(prediction)
         self._reporter.report(job, preview, len(self._running))
         if job.step == len(job.phase.timesteps):
-            job.go_on(self._clock())
+            job.enter_next_phase(self._clock())
             self.counters.finished += job.ended
 
     def _is_alone(self, job: Job) -> bool:
@@ -282,7 +197,16 @@ class Batcher:
         if any(other.tenant != job.tenant for other in self._running):
             return False
         with self._wake:
-            return all(other.tenant == job.tenant for other in self._queue)
+            return self._admission.has_only(job.tenant)
+
+    def _evict_all(self) -> None:
+        for job in (*self._running, *self._admission.pop_all()):
+            if not job.ended:
+                self.counters.drained += 1
+                self._attempt(job, partial(self._reporter.snapshot, job))
+            if not job.ended:
+                job.end(errors.draining())
+        self._running = []
 
     def _attempt(self, job: Job, action: Callable[[], None]) -> None:
         try:
@@ -294,7 +218,7 @@ class Batcher:
         if not isinstance(error, KandinskyError):
             logger.error("job %s failed", job.id, exc_info=error)
         self.counters.failed += 1
-        job.end(admission.failed(error))
+        job.end(errors.failed(error))
 
 
 def _yield_to_others(nice: int) -> None:

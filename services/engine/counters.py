@@ -19,7 +19,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Leave:
-    """How a job left after the moment from which nobody waited for it any more."""
+    """How a job left after its caller had gone or its deadline had passed."""
 
     job: str
     steps: int
@@ -49,10 +49,10 @@ class Counters:
     """Jobs that found the queue full, or whose deadline could not be kept."""
     failed: int = 0
     drained: int = 0
-    """Jobs sent away because the engine shut down."""
+    """Jobs evicted because the engine shut down."""
     snapshots: int = 0
     out_of_memory: int = 0
-    """Forwards that found no memory and were taken in halves."""
+    """Forwards that ran out of memory and were run in halves."""
     previews: int = 0
     previews_left_out: int = 0
     """Previews that were due, but would have taken other tenants' time."""
@@ -60,8 +60,8 @@ class Counters:
     """The latest of those abandoned or expired."""
     trace: deque[Forward] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
 
-    def note_forward(self, forward: Forward) -> None:
-        """Counts a forward."""
+    def record_forward(self, forward: Forward) -> None:
+        """Count a forward."""
         self.forwards += 1
         self.rows += forward.rows
         self.shared_forwards += len(forward.jobs) > 1

@@ -7,7 +7,7 @@ next. So jobs of large images get as much of the device as those of small ones, 
 
 from collections.abc import Collection
 
-from services.engine.job import GroupKey
+from services.engine.group import GroupKey
 
 
 class FairShare:

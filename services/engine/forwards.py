@@ -86,9 +86,9 @@ class Forwards:
         outputs: tuple[torch.Tensor, ...] = output.split(counts)
         rows, now = sum(counts), self._clock()
         done = tuple((job.id, job.step) for job in jobs)
-        self._counters.note_forward(Forward(network.name, rows, done))
+        self._counters.record_forward(Forward(network.name, rows, done))
         for job in jobs:
-            job.note_forward(rows, len(jobs) > 1, now)
+            job.record_forward(rows, len(jobs) > 1, now)
         return outputs
 
     def _conditioning(self, jobs: Sequence[Job]) -> dict[str, torch.Tensor]:

@@ -1,19 +1,19 @@
-"""What an engine has to say to one job's caller, bounded however slowly it is read."""
+"""Events of one job on their way to its caller, bounded however slowly they are read."""
 
 import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from services.engine.job import Event, Progress
+from services.engine.events import Event, Progress
 
 
 class Mailbox:
     """Events of one job, from the engine's thread to an event loop.
 
     Of each kind of event the newest alone waits, at the place of its coming: a slow reader misses
-    states that are past. A phase's progress is a kind of its own, so that each phase tells of its
-    end. A result or an error is never replaced; it comes last.
+    states that are past. A phase's progress is a kind of its own, so that each phase's end is
+    reported. A result or an error is never replaced; it comes last.
 
     Args:
         loop: on which the events are read.

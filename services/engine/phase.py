@@ -1,24 +1,24 @@
-"""What a model family tells the engine: which networks a job passes, in which order.
+"""What a model family gives the engine: which networks a job passes, in which order.
 
-A job is a list of phases. Each phase is a walk of a latent through one network: the denoising
-loop of a prior or a decoder, or a single pass such as decoding a latent to pixels. The value
-that a phase ends with is what the next one begins from.
+A job is a list of phases. Each phase takes a latent through one network step by step: the denoising
+loop of a prior or a decoder, or a single pass such as decoding a latent to an image. The value that
+a phase ends with is what the next one begins from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 
-from kandinsky.wire.errors import invalid
-from services.engine.snapshot import Snapshot
+from services.engine.snapshot import Snapshot, SnapshotRefused
 
 
-class Network(Protocol):
+class Network(ABC):
     """One network. Jobs whose phases hold the same Network object may share its forward."""
 
     name: str
 
+    @abstractmethod
     def __call__(
         self,
         inputs: torch.Tensor,
@@ -35,23 +35,29 @@ class Network(Protocol):
         Returns:
             [rows, ...]; a row depends on its own inputs alone.
         """
-        ...
 
 
-class Phase(Protocol):
-    """One walk of a job's latent through a network."""
+class Phase(ABC):
+    """A job's latent on its way through one network.
+
+    The defaults are those of a phase that keeps no state from step to step, has one row and makes
+    no previews.
+    """
 
     name: str
     network: Network
     rows: int
     """Rows that the job has in each forward: 2 with classifier-free guidance, else 1."""
     latent_area: int
-    """Latent area of one row, h * w; 1 for an embedding."""
+    """Height times width of one row's latent; 1 for an embedding."""
     timesteps: Sequence[torch.Tensor]
     """One scalar for each step."""
     conditioning: Mapping[str, torch.Tensor]
     """Named tensors [rows, ...], the same at every step; the unconditional row comes first."""
+    adapters: tuple[str, ...] = ()
+    """Names of the adapters that change the network's weights for this job."""
 
+    @abstractmethod
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         """The latent [1, ...] before the first step.
 
@@ -59,28 +65,54 @@ class Phase(Protocol):
             value: what the phase before ended with; None in the first.
             generator: the job's own, on the CPU.
         """
-        ...
 
+    @abstractmethod
     def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
         """What the network sees of the latent at a step: [1, ...]."""
-        ...
 
-    def advance(
-        self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        """The latent after a step, or the phase's result after the last.
+    def predict(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
+        """The job's prediction [1, ...], computed once a step: the output itself.
 
         Args:
             output: the network's output for the job's rows, [rows, ...].
             latent: [1, ...], before the step.
             step: index into `timesteps`.
+        """
+        return output
+
+    def preview(
+        self, prediction: torch.Tensor, latent: torch.Tensor, step: int
+    ) -> torch.Tensor | None:
+        """The predicted original sample as an image, uint8 [h, w, 3]: None, no preview.
+
+        Arguments as those of `advance`, before which it is called.
+        """
+        return None
+
+    @abstractmethod
+    def advance(
+        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The latent after a step, or the phase's result after the last.
+
+        Args:
+            prediction: from `predict`.
+            latent: [1, ...], before the step.
+            step: index into `timesteps`.
             generator: the job's own, on the CPU.
         """
-        ...
+
+    def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """The job's named outputs where this phase is the last: its value alone.
+
+        Args:
+            value: [1, ...], what the phase ended with.
+        """
+        return {"latents": value}
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        """What the phase keeps from step to step beside latent and generator; often nothing."""
-        ...
+        """What the phase keeps from step to step beside latent and generator: nothing."""
+        return {}
 
     def accept(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot that a request brings, in this replica's dtypes; called before `begin`.
@@ -89,48 +121,18 @@ class Phase(Protocol):
             snapshot: of this phase by its index, its step from 1 to the last but one.
 
         Raises:
-            KandinskyError: INVALID_FIELD if latent or state are none that this phase can have at
-                that step.
+            SnapshotRefused: latent or state are none that this phase can have at that step; here,
+                any state at all.
         """
-        ...
-
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over the state of an accepted snapshot; called after `begin`."""
-        ...
-
-    def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
-        """The picture as it can be foreseen at a step, uint8 [h, w, 3]; None where it cannot.
-
-        Arguments as those of `advance`, before which it is called.
-        """
-        ...
-
-
-class Stateless:
-    """What a phase answers that keeps nothing from step to step and foresees nothing."""
-
-    def state(self) -> Mapping[str, torch.Tensor]:
-        """Nothing."""
-        return {}
-
-    def accept(self, snapshot: Snapshot) -> Snapshot:
-        """Refuses any state."""
         if snapshot.state:
-            raise invalid("resume_from.scheduler_state", "this sampler keeps none")
+            raise SnapshotRefused("state", "this phase keeps none")
         return snapshot
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Nothing to take over."""
+        """Take over the state of an accepted snapshot; called after `begin`.
 
-    def preview(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor | None:
-        """None."""
-        return None
-
-
-def classifier_free_guidance(output: torch.Tensor, scale: float) -> torch.Tensor:
-    """uncond + scale * (cond - uncond): arXiv 2207.12598 eq. 6 with w = scale - 1.
-
-    Takes the unconditional and the conditional row [2, ...], gives [1, ...].
-    """
-    unconditional, conditional = output.chunk(2)
-    return unconditional + scale * (conditional - unconditional)
+        Raises:
+            ValueError: there is any, and the phase keeps none.
+        """
+        if state:
+            raise ValueError(f"{self.name} keeps no state between steps")

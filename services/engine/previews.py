@@ -1,12 +1,13 @@
-"""Previews of running jobs: their tenants pay for them, and there is a bound to their time."""
+"""Previews of running jobs: charged to their tenants, within a bounded share of the time."""
 
 from collections.abc import Callable, Collection
 
 import torch
 
 from services.engine.counters import Counters
+from services.engine.events import Preview
 from services.engine.forward_sizes import is_out_of_memory
-from services.engine.job import Job, Preview
+from services.engine.job import Job
 
 SHARE = 0.2
 """Of the engine's time, for the previews of all tenants, where there are several."""
@@ -16,8 +17,7 @@ class Previews:
     """Makes previews when they are due, for all jobs of one engine.
 
     Beside others, a tenant has an equal part of SHARE: a preview that is due before the last one
-    is paid for by time gone by is left out. A tenant that has the engine to itself has all that it
-    asks for.
+    is paid for by time gone by is left out. A tenant that is alone gets all of them.
 
     Args:
         counters: of the engine.
@@ -34,24 +34,24 @@ class Previews:
         self._seconds = 0.0
         """Of the step at work, for all previews."""
 
-    def make(self, job: Job, output: torch.Tensor, is_alone: bool) -> Preview | None:
-        """The preview that is due with the step to be taken with this output.
+    def make(self, job: Job, prediction: torch.Tensor, is_alone: bool) -> Preview | None:
+        """The preview that is due with the step to be taken with this prediction.
 
         None where it is left out: the tenant's time for previews is used up, the device's memory
-        has run out, or the phase cannot foresee anything.
+        has run out, or the phase makes no previews.
 
         Args:
             job: between its forward and its step.
-            output: the network's, for the job's rows.
+            prediction: the job's own, from its network's output.
             is_alone: whether all jobs that run and wait are of the job's tenant.
         """
         if not is_alone and job.tenant in self._owed:
             self._counters.previews_left_out += 1
             return None
-        _finish_work(output)
+        _finish_work(prediction)
         begun = self._clock()
         try:
-            pixels = job.preview(output)
+            pixels = job.preview(prediction)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -59,7 +59,7 @@ class Previews:
             return None
         if pixels is None:
             return None
-        _finish_work(output)
+        _finish_work(prediction)
         seconds = self._clock() - begun
         self._counters.previews += 1
         self._seconds += seconds

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from services.engine.counters import Counters
-from services.engine.job import Job, Preview, Progress
+from services.engine.events import Preview, Progress
+from services.engine.job import Job
 from services.engine.step_times import StepTimeEstimator
 
 PROGRESS_INTERVAL = 0.1

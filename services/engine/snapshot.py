@@ -1,16 +1,28 @@
-"""Enough of a job to go on with it in another engine."""
+"""A job's state between two steps: enough to go on in another engine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from kandinsky.wire.errors import invalid
+
+class SnapshotRefused(ValueError):
+    """A snapshot that no job of this kind can have made.
+
+    Args:
+        part: `latent.shape`, `latent.data` or `state`.
+        description: one sentence that says what would be right.
+    """
+
+    def __init__(self, part: str, description: str) -> None:
+        super().__init__(f"{part}: {description}")
+        self.part = part
+        self.description = description
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job's state between two steps. What precedes the phase is made again from the request."""
+    """What precedes its phase is computed from the request when the job goes on."""
 
     phase: int
     """Index of the phase at work."""
@@ -33,11 +45,11 @@ def accept_latent(latent: torch.Tensor, shape: Sequence[int], dtype: torch.dtype
         dtype: that the phase has.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the shape is another or a value is not finite.
+        SnapshotRefused: the shape is another, or a value is not finite.
     """
     if list(latent.shape) != list(shape):
-        raise invalid("resume_from.latents.shape", f"must be {list(shape[1:])} here")
+        raise SnapshotRefused("latent.shape", f"must be {list(shape[1:])} here")
     latent = latent.to(dtype)
     if not latent.isfinite().all():
-        raise invalid("resume_from.latents.data", "holds a value that is not finite")
+        raise SnapshotRefused("latent.data", "holds a value that is not finite")
     return latent

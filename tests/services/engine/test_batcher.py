@@ -9,7 +9,8 @@ import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.batcher import Batcher
-from services.engine.job import Job, Progress
+from services.engine.events import Progress
+from services.engine.job import Job
 from tests.services.engine.toys import ToyNetwork, ToyPhase, engine, result, submitted, toy_job
 
 

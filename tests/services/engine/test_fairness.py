@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.job import Queued
+from services.engine.events import Queued
 from tests.services.engine.toys import ToyNetwork, engine, result, submitted, toy_job
 
 STEPS = 20
@@ -147,4 +147,4 @@ async def test_a_silent_engine_shows_that_it_is_alive():
         network.open.set()
         *_, last = [event async for event in events]
     assert names == ["Queued", "Alive", "Alive"]
-    assert torch.is_tensor(last.value)
+    assert torch.is_tensor(last.outputs["latents"])

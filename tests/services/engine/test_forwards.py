@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.job import Preview
+from services.engine.events import Preview
 from tests.heldbatcher import HeldBatcher
 from tests.services.engine.toys import ToyNetwork, ToyPhase, engine, result, submitted, toy_job
 
@@ -44,17 +44,17 @@ class Blind(ToyPhase):
 class Stuck(ToyPhase):
     """Cannot take its third step."""
 
-    def advance(self, output, latent, step, generator):
+    def advance(self, prediction, latent, step, generator):
         if step == 2:
             raise TypeError("no such state")
-        return super().advance(output, latent, step, generator)
+        return super().advance(prediction, latent, step, generator)
 
 
 class Misshapen(ToyPhase):
     """Changes its latent's shape, so that it no longer stacks with its group's."""
 
-    def advance(self, output, latent, step, generator):
-        return super().advance(output, latent, step, generator).repeat(1, 1 + (step == 1))
+    def advance(self, prediction, latent, step, generator):
+        return super().advance(prediction, latent, step, generator).repeat(1, 1 + (step == 1))
 
 
 async def together(batcher: HeldBatcher, jobs: list) -> list:
@@ -143,7 +143,7 @@ async def test_a_job_that_alone_finds_no_memory_fails_and_says_so() -> None:
 class Watched(ToyPhase):
     """Has no memory for a preview."""
 
-    def preview(self, output, latent, step):
+    def preview(self, prediction, latent, step):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -152,7 +152,7 @@ async def test_a_preview_that_finds_no_memory_is_left_out() -> None:
     async with engine() as batcher:
         job = toy_job(network, 3, kind=Watched, preview_every=1)
         *events, last = [event async for event in batcher.run(job)]
-    assert torch.is_tensor(last.value)
+    assert torch.is_tensor(last.outputs["latents"])
     assert not [event for event in events if isinstance(event, Preview)]
     assert batcher.counters.previews_left_out == 3
 

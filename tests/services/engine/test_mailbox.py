@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.engine.job import Finished, Preview, Progress, Queued, Stats
+from services.engine.events import Finished, Preview, Progress, Queued
 from services.engine.mailbox import Mailbox
 from services.engine.snapshot import Snapshot
+from services.engine.stats import JobStats
 from tests.services.engine.test_previews import Seen
 from tests.services.engine.toys import ToyNetwork, engine, result, toy_job
 
@@ -38,7 +39,7 @@ async def test_the_newest_of_each_kind_waits_in_the_order_of_coming():
             told.append(preview(step))
         if step % 10 == 0:
             told.append(snapshot(step))
-    told += [progress(1, "decode"), Finished(torch.zeros(1), Stats())]
+    told += [progress(1, "decode"), Finished({"latents": torch.zeros(1)}, JobStats())]
     for event in told:
         mailbox.put(event)
         assert len(mailbox) <= 7

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from services.engine.job import Preview
+from services.engine.events import Preview
 from services.engine.previews import SHARE
 from tests.services.engine.toys import (
     Clock,
@@ -25,7 +25,7 @@ class Seen(ToyPhase):
 
     seconds: float = 0.0
 
-    def preview(self, output, latent, step):
+    def preview(self, prediction, latent, step):
         if self.network.clock is not None:
             self.network.clock.now += self.seconds
         return torch.zeros(1, 1, 3, dtype=torch.uint8)

@@ -6,7 +6,7 @@ import pytest
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.counters import Leave
-from services.engine.job import Progress, Queued
+from services.engine.events import Progress, Queued
 from services.engine.snapshot import Snapshot
 from tests.services.engine.toys import Clock, ToyNetwork, engine, result, submitted, toy_job
 
@@ -54,7 +54,7 @@ async def test_a_step_that_ended_before_the_deadline_is_not_counted_as_late():
 def test_every_late_step_is_counted():
     job = toy_job(ToyNetwork(), 100, deadline=2.0)
     for now in (1.0, 2.0, 3.0, 4.0):
-        job.note_forward(rows=1, shared=False, now=now)
+        job.record_forward(rows=1, shared=False, now=now)
     assert (job.stats.forwards, job.late_steps) == (4, 3)
 
 

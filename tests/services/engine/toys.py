@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 
 from services.engine.batcher import Batcher
-from services.engine.job import Event, Finished, Job, Queued
+from services.engine.events import Event, Finished, Queued
+from services.engine.job import Job
 from services.engine.limits import EngineLimits
-from services.engine.phase import Stateless
+from services.engine.phase import Network, Phase
 from tests.heldbatcher import HeldBatcher
 
 
@@ -26,7 +27,7 @@ class Clock:
         return self.now
 
 
-class ToyNetwork:
+class ToyNetwork(Network):
     """Mixes inputs, timesteps and conditioning row by row; can be held at its door.
 
     Args:
@@ -54,7 +55,7 @@ class ToyNetwork:
 
 
 @dataclass(eq=False)
-class ToyPhase(Stateless):
+class ToyPhase(Phase):
     network: ToyNetwork
     steps: int
     rows: int = 1
@@ -75,9 +76,9 @@ class ToyPhase(Stateless):
     def inputs(self, latent, step):
         return latent
 
-    def advance(self, output, latent, step, generator):
+    def advance(self, prediction, latent, step, generator):
         self.on_step(step)
-        return output.mean(0, keepdim=True) + torch.randn(1, self.width, generator=generator)
+        return prediction.mean(0, keepdim=True) + torch.randn(1, self.width, generator=generator)
 
 
 def toy_job(network: ToyNetwork, steps: int, seed: int = 0, **options) -> Job:
@@ -107,7 +108,7 @@ async def result(batcher: Batcher, job: Job) -> torch.Tensor:
 async def last_value(events: AsyncIterator[Event]) -> torch.Tensor:
     *_, last = [event async for event in events]
     assert isinstance(last, Finished)
-    return last.value
+    return last.outputs["latents"]
 
 
 async def submitted(batcher: Batcher, job: Job) -> asyncio.Task[torch.Tensor]:
