@@ -21,7 +21,7 @@ from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
 from services.loading import families
-from services.transport import sampling
+from services.transport.events import event_fields
 from services.transport.settings import StageSettings
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def measure(setup: Setup, say: Say) -> Snapshots:
     torch.set_num_threads(1)
     arguments = {"model": setup.entry.name, "catalog": [str(folder) for folder in setup.folders]}
     settings = StageSettings.parse(arguments)
-    loader = settings.loader(Stage.DECODER)
-    decoder = families.load(FAMILIES, setup.entry.family)(loader, settings.inpaint_loader())
+    loaders = settings.loaders(Stage.DECODER)
+    decoder = families.load(FAMILIES, setup.entry.family)(loaders, setup.entry)
     requests = _requests(setup, decoder)
     rounds: dict[int, list[Round]] = {every: [] for every in EVERY}
     asyncio.run(_round(decoder, requests, EVERY[-1]))
@@ -156,7 +156,7 @@ async def _round(decoder: Any, requests: Sequence[decoder_pb2.DecodeRequest], ev
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
         async for event in batcher.run(Job("", decoder.phases(request), generator)):
             if not isinstance(event, Finished):
-                message = decoder_pb2.DecodeEvent(**sampling.event_fields(event))
+                message = decoder_pb2.DecodeEvent(**event_fields(event))
                 size = len(message.SerializeToString())
                 if message.HasField("snapshot"):
                     sizes.append(size)

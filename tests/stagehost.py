@@ -135,10 +135,14 @@ async def host_stages(
 
 
 def _service(settings: StageSettings, stage: Stage, batcher: HeldBatcher) -> Any:
-    loader, family = settings.loader(stage), settings.entry.family
+    family = load_family(settings, stage)
     if stage is Stage.ENCODERS:
-        return EncoderService(families.load(ENCODERS, family)(loader), settings.engine.max_queue)
-    if stage is Stage.PRIOR:
-        return PriorService(families.load(PRIORS, family)(loader), batcher)
-    decoder = families.load(DECODERS, family)(loader, settings.inpaint_loader())
-    return DecoderService(decoder, batcher)
+        return EncoderService(family, settings.engine.max_queue)
+    return {Stage.PRIOR: PriorService, Stage.DECODER: DecoderService}[stage](family, batcher)
+
+
+def load_family(settings: StageSettings, stage: Stage) -> Any:
+    """What a stage's app builds of its settings: the family's part, with its checkpoints loaded."""
+    registry = {Stage.ENCODERS: ENCODERS, Stage.PRIOR: PRIORS, Stage.DECODER: DECODERS}[stage]
+    entry = settings.entry
+    return families.load(registry, entry.family)(settings.loaders(stage), entry)

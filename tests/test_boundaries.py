@@ -20,20 +20,25 @@ FORBIDDEN = {
     "kandinsky": ("services", "gateway"),
     "gateway": ("services", *HEAVY),
     "services/engine": (
-        *("services.samplers", "services.loading", "services.transport", "services.local"),
-        *("gateway", "diffusers", "transformers", "ray", "kandinsky.v1", *STAGES, *CLIENT),
+        *("services.samplers", "services.diffusion", "services.loading", "services.transport"),
+        *("services.local", "gateway", "diffusers", "transformers", "ray", "kandinsky.v1"),
+        *(*STAGES, *CLIENT),
     ),
     "services/samplers": (
-        *("services.engine", "services.loading", "services.transport", "services.local"),
-        *("gateway", "transformers", "ray", *STAGES, *CLIENT),
+        *("services.engine", "services.diffusion", "services.loading", "services.transport"),
+        *("services.local", "gateway", "transformers", "ray", "kandinsky.v1", *STAGES, *CLIENT),
     ),
     "services/loading": (
-        *("services.engine", "services.samplers", "services.transport", "services.local"),
-        *("gateway", "ray", "kandinsky.v1", *STAGES, *CLIENT),
+        *("services.engine", "services.samplers", "services.diffusion", "services.transport"),
+        *("services.local", "gateway", "ray", "kandinsky.v1", *STAGES, *CLIENT),
     ),
-    "services/transport": ("gateway", "services.local", *STAGES, *CLIENT),
+    "services/diffusion": (
+        *("services.transport", "services.local", "gateway", "ray", "kandinsky.v1"),
+        *(*STAGES, *CLIENT),
+    ),
+    "services/transport": (*("services.diffusion", "services.local", "gateway", *STAGES, *CLIENT),),
     "services/encoders": (
-        *("services.engine", "services.samplers", "services.local"),
+        *("services.engine", "services.samplers", "services.diffusion", "services.local"),
         *("gateway", "services.prior", "services.decoder", *CLIENT),
     ),
     "services/prior": (
@@ -115,6 +120,21 @@ def test_every_room_of_the_services_has_rules() -> None:
     rooms = {path.parent.name for path in (ROOT / "services").glob("*/__init__.py")}
     assert rooms == {folder.removeprefix("services/") for folder in FORBIDDEN if "/" in folder}
     assert [path.name for path in (ROOT / "services").glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("stage", ["encoders", "prior", "decoder"])
+def test_no_family_imports_another(stage: str) -> None:
+    """What two families share is in `services/diffusion`, or beside the families' folder."""
+    folder = ROOT / "services" / stage / "families"
+    own = f"services.{stage}.families"
+    wrong = [
+        f"{path.name} imports {module}"
+        for path in folder.glob("*.py")
+        if path.name != "__init__.py"
+        for module in imports(path)
+        if begins_with(module, own)
+    ]
+    assert not wrong
 
 
 def test_one_file_knows_that_stages_sit_behind_serve() -> None:

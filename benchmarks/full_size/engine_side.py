@@ -16,10 +16,12 @@ import torch
 
 from benchmarks.full_size.networks import Networks, scheduler
 from benchmarks.full_size.side import Embeds, Made
+from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
-from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
+from services.decoder.families import kandinsky_2_2
+from services.decoder.latent_decoder import LatentDecoder
 from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
@@ -37,17 +39,18 @@ class RandomLoader:
     dtype: torch.dtype
     runtime: RuntimeOptions
 
-    def model(self, cls: Any, part: str) -> Any:
+    def model(self, cls: Any, part: str, *, is_autoencoder: bool = False) -> Any:
         """The network in subfolder `part`: a copy, since some options change it in place."""
         network = copy.deepcopy(getattr(self.networks, part))
-        return prepare(network, self.runtime, self.device, ModelOffloader())
+        offloader = ModelOffloader()
+        return prepare(network, self.runtime, self.device, offloader, is_autoencoder=is_autoencoder)
 
     def scheduler(self, part: str = "scheduler") -> Any:
         """The published noise scheduler."""
         return scheduler()
 
 
-def decoder(networks: Networks, options: Mapping[str, bool]) -> Kandinsky22Decoder:
+def decoder(networks: Networks, options: Mapping[str, bool]) -> LatentDecoder:
     """The family's decoder as a stage with these runtime options would hold it.
 
     Raises:
@@ -55,7 +58,8 @@ def decoder(networks: Networks, options: Mapping[str, bool]) -> Kandinsky22Decod
     """
     movq, runtime = networks.movq, RuntimeOptions.model_validate(options)
     runtime.check(Stage.DECODER, movq.device)
-    return Kandinsky22Decoder(RandomLoader(networks, movq.device, movq.dtype, runtime))
+    loader = RandomLoader(networks, movq.device, movq.dtype, runtime)
+    return kandinsky_2_2.decoder({"weights": loader}, Catalog.load()["kandinsky-2-2"])
 
 
 class EngineSide:
@@ -68,7 +72,7 @@ class EngineSide:
 
     def __init__(
         self,
-        decoder: Kandinsky22Decoder,
+        decoder: LatentDecoder,
         embeds: Embeds,
         guidance: float,
         concurrency: int,
@@ -122,7 +126,7 @@ class EngineSide:
         job = Job(str(seed), self._decoder.phases(request), generator)
         async for event in self._batcher.run(job):
             if isinstance(event, Finished):
-                return event.value
+                return event.outputs["image"]
         raise RuntimeError("the engine ended a job without a result")
 
 

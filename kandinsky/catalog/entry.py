@@ -183,6 +183,10 @@ class CatalogEntry(Frozen):
         """The sampler of a settings group; None where the family has none."""
         return next((each for each in self.resolved_samplers if each.group == group), None)
 
+    def stage_samplers(self, stage: Stage) -> tuple[SamplerSpec, ...]:
+        """The samplers that a stage of this model runs, in order."""
+        return tuple(each for each in self.resolved_samplers if each.stage is stage)
+
     @property
     def has_guides(self) -> tuple[GuideKind, ...]:
         """The guides that this model follows."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from ray import serve
 
 from kandinsky.catalog.family import Stage
@@ -12,8 +11,7 @@ from kandinsky.v1 import encoders_pb2
 from services.encoders.families import FAMILIES
 from services.encoders.service import EncoderService
 from services.loading import families
-from services.loading.memory import keep_freed_memory
-from services.transport.logs import log_through_serve
+from services.transport.replica import prepare_process
 from services.transport.settings import MAX_ONGOING_REQUESTS, StageSettings
 
 BATCH_SIZE = 32
@@ -25,11 +23,10 @@ class Encoders(EncoderService):
     """One replica: loads the family's encoders and answers EncoderService."""
 
     def __init__(self, settings: StageSettings) -> None:
-        torch.set_num_threads(settings.threads)
-        log_through_serve()
-        keep_freed_memory()
-        family = families.load(FAMILIES, settings.entry.family)
-        super().__init__(family(settings.loader(Stage.ENCODERS)), settings.engine.max_queue)
+        prepare_process(settings)
+        entry = settings.entry
+        family = families.load(FAMILIES, entry.family)(settings.loaders(Stage.ENCODERS), entry)
+        super().__init__(family, settings.engine.max_queue)
 
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
     async def encode_text(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
@@ -38,10 +35,10 @@ class Encoders(EncoderService):
 
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
     async def encode_image(
-        self, pictures: list[np.ndarray]
+        self, images: list[np.ndarray]
     ) -> list[encoders_pb2.EncodeImageResponse]:
-        """Pictures of calls that arrive together share a forward."""
-        return await self._encode_images(pictures)
+        """Images of calls that arrive together share a forward."""
+        return await self._encode_images(images)
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

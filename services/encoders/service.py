@@ -1,11 +1,12 @@
-"""EncoderService: texts and pictures to embeddings."""
+"""EncoderService: texts and images to embeddings."""
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
@@ -21,16 +22,31 @@ LEAST_RETRY = 0.1
 """Seconds after which a caller who found the queue full may come back at the earliest."""
 
 
-class EncodersFamily(Protocol):
+class EncodersFamily(ABC):
     """What a model family gives the encoder stage."""
 
     zero_image_embed: tensor_pb2.Tensor | None
+    """[D]: the image encoder's output for a zero tensor; None for families without one."""
 
-    def check_text(self, text: str, field: str) -> None: ...
-    def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]: ...
-    def encode_images(
-        self, pictures: Sequence[np.ndarray]
-    ) -> list[encoders_pb2.EncodeImageResponse]: ...
+    @abstractmethod
+    def check_text(self, text: str, field: str) -> None:
+        """Refuse a text that an encoder would have to cut.
+
+        Raises:
+            KandinskyError: INVALID_FIELD naming `field`.
+        """
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
+        """Encode texts in one batch."""
+
+    @abstractmethod
+    def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
+        """Encode images, each uint8 [H, W, 3], in one batch.
+
+        Raises:
+            KandinskyError: FLOW_UNSUPPORTED for a family without an image encoder.
+        """
 
 
 class EncoderService:
@@ -58,7 +74,7 @@ class EncoderService:
         self, request: encoders_pb2.EncodeTextRequest, grpc_context: Context
     ) -> encoders_pb2.EncodeTextResponse:
         """Encodes texts."""
-        with self._place(grpc_context):
+        with self._slot(grpc_context):
             return await self._encode_all(request)
 
     async def _encode_all(
@@ -83,26 +99,26 @@ class EncoderService:
     async def EncodeImage(
         self, request: encoders_pb2.EncodeImageRequest, grpc_context: Context
     ) -> encoders_pb2.EncodeImageResponse:
-        """Encodes a picture."""
-        picture = tensors.decode(
+        """Encodes an image."""
+        image = tensors.decode(
             request.pixels, "pixels", dtypes=tensors.UINT8, shape=[None, None, 3]
         )
-        if not picture.size:
+        if not image.size:
             raise invalid("pixels.shape", "has no pixels")
-        with self._place(grpc_context):
-            return await self.encode_image(picture)
+        with self._slot(grpc_context):
+            return await self.encode_image(image)
 
     async def encode_text(self, text: str) -> encoders_pb2.TextEncoding:
         """Encodes one text; a deployment may batch the calls that come together."""
         return (await self._encode_texts([text]))[0]
 
-    async def encode_image(self, picture: np.ndarray) -> encoders_pb2.EncodeImageResponse:
-        """Encodes one picture, uint8 [H, W, 3]; a deployment may batch as above."""
-        return (await self._encode_images([picture]))[0]
+    async def encode_image(self, image: np.ndarray) -> encoders_pb2.EncodeImageResponse:
+        """Encodes one image, uint8 [H, W, 3]; a deployment may batch as above."""
+        return (await self._encode_images([image]))[0]
 
     @contextmanager
-    def _place(self, context: Context) -> Iterator[None]:
-        """A place among the calls at work or waiting, while there is one, and time for the call."""
+    def _slot(self, context: Context) -> Iterator[None]:
+        """Count a call as at work; refuse it if the queue is full or its deadline has passed."""
         limit, begun = deadline(context), time.monotonic()
         if begun >= limit:
             raise KandinskyError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
@@ -122,9 +138,9 @@ class EncoderService:
         return await self._on_device(self._family.encode_texts, texts)
 
     async def _encode_images(
-        self, pictures: list[np.ndarray]
+        self, images: list[np.ndarray]
     ) -> list[encoders_pb2.EncodeImageResponse]:
-        return await self._on_device(self._family.encode_images, pictures)
+        return await self._on_device(self._family.encode_images, images)
 
     def _on_device(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._device, function, *args)

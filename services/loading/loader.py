@@ -32,8 +32,6 @@ class Loader:
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     offloader: ModelOffloader = field(default_factory=ModelOffloader)
     """Of every network that shares the device, where whole ones are offloaded."""
-    decoder_text: "Loader | None" = None
-    """Loads the text encoder that the decoder reads, for encoders that hold one beside."""
 
     def has_scheduler(self, part: str) -> bool:
         """Whether the checkpoint has a scheduler in subfolder `part`."""
@@ -42,8 +40,13 @@ class Loader:
         except EntryNotFoundError:
             return False
 
-    def model(self, cls: Any, part: str) -> Any:
+    def model(self, cls: Any, part: str, *, is_autoencoder: bool = False) -> Any:
         """The network in subfolder `part`, an instance of `cls`, as the runtime options have it.
+
+        Args:
+            cls: of diffusers or transformers.
+            part: the subfolder.
+            is_autoencoder: whether it is one, which some options treat otherwise.
 
         Raises:
             CheckpointError: the folder is missing, or lacks some of the network's weights,
@@ -59,7 +62,9 @@ class Loader:
             missing = ", ".join(sorted(report["missing_keys"])[:3])
             raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
         model = model.eval().requires_grad_(False)
-        return prepare(model, self.runtime, self.device, self.offloader)
+        return prepare(
+            model, self.runtime, self.device, self.offloader, is_autoencoder=is_autoencoder
+        )
 
     def processor(self, cls: Any, part: str) -> Any:
         """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""

@@ -2,7 +2,6 @@
 
 import torch
 from accelerate import cpu_offload
-from diffusers import VQModel
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_processor import Attention, FusedAttnProcessor2_0
 
@@ -15,6 +14,8 @@ def prepare(
     options: RuntimeOptions,
     device: torch.device,
     offloader: ModelOffloader,
+    *,
+    is_autoencoder: bool = False,
 ) -> torch.nn.Module:
     """The same network, on the CPU until now, as the options have it.
 
@@ -23,6 +24,7 @@ def prepare(
         options: that its stage can honour.
         device: where it computes.
         offloader: of the networks that share the device with it.
+        is_autoencoder: whether its layout follows the autoencoders' default.
 
     Raises:
         OptionRefused: the network cannot do an option.
@@ -33,7 +35,7 @@ def prepare(
             _slice_attention(network)
         if options.fuse_qkv:
             _fuse_projections(network)
-    if options.lays_out(device, autoencoder=isinstance(network, VQModel)):
+    if options.lays_out(device, autoencoder=is_autoencoder):
         network.to(memory_format=torch.channels_last)
     if options.offload == "model":
         offloader.join(network, device)

@@ -7,96 +7,107 @@ from typing import Any
 import diffusers
 import torch
 
-from kandinsky.v1 import sampling_pb2
-from kandinsky.wire.errors import invalid
 from services.samplers import scheduler_state
+from services.samplers.schedulers import SettingRefused
 
 BY_SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")
 """Classes whose latent is the clean one plus noise times sigma; the others keep its variance."""
 
 
 class Sampler:
-    """A job's own scheduler, and the timesteps that it takes.
+    """A noise scheduler of one job, and the timesteps that the job takes.
 
     Args:
         scheduler: of this job alone; some keep state from step to step.
-        sampling: steps and eta.
+        steps: that the noise levels are divided into.
         strength: share of the steps that is taken, the last ones.
-        path: the strength's field, for errors.
-        device: where the timesteps are wanted.
+        eta: DDIM's, from 0 to 1; None for the scheduler's default.
+        device: of the timesteps.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the strength leaves no step, the scheduler has no eta, or
-            the steps are more than it can divide its noise levels into.
+        SettingRefused: the strength leaves no step, the scheduler has no eta, or the steps are more
+            than it can divide its noise levels into.
     """
 
     def __init__(
         self,
         scheduler: Any,
-        sampling: sampling_pb2.Sampling,
-        strength: float,
-        path: str,
-        device: torch.device,
+        steps: int,
+        strength: float = 1.0,
+        eta: float | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         known = inspect.signature(scheduler.step).parameters
         self.scheduler = scheduler
         self._takes_generator = "generator" in known
-        self._options = {"eta": sampling.eta} if sampling.HasField("eta") else {}
-        if self._options and "eta" not in known:
-            raise invalid("sampling.eta", f"{type(scheduler).__name__} has none")
-        if self._options and not 0 <= sampling.eta <= 1:  # false for NaN
-            raise invalid("sampling.eta", "must be from 0 to 1")
-        taken = int(sampling.steps * strength)
+        self._takes_prev_timestep = "prev_timestep" in known
+        self._options = {} if eta is None else {"eta": eta}
+        if eta is not None and "eta" not in known:
+            raise SettingRefused("eta", f"{type(scheduler).__name__} has none")
+        if eta is not None and not 0 <= eta <= 1:  # false for NaN
+            raise SettingRefused("eta", "must be from 0 to 1")
+        taken = int(steps * strength)
         if not taken:
-            description = f"{strength:g} of {sampling.steps} steps leaves none; raise either"
-            raise invalid(path, description)
-        if not _divides(scheduler, sampling.steps):
+            rule = f"{strength:g} of {steps} steps leaves none; raise either"
+            raise SettingRefused("strength", rule)
+        if not _divides(scheduler, steps):
             levels = range(scheduler.config.num_train_timesteps, 0, -1)
-            most = next((steps for steps in levels if _divides(scheduler, steps)), 0)
-            name = type(scheduler).__name__
-            rule = f"{sampling.steps} are too many for {name}; the most is {most}"
-            raise invalid("sampling.steps", rule)
-        scheduler.set_timesteps(sampling.steps, device=device)
-        self.timesteps: torch.Tensor = _last(scheduler, sampling.steps, taken)
+            most = next((count for count in levels if _divides(scheduler, count)), 0)
+            rule = f"{steps} are too many for {type(scheduler).__name__}; the most is {most}"
+            raise SettingRefused("steps", rule)
+        scheduler.set_timesteps(steps, device=device)
+        self.timesteps: torch.Tensor = _last(scheduler, steps, taken)
         """One for each pass of the network; Heun has two to a step."""
         self._before = scheduler_state.attributes(scheduler)
-        self._arguments = sampling, strength, path
+        self._arguments = steps, strength, eta
 
     @property
     def reads_variance(self) -> bool:
-        """Whether `advance` wants the network's variance channels after the noise."""
-        return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+        """Whether `step` reads the network's variance channels after the prediction's."""
+        kind: str | None = self.scheduler.config.get("variance_type")
+        return kind in ("learned", "learned_range")
 
     def initial_latents(self, noise: torch.Tensor) -> torch.Tensor:
-        """The latent before the first step that is noise alone."""
-        return noise * self.scheduler.init_noise_sigma
+        """The latent before the first step where it is noise alone."""
+        return _tensor(noise * self.scheduler.init_noise_sigma)
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """A clean latent as it would be before a step: the first, or the one that comes next."""
-        return self.scheduler.add_noise(clean, noise, self.timesteps[step : step + 1])
+        timesteps = self.timesteps[step : step + 1]
+        return _tensor(self.scheduler.add_noise(clean, noise, timesteps))
 
     def scale_model_input(self, latent: torch.Tensor, step: int) -> torch.Tensor:
         """What the network sees of the latent."""
-        return self.scheduler.scale_model_input(latent, self.timesteps[step])
+        return _tensor(self.scheduler.scale_model_input(latent, self.timesteps[step]))
 
     def step(
         self, output: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
     ) -> torch.Tensor:
-        """The latent after a step."""
-        options = dict(self._options)
+        """The latent after a step.
+
+        Args:
+            output: the guided prediction; with its variance channels where they are read.
+            latent: before the step.
+            step: index into `timesteps`; `scale_model_input` was called with it.
+            generator: of the noise that some schedulers add.
+        """
+        options: dict[str, Any] = dict(self._options)
         if self._takes_generator:
             options["generator"] = generator
-        return self.scheduler.step(output, self.timesteps[step], latent, **options).prev_sample
+        if self._takes_prev_timestep and step + 1 < len(self.timesteps):
+            options["prev_timestep"] = self.timesteps[step + 1]
+        stepped = self.scheduler.step(output, self.timesteps[step], latent, **options)
+        return _tensor(stepped.prev_sample)
 
     def predicted_original_sample(
         self, output: torch.Tensor, latent: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """The clean latent that the network foresees, arXiv 2010.02502 eq. 9 for noise.
+        """The clean latent that a prediction leads to, arXiv 2010.02502 eq. 9 for noise.
 
         Args:
             output: the guided prediction, without variance.
             latent: before the step.
-            step: index into `timesteps`; `inputs` was called with it.
+            step: index into `timesteps`; `scale_model_input` was called with it.
         """
         kind = self.scheduler.config.get("prediction_type", "epsilon")
         if kind == "sample":
@@ -124,10 +135,10 @@ class Sampler:
         Args:
             saved: from `state` of another sampler for the same request, or what claims to be.
             step: steps taken.
-            latent: [1, C, h, w], after them.
+            latent: [1, ...], after them.
 
         Raises:
-            KandinskyError: INVALID_FIELD if that is no state of this scheduler at that step.
+            StateRefused: that is no state of this scheduler at that step.
         """
         return scheduler_state.accept(saved, self._state_at(step, latent.dtype), latent.shape)
 
@@ -138,7 +149,7 @@ class Sampler:
     def _state_at(self, step: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """What the scheduler keeps at a step: another one takes them on a latent of one element."""
         fresh = type(self.scheduler).from_config(self.scheduler.config)
-        sampler = Sampler(fresh, *self._arguments, torch.device("cpu"))
+        sampler = Sampler(fresh, *self._arguments)
         latent = torch.zeros(1, 1, 1, 1, dtype=dtype)
         output = torch.zeros(1, 2 if sampler.reads_variance else 1, 1, 1, dtype=dtype)
         generator = torch.Generator("cpu")
@@ -171,3 +182,9 @@ def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:
         # Without it, those with state look the timestep up, which some list twice.
         scheduler.set_begin_index(first)
     return scheduler.timesteps[first:]
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """What a scheduler of diffusers returns, whose annotations mypy cannot follow."""
+    found: torch.Tensor = value
+    return found

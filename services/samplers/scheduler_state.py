@@ -9,9 +9,6 @@ from typing import Any
 
 import torch
 
-from kandinsky.wire.errors import invalid
-
-PATH = "resume_from.scheduler_state"
 LENGTH = "length"
 """Last part of the name under which a list's length stands."""
 LONGEST_NAME = 64
@@ -20,6 +17,10 @@ TABLES = frozenset(
     {"alphas_cumprod", "timesteps", "sigmas", "betas", "alphas", "final_alpha_cumprod"}
 )
 """Attributes that a step may move to a device, but never changes."""
+
+
+class StateRefused(ValueError):
+    """A state that the scheduler cannot have at a step; the message is one sentence."""
 
 
 def attributes(scheduler: Any) -> dict[str, Any]:
@@ -65,16 +66,16 @@ def accept(
         shape: of the latent, [1, ...].
 
     Raises:
-        KandinskyError: INVALID_FIELD for a name that this scheduler does not keep at this step or
+        StateRefused: a name that this scheduler does not keep at this step or
             that is missing, another kind of dtype or shape, another number where the step alone
             decides it, or a value that is not finite.
     """
     for name in saved:
         if name not in expected:
-            raise invalid(PATH, f"this scheduler keeps no {name[:LONGEST_NAME]!r} at this step")
+            raise StateRefused(f"this scheduler keeps no {name[:LONGEST_NAME]!r} at this step")
     missing = sorted(expected.keys() - saved.keys())
     if missing:
-        raise invalid(PATH, f"lacks {', '.join(missing)}")
+        raise StateRefused(f"lacks {', '.join(missing)}")
     return {name: _accept(name, saved[name], model, shape) for name, model in expected.items()}
 
 
@@ -85,12 +86,12 @@ def _accept(
     kinds_match = tensor.is_floating_point() == model.is_floating_point()
     if not kinds_match or list(tensor.shape) != extents:
         dtype = str(model.dtype).removeprefix("torch.")
-        raise invalid(PATH, f"{name!r} must be {dtype} {extents}")
+        raise StateRefused(f"{name!r} must be {dtype} {extents}")
     if not model.is_floating_point() and not (tensor.dtype == model.dtype and tensor.equal(model)):
-        raise invalid(PATH, f"{name!r} must be {model.tolist()} at this step")
+        raise StateRefused(f"{name!r} must be {model.tolist()} at this step")
     tensor = tensor.to(model.dtype)
     if not tensor.isfinite().all():
-        raise invalid(PATH, f"{name!r} holds a value that is not finite")
+        raise StateRefused(f"{name!r} holds a value that is not finite")
     return tensor
 
 

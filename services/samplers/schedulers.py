@@ -1,11 +1,10 @@
 """Noise schedulers of diffusers by the names that requests use."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import diffusers
-
-from kandinsky.wire.errors import invalid
 
 CLASSES: Mapping[str, str] = {
     "ddpm": "DDPMScheduler",
@@ -22,19 +21,56 @@ READS_VARIANCE = ("DDPMScheduler", "UnCLIPScheduler")
 """Classes that take the network's variance channels where their configuration says so."""
 
 
-def new_scheduler(base: Any, name: str) -> Any:
-    """A scheduler of a job's own: `base`'s like, or the named class with `base`'s configuration.
+class SettingRefused(ValueError):
+    """A sampling setting that a scheduler cannot take.
+
+    Args:
+        setting: `scheduler`, `steps`, `strength` or `eta`.
+        description: one sentence that says what would be right.
+    """
+
+    def __init__(self, setting: str, description: str) -> None:
+        super().__init__(f"{setting}: {description}")
+        self.setting = setting
+        self.description = description
+
+
+@dataclass(frozen=True)
+class Schedulers:
+    """The noise schedulers that a checkpoint offers."""
+
+    default: Any
+    """The one that the checkpoint names."""
+    configured: Mapping[str, Any] = field(default_factory=dict)
+    """Further ones that the checkpoint configures itself, by the names of CLASSES."""
+
+    def new(self, name: str | None) -> Any:
+        """A scheduler for one job.
+
+        Args:
+            name: None for the checkpoint's own.
+
+        Raises:
+            SettingRefused: there is no such name.
+        """
+        if name in self.configured:
+            return new_scheduler(self.configured[name])
+        return new_scheduler(self.default, name)
+
+
+def new_scheduler(base: Any, name: str | None = None) -> Any:
+    """A scheduler like `base`, or of the named class with `base`'s configuration.
 
     Args:
         base: the checkpoint's.
-        name: one of CLASSES, or "".
+        name: one of CLASSES.
 
     Raises:
-        KandinskyError: INVALID_FIELD if there is no such name.
+        SettingRefused: there is no such name.
     """
-    if name and name not in CLASSES:
-        raise invalid("sampling.scheduler", f"is none of {', '.join(CLASSES)}")
-    cls = getattr(diffusers, CLASSES[name]) if name else type(base)
+    if name is not None and name not in CLASSES:
+        raise SettingRefused("scheduler", f"is none of {', '.join(CLASSES)}")
+    cls = type(base) if name is None else getattr(diffusers, CLASSES[name])
     config = dict(base.config)
     if cls.__name__ not in READS_VARIANCE:
         # A class that cannot read them would carry the key along as its own, or cut the output at

@@ -1,6 +1,6 @@
-"""Checkpoints of jobs on the wire."""
+"""Snapshots of jobs on the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,27 +9,34 @@ from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
 from services.engine.phase import Phase
-from services.engine.snapshot import Snapshot
+from services.engine.snapshot import Snapshot, SnapshotRefused
+from services.transport import reading
 
 MOST_STATES = 64
-"""Named tensors that a scheduler's state may have."""
+"""Named tensors that a sampler's state may have."""
+PATHS: Mapping[str, str] = {
+    "latent.shape": "resume_from.latents.shape",
+    "latent.data": "resume_from.latents.data",
+    "state": "resume_from.sampler_state",
+}
+"""Paths of a request, by the part of a snapshot that the engine refuses."""
 
 
-def snapshot_message(snapshot: Snapshot) -> sampling_pb2.Checkpoint:
+def snapshot_message(snapshot: Snapshot) -> sampling_pb2.Snapshot:
     """A snapshot for the wire."""
-    return sampling_pb2.Checkpoint(
+    return sampling_pb2.Snapshot(
         phase=snapshot.phase,
         step=snapshot.step,
         latents=tensors.from_torch(snapshot.latent[0]),
         generator_state=tensors.from_torch(snapshot.generator_state),
-        scheduler_state=[
+        sampler_state=[
             sampling_pb2.NamedTensor(name=name, tensor=tensors.from_torch(tensor))
             for name, tensor in snapshot.state.items()
         ],
     )
 
 
-def read_snapshot(message: sampling_pb2.Checkpoint, phases: Sequence[Phase]) -> Snapshot:
+def read_snapshot(message: sampling_pb2.Snapshot, phases: Sequence[Phase]) -> Snapshot:
     """The snapshot of a request's `resume_from`, whole and fit to go on from.
 
     Args:
@@ -37,7 +44,7 @@ def read_snapshot(message: sampling_pb2.Checkpoint, phases: Sequence[Phase]) -> 
         phases: of the request.
 
     Raises:
-        KandinskyError: INVALID_FIELD if it is no snapshot of such a request.
+        KandinskyError: INVALID_FIELD if it is not a snapshot of such a request.
     """
     if not 0 <= message.phase < len(phases):
         raise invalid("resume_from.phase", f"must be from 0 to {len(phases) - 1}")
@@ -49,36 +56,19 @@ def read_snapshot(message: sampling_pb2.Checkpoint, phases: Sequence[Phase]) -> 
         phase=message.phase,
         step=message.step,
         latent=_read(message.latents, "resume_from.latents", tensors.FLOATS)[None],
-        generator_state=read_generator_state(
+        generator_state=reading.generator_state(
             message.generator_state, "resume_from.generator_state"
         ),
-        state=_read_state(message.scheduler_state),
+        state=_read_state(message.sampler_state),
     )
-    return phase.accept(snapshot)
-
-
-def read_generator_state(message: tensor_pb2.Tensor, path: str) -> torch.Tensor:
-    """uint8 [5056], a state that a CPU generator takes.
-
-    Args:
-        message: as a request brings it.
-        path: the field's, for errors.
-
-    Raises:
-        KandinskyError: INVALID_FIELD if a generator refuses it.
-    """
-    generator = torch.Generator("cpu")
-    shape = tuple(generator.get_state().shape)
-    state: torch.Tensor = tensors.to_torch(message, path, dtypes=tensors.UINT8, shape=shape)
     try:
-        generator.set_state(state)
-    except RuntimeError as error:
-        raise invalid(path, "is no state of a CPU generator") from error
-    return state
+        return phase.accept(snapshot)
+    except SnapshotRefused as error:
+        raise invalid(PATHS[error.part], error.description) from error
 
 
 def _read_state(entries: Sequence[sampling_pb2.NamedTensor]) -> dict[str, torch.Tensor]:
-    path = "resume_from.scheduler_state"
+    path = PATHS["state"]
     if len(entries) > MOST_STATES:
         raise invalid(path, f"has more than {MOST_STATES} tensors")
     if len({entry.name for entry in entries}) < len(entries):

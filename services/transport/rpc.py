@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from kandinsky.wire.errors import KandinskyError, Reason, invalid, to_status
+from kandinsky.wire import constraints
+from kandinsky.wire.errors import KandinskyError, Reason, invalid, invalid_fields, to_status
 from kandinsky.wire.messages import UndecodableError, parse
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def unary(request: type[Message], response: Callable[[], Any]) -> Callable[[Unar
         @functools.wraps(handler)
         async def method(self: Any, data: bytes, grpc_context: Context) -> Any:
             try:
-                return await handler(self, parse(request, data), grpc_context)
+                return await handler(self, _checked(request, data), grpc_context)
             except Exception as error:
                 _report(grpc_context, error)
                 return response()
@@ -76,7 +77,7 @@ def streaming(
             self: Any, data: bytes, grpc_context: Context
         ) -> AsyncGenerator[Any, None]:
             try:
-                events = handler(self, parse(request, data), grpc_context)
+                events = handler(self, _checked(request, data), grpc_context)
                 async with aclosing(events):
                     async for one in events:
                         yield one
@@ -116,6 +117,15 @@ def deadline(context: Context) -> float:
     """`time.monotonic()` at which the caller stops waiting; infinite if it named no time."""
     remaining = _metadata(context).get(TIME_REMAINING, "")
     return time.monotonic() + float(remaining) / 1000 if remaining.isdecimal() else float("inf")
+
+
+def _checked(kind: type[Message], data: bytes) -> Message:
+    """The request, decoded, with every field in the range that the contract states."""
+    request = parse(kind, data)
+    violations = constraints.check(request)
+    if violations:
+        raise invalid_fields(violations)
+    return request
 
 
 def _metadata(context: Context) -> dict[str, str]:

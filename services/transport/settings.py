@@ -1,7 +1,6 @@
 """What a stage is started with: the arguments of its `build`, parsed once."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from services.engine.limits import EngineLimits
 from services.loading.loader import Loader
+from services.loading.model_offloader import ModelOffloader
 from services.loading.runtime_options import RuntimeOptions
 
 MAX_ONGOING_REQUESTS = 2048
@@ -58,25 +58,16 @@ class StageSettings(BaseModel):
             return torch.device(self.entry.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def loader(self, stage: Stage) -> Loader:
-        """Loads from the stage's checkpoint.
+    def loaders(self, stage: Stage) -> dict[str, Loader]:
+        """Load from the stage's checkpoints, by their role in the family.
 
         Raises:
             OptionRefused: the stage or its device cannot honour a runtime option.
         """
         self.runtime.check(stage, self.device)
-        home = self.entry.checkpoints(stage)
-        loader = self._loader(home.checkpoint)
-        if home.decoder_text_checkpoint is None:
-            return loader
-        other = replace(loader, checkpoint=home.decoder_text_checkpoint)
-        return replace(loader, decoder_text=other)
-
-    def inpaint_loader(self) -> Loader | None:
-        """Loads from the decoder's checkpoint for masked pictures, if the model has one."""
-        checkpoint = self.entry.checkpoints(Stage.DECODER).inpaint_checkpoint
-        return None if checkpoint is None else self._loader(checkpoint)
-
-    def _loader(self, checkpoint: Any) -> Loader:
-        dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
-        return Loader(checkpoint, self.device, dtype, self.runtime)
+        dtype: torch.dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
+        offloader = ModelOffloader()
+        return {
+            role: Loader(checkpoint, self.device, dtype, self.runtime, offloader)
+            for role, checkpoint in self.entry.checkpoints(stage).items()
+        }

@@ -19,7 +19,7 @@ from tests.services.conftest import StageStubs
 from tests.stagehost import host_stages
 
 Options = Mapping[str, Any]
-STARTS = ("noise", "image", "masked_image")
+STARTS = ("noise", "image", "inpaint")
 """Between them they pass the UNet, the inpainting UNet, and MoVQ both ways."""
 
 

@@ -39,13 +39,13 @@ def decode_request(start: str, seed: int = 4, steps: int = 5) -> decoder_pb2.Dec
     request.conditioning.image_embed.CopyFrom(random_tensor(WIDTH, seed=1))
     request.conditioning.negative_image_embed.CopyFrom(random_tensor(WIDTH, seed=2))
     request.sampling.steps, request.sampling.seed = steps, seed
-    request.canvas.height = request.canvas.width = SIZE
-    canvas = getattr(request.canvas, start)
-    canvas.SetInParent()
+    request.start.height = request.start.width = SIZE
+    latents = getattr(request.start, start)
+    latents.SetInParent()
     if start != "noise":
-        canvas.pixels.CopyFrom(picture())
-    if start == "masked_image":
-        canvas.mask.CopyFrom(mask())
+        latents.pixels.CopyFrom(picture())
+    if start == "inpaint":
+        latents.mask.CopyFrom(mask())
     return request
 
 

@@ -9,12 +9,11 @@ import torch
 from diffusers import KandinskyV22ControlnetImg2ImgPipeline, KandinskyV22ControlnetPipeline
 from PIL import Image
 
-from kandinsky.catalog.catalog import Flow
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError
-from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
+from services.decoder.families import kandinsky_2_2
 from services.transport.settings import StageSettings
 from tests.services.asking import SIZE, decode_request, drawn, row
 from tests.services.conftest import StageStubs, fields
@@ -39,8 +38,8 @@ async def test_it_equals_the_reference(
     options = {}
     if start == "image":
         cls = KandinskyV22ControlnetImg2ImgPipeline
-        request.canvas.image.strength = options["strength"] = 0.6
-        options["image"] = Image.fromarray(tensors.decode(request.canvas.image.pixels, "pixels"))
+        request.start.image.strength = options["strength"] = 0.6
+        options["image"] = Image.fromarray(tensors.decode(request.start.image.pixels, "pixels"))
     pipeline = cls.from_pretrained(tiny_checkpoint / "decoder-control")
     expected = pipeline(
         image_embeds=row(request.conditioning.image_embed),
@@ -94,18 +93,18 @@ async def test_a_model_that_takes_no_hint_says_so(stages: StageStubs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "named", "wrong"),
+    ("model", "control", "wrong"),
     [
-        ("tiny-control", ["control"], None),
-        ("tiny-control", ["control", "text_to_image"], "by a control hint alone, so not text_to"),
-        ("tiny", ["text_to_image", "inpaint"], None),
-        ("tiny", ["text_to_image", "control"], "control needs a UNet that follows a hint"),
+        ("tiny-control", True, None),
+        ("tiny-control", False, "draws by a control hint alone: set control to true"),
+        ("tiny", False, None),
+        ("tiny", True, "control needs a UNet that follows a hint"),
     ],
 )
-def test_a_decoder_serves_no_flow_that_it_cannot_draw(
-    tiny_checkpoint: Path, model: str, named: list[str], wrong: str | None
+def test_a_decoder_is_declared_as_its_unet_draws(
+    tiny_checkpoint: Path, model: str, control: bool, wrong: str | None
 ) -> None:
     settings = StageSettings.parse({"model": model, "catalog": [str(tiny_checkpoint)]})
-    family = Kandinsky22Decoder(settings.loader(Stage.DECODER), settings.inpaint_loader())
+    entry = settings.entry.model_copy(update={"control": control})
     with pytest.raises(ValueError, match=wrong) if wrong else nullcontext():
-        family.check_flows([Flow(name) for name in named])
+        kandinsky_2_2.decoder(settings.loaders(Stage.DECODER), entry)

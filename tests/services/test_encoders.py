@@ -14,6 +14,7 @@ from PIL import Image
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason
+from services.encoders.composed import ComposedEncoders
 from tests.services.conftest import StageStubs
 from tests.stagehost import host_stages
 
@@ -48,16 +49,14 @@ async def test_texts_and_pictures_equal_the_reference(
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every text that the encoders are run on."""
-    from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
-
     texts_seen: list[str] = []
-    original = Kandinsky22Encoders.encode_texts
+    original = ComposedEncoders.encode_texts
 
     def recording(self, texts):
         texts_seen.extend(texts)
         return original(self, texts)
 
-    monkeypatch.setattr(Kandinsky22Encoders, "encode_texts", recording)
+    monkeypatch.setattr(ComposedEncoders, "encode_texts", recording)
     return texts_seen
 
 
@@ -79,17 +78,15 @@ async def test_a_text_that_differs_by_a_character_is_another(
 
 async def test_one_thread_counts_and_pads(stages: StageStubs, monkeypatch) -> None:
     """A tokenizer keeps its padding as state: two threads would see each other's."""
-    from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
-
     threads: dict[str, int] = {}
     for name in ("check_text", "encode_texts"):
-        original = getattr(Kandinsky22Encoders, name)
+        original = getattr(ComposedEncoders, name)
 
         def recording(self, *args, name=name, original=original):
             threads[name] = threading.get_ident()
             return original(self, *args)
 
-        monkeypatch.setattr(Kandinsky22Encoders, name, recording)
+        monkeypatch.setattr(ComposedEncoders, name, recording)
     await stages.encoders("EncodeText", encoders_pb2.EncodeTextRequest(texts=["cat"]))
     assert threads["check_text"] == threads["encode_texts"] != threading.get_ident()
 
@@ -97,17 +94,15 @@ async def test_one_thread_counts_and_pads(stages: StageStubs, monkeypatch) -> No
 async def test_a_full_queue_and_a_passed_deadline_are_refused(
     tiny_checkpoint: Path, monkeypatch
 ) -> None:
-    from services.encoders.families.kandinsky_2_2 import Kandinsky22Encoders
-
     entered, released = threading.Event(), threading.Event()
-    original = Kandinsky22Encoders.encode_texts
+    original = ComposedEncoders.encode_texts
 
     def held(self, texts):
         entered.set()
         released.wait(30)
         return original(self, texts)
 
-    monkeypatch.setattr(Kandinsky22Encoders, "encode_texts", held)
+    monkeypatch.setattr(ComposedEncoders, "encode_texts", held)
 
     def text(name: str) -> encoders_pb2.EncodeTextRequest:
         return encoders_pb2.EncodeTextRequest(texts=[name])

@@ -9,16 +9,16 @@ import grpc
 import numpy as np
 import pytest
 
+from kandinsky.catalog.entry import CatalogError
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2, encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
-from services.loading.loader import CheckpointError
 from services.transport.settings import StageSettings
 from tests import tiny, tiny_2_1
 from tests.services.conftest import StageStubs, fields
-from tests.stagehost import host_stages
+from tests.stagehost import host_stages, load_family
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ async def decode_request(stages: StageStubs) -> decoder_pb2.DecodeRequest:
             getattr(request.conditioning, side + part).CopyFrom(getattr(encoding.decoder, part))
         getattr(request.conditioning, side + "image_embed").CopyFrom(texts.zero_image_embed)
     request.sampling.steps, request.sampling.seed = 3, 0
-    request.canvas.height = request.canvas.width = 64
-    request.canvas.noise.SetInParent()
+    request.start.height = request.start.width = 64
+    request.start.noise.SetInParent()
     return request
 
 
@@ -62,14 +62,12 @@ async def test_a_text_has_a_part_for_each_reader(stages: StageStubs) -> None:
 
 
 def test_a_text_over_the_multilingual_limit_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    from services.encoders.families.kandinsky_2_1 import Kandinsky21Encoders
-
     shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "prior" / "tokenizer" / "tokenizer_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "model_max_length": 1000}))  # CLIP's limit is in front
     settings = StageSettings.parse({"model": "tiny", "catalog": [str(tmp_path)]})
-    family = Kandinsky21Encoders(settings.loader(Stage.ENCODERS))
+    family = load_family(settings, Stage.ENCODERS)
     family.check_text("o" * 74, "texts[0]")  # with "▁" before, "<s>" and "</s>" around
     with pytest.raises(KandinskyError, match="78 multilingual tokens; the most is 77") as refusal:
         family.check_text("o" * 75, "texts[0]")
@@ -102,7 +100,7 @@ async def test_the_second_scheduler_of_the_checkpoint_goes_by_its_name(
     request.sampling.scheduler = "ddpm"
     ddpm = (await stages.decode(request))[-1].image.tensor
     named = tiny_2_1.build(tmp_path, scheduler=tiny_2_1.ddpm_scheduler())
-    request.sampling.scheduler = ""
+    request.sampling.ClearField("scheduler")
     async with (
         host_stages("tiny", tiny_2_1.write_catalog(named)) as host,
         grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
@@ -115,11 +113,8 @@ async def test_the_second_scheduler_of_the_checkpoint_goes_by_its_name(
 def test_encoders_without_multilingual_clip_say_what_is_missing(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    from services.encoders.families.kandinsky_2_1 import Kandinsky21Encoders
-
     text = (checkpoint / "tiny.yaml").read_text()
-    text = text.replace(", decoder_text_checkpoint: {folder: decoder}", "")
+    text = text.replace(", decoder_text: {folder: decoder}", "")
     (tmp_path / "tiny.yaml").write_text(text.replace("folder: ", f"folder: {checkpoint}/"))
-    settings = StageSettings.parse({"model": "tiny", "catalog": [str(tmp_path)]})
-    with pytest.raises(CheckpointError, match="decoder_text_checkpoint"):
-        Kandinsky21Encoders(settings.loader(Stage.ENCODERS))
+    with pytest.raises(CatalogError, match="decoder_text"):
+        StageSettings.parse({"model": "tiny", "catalog": [str(tmp_path)]})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch.nn import functional as F
 
-from services.decoder.masks import kept_cells
+from services.diffusion.masks import kept_cells
 
 MASKS = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
     lambda cells: arrays.arrays(

@@ -11,8 +11,9 @@ from PIL import Image
 
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
-from services.decoder.denoising import Denoise
-from services.decoder.previews import LinearPreview
+from services.diffusion.denoising import Denoise
+from services.diffusion.guidance import Guidance
+from services.diffusion.previews import LinearPreview
 from services.samplers.sampler import BY_SIGMA, Sampler
 from services.samplers.schedulers import CLASSES, new_scheduler
 from tests.services.asking import decode_request
@@ -23,7 +24,9 @@ SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes" / "decoder"
 
 def previewing(steps: int, every: int, mode: int) -> decoder_pb2.DecodeRequest:
     request = decode_request("noise", steps=steps)
-    request.preview_every, request.preview_mode = every, mode
+    request.preview_mode = mode
+    if every:
+        request.preview_every = every
     return request
 
 
@@ -72,14 +75,15 @@ def test_a_preview_shows_the_clean_latent_of_the_guided_prediction(name, kind, s
     base = diffusers.DDPMScheduler(beta_schedule="linear")
     scheduler = new_scheduler(base, name)
     scheduler.register_to_config(prediction_type=kind)
-    sampling = sampling_pb2.Sampling(steps=5)
-    sampler = Sampler(scheduler, sampling, 1.0, "", torch.device("cpu"))
+    sampler = Sampler(scheduler, 5)
     embeds = torch.zeros(2, 4, dtype=torch.float64)
-    phase = Denoise(None, sampler, scale, (4, 3, 3), {"embed": embeds}, previewing=seen.append)
+    guidance = Guidance(scale)
+    phase = Denoise(None, sampler, guidance, (4, 3, 3), {"embed": embeds}, previewer=seen.append)
     for earlier in range(step):
         latent = sampler.add_noise(clean, noise, earlier)
         phase.inputs(latent, earlier)
-        phase.advance(torch.zeros(2, 8, 3, 3, dtype=torch.float64), latent, earlier, generator)
+        nothing = phase.predict(torch.zeros(2, 8, 3, 3, dtype=torch.float64), latent, earlier)
+        phase.advance(nothing, latent, earlier, generator)
     latent = sampler.add_noise(clean, noise, step)
     phase.inputs(latent, step)
     truth = noise
@@ -91,7 +95,7 @@ def test_a_preview_shows_the_clean_latent_of_the_guided_prediction(name, kind, s
         truth = signal**0.5 * noise - (1 - signal) ** 0.5 * clean
     guided = torch.cat([truth + off, truth + off - off / scale])  # u + scale * (c - u) is the truth
     output = torch.cat([guided, torch.zeros_like(guided)], dim=1)
-    phase.preview(output, latent, step)
+    phase.preview(phase.predict(output, latent, step), latent, step)
     torch.testing.assert_close(seen[0], clean, rtol=1e-3, atol=1e-3)
 
 

@@ -34,8 +34,8 @@ async def both(tiny_checkpoint: Path) -> AsyncIterator[tuple[StageStubs, StageSt
         yield StageStubs(one, first), StageStubs(other, second)
 
 
-def checkpoints(events: list[Any]) -> list[sampling_pb2.Checkpoint]:
-    return [event.checkpoint for event in events if event.HasField("checkpoint")]
+def checkpoints(events: list[Any]) -> list[sampling_pb2.Snapshot]:
+    return [event.snapshot for event in events if event.HasField("snapshot")]
 
 
 def exact(request: decoder_pb2.DecodeRequest) -> decoder_pb2.DecodeRequest:
@@ -72,11 +72,11 @@ async def test_with_every_scheduler_from_every_step(both, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpm-solver++", "pndm"])
-@pytest.mark.parametrize("start", ["image", "masked_image"])
+@pytest.mark.parametrize("start", ["image", "inpaint"])
 async def test_from_a_picture_and_under_a_mask(both, start: str, name: str) -> None:
     request = decode_request(start, steps=8)
     request.sampling.scheduler = name
-    getattr(request.canvas, start).strength = 0.8
+    getattr(request.start, start).strength = 0.8
     whole, resumed = await latents_of_every_resume(both, request)
     assert len(resumed) >= 5
     for latents in resumed:
@@ -115,8 +115,8 @@ async def test_a_drained_engine_sends_a_last_checkpoint_and_nothing_is_done_twic
     first, steps = both[0], []
     with pytest.raises(KandinskyError) as error:
         async for event in first.decoding(request):
-            if event.HasField("checkpoint"):
-                last = event.checkpoint
+            if event.HasField("snapshot"):
+                last = event.snapshot
                 steps.append(last.step)
                 if last.step == 20:
                     first.host.decoder.drain()
@@ -132,7 +132,7 @@ async def test_a_drained_engine_sends_a_last_checkpoint_and_nothing_is_done_twic
     assert error.value.reason is Reason.DRAINING
 
 
-Damage = Callable[[sampling_pb2.Checkpoint], None]
+Damage = Callable[[sampling_pb2.Snapshot], None]
 
 
 def scalar(value: int) -> tensor_pb2.Tensor:
@@ -153,16 +153,16 @@ BAD: dict[str, tuple[Damage, str]] = {
         "resume_from.generator_state",
     ),
     "unknown state": (
-        lambda c: c.scheduler_state.add(name="step", tensor=scalar(1)),
-        "resume_from.scheduler_state",
+        lambda c: c.sampler_state.add(name="step", tensor=scalar(1)),
+        "resume_from.sampler_state",
     ),
     "place without a list": (
-        lambda c: c.scheduler_state.add(name="model_outputs.0", tensor=scalar(1)),
-        "resume_from.scheduler_state",
+        lambda c: c.sampler_state.add(name="model_outputs.0", tensor=scalar(1)),
+        "resume_from.sampler_state",
     ),
     "endless list": (
-        lambda c: c.scheduler_state.add(name="model_outputs.length", tensor=scalar(10**9)),
-        "resume_from.scheduler_state",
+        lambda c: c.sampler_state.add(name="model_outputs.length", tensor=scalar(10**9)),
+        "resume_from.sampler_state",
     ),
 }
 
@@ -174,8 +174,8 @@ async def test_what_is_no_checkpoint_is_refused(both, damage: Damage, field: str
     request.sampling.scheduler = "dpm-solver++"
     request.resume_from.CopyFrom(checkpoints(await stages.decode(request))[2])
     damage(request.resume_from)
-    if field == "resume_from.scheduler_state" and "model" in str(request.resume_from):
-        del request.resume_from.scheduler_state[:-1]
+    if field == "resume_from.sampler_state" and "model" in str(request.resume_from):
+        del request.resume_from.sampler_state[:-1]
     with pytest.raises(KandinskyError) as error:
         await stages.decode(request)
     assert [path.removesuffix(".dtype").removesuffix(".data") for path in fields(error.value)] == [

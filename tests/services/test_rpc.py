@@ -16,7 +16,7 @@ from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason, from_rpc_error
-from services.transport.logs import log_through_serve
+from services.transport.replica import log_through_serve
 from services.transport.rpc import streaming, unary
 from services.transport.servicers import add_decoder, add_encoders, add_prior
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import PriorTransformer, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch._dynamo.backends.registry import _BACKENDS, register_backend
 from transformers import CLIPTextModelWithProjection
 
 from kandinsky.catalog.family import Stage
-from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.loading.denoising_call import Bucketed
 from tests import tiny
 from tests.services.answers import (
@@ -25,6 +24,7 @@ from tests.services.answers import (
     settings,
 )
 from tests.services.asking import decode_request, drawn
+from tests.stagehost import load_family
 
 
 @pytest.fixture
@@ -122,28 +122,28 @@ def test_rows_are_padded_with_the_last(rows: int, bucket: int) -> None:
 
 def test_pictures_and_weights_have_the_same_layout(tiny_checkpoint: Path) -> None:
     chosen = settings(tiny_checkpoint, channels_last=True)
-    decoder = Kandinsky22Decoder(chosen.loader(Stage.DECODER), chosen.inpaint_loader())
+    decoder = load_family(chosen, Stage.DECODER)
     laid_out: list[bool] = []
 
     def note(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         for tensor in (arguments[0], module.weight):
             laid_out.append(tensor.is_contiguous(memory_format=torch.channels_last))
 
-    movq = decoder._movq._decode.movq
-    for module in (decoder._network.unet.conv_in, movq.encoder.conv_in, movq.post_quant_conv):
+    unet, movq = decoder.denoiser.network, decoder.autoencoder._decode.movq
+    for module in (unet.unet.conv_in, movq.encoder.conv_in, movq.post_quant_conv):
         module.register_forward_pre_hook(note)
     with torch.inference_mode():
         latents, pixels = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 64, 64)
         embeds = torch.randn(2, tiny.WIDTH)
-        decoder._network(latents, torch.tensor([5, 9]), {"image_embed": embeds})
-        decoder._movq._decode(latents, torch.zeros(2), {})
-        decoder._movq._encode(pixels, torch.zeros(2), {})
+        unet(latents, torch.tensor([5, 9]), {"image_embed": embeds})
+        decoder.autoencoder._decode(latents, torch.zeros(2), {})
+        decoder.autoencoder._encode(pixels, torch.zeros(2), {})
     assert laid_out == [True] * 6
 
 
 def test_the_prior_s_projections_are_fused(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, fuse_qkv=True).loader(Stage.PRIOR)
-    attention = loader.model(PriorTransformer, "prior").transformer_blocks[0].attn1
+    prior = load_family(settings(tiny_checkpoint, fuse_qkv=True), Stage.PRIOR)
+    attention = prior.network.transformer.transformer_blocks[0].attn1
     assert attention.fused_projections
     assert type(attention.processor).__name__ == "FusedAttnProcessor2_0"
 
@@ -154,9 +154,10 @@ def test_attention_is_sliced_where_asked_for_alone(
 ) -> None:
     """Slices answer the same, so that only the processors show that the option was followed."""
     chosen = settings(tiny_checkpoint, attention=attention)
-    decoder = Kandinsky22Decoder(chosen.loader(Stage.DECODER), chosen.inpaint_loader())
-    prior = chosen.loader(Stage.PRIOR).model(PriorTransformer, "prior")
-    for network in (decoder._network.unet, decoder._inpaint.unet, prior):
+    decoder = load_family(chosen, Stage.DECODER)
+    prior = load_family(chosen, Stage.PRIOR)
+    networks = (decoder.denoiser.network.unet, decoder.inpainter.network.unet)
+    for network in (*networks, prior.network.transformer):
         names = [type(used).__name__ for used in network.attn_processors.values()]
         assert names
         assert {name.startswith("Sliced") for name in names} == {attention == "sliced"}, names
@@ -180,8 +181,9 @@ async def test_bfloat16_stays_close(
 def test_dtype_stands_in_for_the_entry_s(tiny_checkpoint: Path) -> None:
     chosen = settings(tiny_checkpoint, dtype="float64")
     assert chosen.entry.dtype == "float32"
-    unet = chosen.inpaint_loader().model(UNet2DConditionModel, "unet")
-    text_encoder = chosen.loader(Stage.ENCODERS).model(CLIPTextModelWithProjection, "text_encoder")
+    unet = chosen.loaders(Stage.DECODER)["inpaint"].model(UNet2DConditionModel, "unet")
+    encoders = chosen.loaders(Stage.ENCODERS)["weights"]
+    text_encoder = encoders.model(CLIPTextModelWithProjection, "text_encoder")
     assert unet.dtype is text_encoder.dtype is torch.float64
 
 

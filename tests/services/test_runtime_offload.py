@@ -84,8 +84,8 @@ class WeightsAtHand(TorchFunctionMode):
 
 @pytest.mark.usefixtures("offload_anywhere")
 def test_sequential_offload_holds_one_layer_at_a_time(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, offload="sequential").loader(Stage.DECODER)
-    unet = loader.model(UNet2DConditionModel, "unet")
+    loaders = settings(tiny_checkpoint, offload="sequential").loaders(Stage.DECODER)
+    unet = loaders["weights"].model(UNet2DConditionModel, "unet")
     largest = max(
         sum(weight.numel() for weight in layer.parameters(recurse=False))
         for layer in unet.modules()

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from kandinsky.catalog.family import Stage
-from services.decoder.families.kandinsky_2_2 import Kandinsky22Decoder
 from services.loading.runtime_options import OptionRefused
 from tests.services.answers import Options, settings
+from tests.stagehost import load_family
 
 
 def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_a_stage_cannot_is_refused_before_it_loads(
     tiny_checkpoint: Path, stage: Stage, options: Options, message: str
 ) -> None:
     with pytest.raises(OptionRefused, match=message):
-        settings(tiny_checkpoint, **options).loader(stage)
+        settings(tiny_checkpoint, **options).loaders(stage)
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_xformers_is_refused_where_it_cannot_run(
 ) -> None:
     monkeypatch.setattr("services.loading.runtime_options.is_xformers_available", lambda: installed)
     with pytest.raises(OptionRefused, match=f"runtime.attention: xformers {message}"):
-        settings(tiny_checkpoint, attention="xformers").loader(Stage.DECODER)
+        settings(tiny_checkpoint, attention="xformers").loaders(Stage.DECODER)
 
 
 def test_a_network_that_cannot_be_fused_is_named(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, fuse_qkv=True).loader(Stage.DECODER)
+    options = settings(tiny_checkpoint, fuse_qkv=True)
     with pytest.raises(OptionRefused, match="fuse_qkv: diffusers cannot fuse this UNet2DCondition"):
-        Kandinsky22Decoder(loader)
+        load_family(options, Stage.DECODER)
 
 
 def test_an_unknown_backend_is_named_at_start(tiny_checkpoint: Path) -> None:
-    loader = settings(tiny_checkpoint, compile=True, compile_backend="tpu").loader(Stage.DECODER)
+    options = settings(tiny_checkpoint, compile=True, compile_backend="tpu")
     with pytest.raises(OptionRefused, match="compile_backend: tpu is none of"):
-        Kandinsky22Decoder(loader)
+        load_family(options, Stage.DECODER)

@@ -13,10 +13,9 @@ from diffusers import KandinskyV22InpaintPipeline, KandinskyV22Pipeline
 from PIL import Image
 
 from kandinsky.catalog.catalog import Catalog
-from kandinsky.catalog.entry import Limits
-from kandinsky.catalog.family import Stage
+from kandinsky.catalog.family import SamplerSpec, Stage
 from kandinsky.catalog.schedulers import SCHEDULERS
-from kandinsky.v1 import decoder_pb2, sampling_pb2
+from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
@@ -70,15 +69,15 @@ async def test_noise_equals_the_pipeline(
 async def test_a_mask_equals_the_pipeline(
     stages: StageStubs, tiny_checkpoint: Path, name: str
 ) -> None:
-    request = decode_request("masked_image")
+    request = decode_request("inpaint")
     request.sampling.scheduler = name
-    canvas = request.canvas.masked_image
+    start = request.start.inpaint
     pipeline = with_scheduler(
         KandinskyV22InpaintPipeline, tiny_checkpoint / "decoder-inpaint", name
     )
     images = pipeline(
-        image=Image.fromarray(tensors.decode(canvas.pixels, "pixels")),
-        mask_image=Image.fromarray(tensors.decode(canvas.mask, "mask")),
+        image=Image.fromarray(tensors.decode(start.pixels, "pixels")),
+        mask_image=Image.fromarray(tensors.decode(start.mask, "mask")),
         **options(request),
     ).images
     expected = (images[0] * 255).round().astype(int)
@@ -97,7 +96,7 @@ def plain_loop(folder: Path, request: decoder_pb2.DecodeRequest, strength: float
     if strength == 1:
         latent = latent * scheduler.init_noise_sigma
     else:
-        clean = row(request.canvas.image.latents)
+        clean = row(request.start.image.latents)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(first)
         latent = scheduler.add_noise(clean, latent, scheduler.timesteps[first : first + 1])
@@ -126,7 +125,7 @@ def plain_loop(folder: Path, request: decoder_pb2.DecodeRequest, strength: float
         (name, strength)
         for name in sorted(set(SCHEDULERS) - {"ddpm"})
         for strength in (1.0, 0.5)
-        if (name, strength) != ("pndm", 0.5)  # its own loop cannot begin amid the sampler
+        if (name, strength) != ("pndm", 0.5)  # its own loop cannot begin in mid-schedule
     ],
 )
 async def test_it_equals_a_plain_loop(
@@ -138,10 +137,10 @@ async def test_it_equals_a_plain_loop(
     request.sampling.scheduler = name
     request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
     if strength < 1:
-        request.canvas.image.ClearField("pixels")
+        request.start.image.ClearField("pixels")
         clean = np.random.default_rng(2).standard_normal((4, 8, 8)).astype(np.float32)
-        request.canvas.image.latents.CopyFrom(tensors.encode(clean))
-        request.canvas.image.strength = strength
+        request.start.image.latents.CopyFrom(tensors.encode(clean))
+        request.start.image.strength = strength
     expected = plain_loop(tiny_checkpoint / "decoder", request, strength)
     actual = drawn(await stages.decode(request))
     np.testing.assert_allclose(actual, expected, atol=2e-3 * np.abs(expected).max())
@@ -151,8 +150,7 @@ async def test_it_equals_a_plain_loop(
 def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, name: str) -> None:
     """Blending asks in mid loop for a clean latent as it would be before the step that comes."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
-    request = decode_request("noise", steps=6).sampling
-    sampler = Sampler(new_scheduler(base, name), request, 1.0, "strength", torch.device("cpu"))
+    sampler = Sampler(new_scheduler(base, name), 6)
     clean, noise = torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1)
     betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
     kept = torch.cumprod(1 - betas, 0)
@@ -171,13 +169,12 @@ def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, nam
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("strength", [1.0, 0.5, 0.2])
-def test_a_walk_with_the_true_noise_ends_at_the_clean_latent(
+def test_a_schedule_with_the_true_noise_ends_at_the_clean_latent(
     tiny_checkpoint: Path, name: str, strength: float
 ) -> None:
     """Whatever the scheduler, and wherever the sampler begins."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
-    request = decode_request("noise", steps=20).sampling
-    sampler = Sampler(new_scheduler(base, name), request, strength, "strength", torch.device("cpu"))
+    sampler = Sampler(new_scheduler(base, name), 20, strength)
     clean = torch.linspace(-0.9, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     generator = torch.Generator().manual_seed(0)
     latent = sampler.add_noise(clean, torch.randn(clean.shape, generator=generator).double(), 0)
@@ -185,18 +182,20 @@ def test_a_walk_with_the_true_noise_ends_at_the_clean_latent(
     kept = torch.cumprod(1 - betas.double(), 0)
     for step, timestep in enumerate(sampler.timesteps):
         signal = np.interp(float(timestep), np.arange(1000), kept)
-        seen = sampler.scale_model_input(
-            latent, step
-        ).double()  # at variance 1, whatever the scheduler's scale
+        # At variance 1, whatever the scheduler's scale.
+        seen = sampler.scale_model_input(latent, step).double()
         noise = (seen - clean * signal**0.5) / (1 - signal) ** 0.5
         latent = sampler.step(noise, latent, step, generator)
     torch.testing.assert_close(latent.double(), clean, atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["", *SCHEDULERS])
-async def test_more_steps_than_noise_levels_are_refused(stages: StageStubs, name: str) -> None:
+@pytest.mark.parametrize("name", [None, *SCHEDULERS])
+async def test_more_steps_than_noise_levels_are_refused(
+    stages: StageStubs, name: str | None
+) -> None:
     request = decode_request("noise", steps=1000)  # the checkpoint's first level is 1, not 0
-    request.sampling.scheduler = name
+    if name is not None:
+        request.sampling.scheduler = name
     with pytest.raises(KandinskyError) as error:
         await stages.decode(request)
     assert fields(error.value) == ["sampling.steps"]
@@ -209,18 +208,19 @@ BASES = {
     "kandinsky-2-2": diffusers.DDPMScheduler(steps_offset=1),
     "kandinsky-2-1": diffusers.DDIMScheduler(steps_offset=1, set_alpha_to_one=False),
     "shapes": diffusers.DDPMScheduler.from_pretrained(
-        ENTRIES["shapes"].checkpoints(Stage.DECODER).checkpoint.folder, subfolder="scheduler"
+        ENTRIES["shapes"].checkpoints(Stage.DECODER)["weights"].folder, subfolder="scheduler"
     ),
 }
 
 
 @pytest.mark.parametrize("model", BASES)
-@pytest.mark.parametrize("name", ["", *SCHEDULERS])
-def test_every_scheduler_takes_the_most_steps_that_a_model_offers(model: str, name: str) -> None:
-    offered = {ENTRIES[model].limits.max_steps, Limits.model_fields["max_steps"].default}
-    for steps in offered:
-        sampling = sampling_pb2.Sampling(steps=steps)
-        sampler = Sampler(new_scheduler(BASES[model], name), sampling, 1.0, "", torch.device("cpu"))
+@pytest.mark.parametrize("name", [None, *SCHEDULERS])
+def test_every_scheduler_takes_the_most_steps_that_a_model_offers(
+    model: str, name: str | None
+) -> None:
+    offered = {sampler.max_steps for sampler in ENTRIES[model].stage_samplers(Stage.DECODER)}
+    for steps in offered | {SamplerSpec.max_steps}:
+        sampler = Sampler(new_scheduler(BASES[model], name), steps)
         assert len(sampler.timesteps) >= steps
 
 
@@ -275,3 +275,25 @@ async def test_progress_comes_as_often_as_asked(stages: StageStubs, every, expec
     events = await stages.decode(request)
     told = [e.progress.step for e in events if e.progress.phase == "denoise"]
     assert told == expected
+
+
+def test_a_scheduler_that_takes_the_next_timestep_is_given_it() -> None:
+    """UnCLIP takes t - 1 for it where it is not told, which is wrong for all but 1,000 steps."""
+    scheduler = diffusers.UnCLIPScheduler(prediction_type="sample", variance_type="fixed_small_log")
+    sampler, plain = Sampler(scheduler, 5), diffusers.UnCLIPScheduler.from_config(scheduler.config)
+    plain.set_timesteps(5)
+    draw = torch.Generator().manual_seed(1)
+    output, start = torch.randn(2, 1, 8, generator=draw)
+    latent = expected = start
+    unaware, apart = start, []
+    generators = [torch.Generator().manual_seed(2) for _ in range(3)]
+    for step, timestep in enumerate(plain.timesteps):
+        later = plain.timesteps[step + 1] if step < 4 else None
+        latent = sampler.step(output, latent, step, generators[0])
+        expected = plain.step(
+            output, timestep, expected, prev_timestep=later, generator=generators[1]
+        ).prev_sample
+        unaware = plain.step(output, timestep, unaware, generator=generators[2]).prev_sample
+        torch.testing.assert_close(latent, expected, rtol=0, atol=0)
+        apart.append((unaware - expected).abs().max())
+    assert max(apart) > 0.1

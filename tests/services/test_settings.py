@@ -34,7 +34,7 @@ def test_an_unknown_model_is_named(tiny_checkpoint: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     tiny.write_catalog(tmp_path)
     with pytest.raises(CheckpointError, match=str(tmp_path / "decoder")):
-        parse(tmp_path).loader(Stage.DECODER).model(UNet2DConditionModel, "unet")
+        parse(tmp_path).loaders(Stage.DECODER)["weights"].model(UNet2DConditionModel, "unet")
 
 
 def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
@@ -44,12 +44,12 @@ def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
     del weights["conv_in.weight"]
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"conv_in\.weight"):
-        parse(tmp_path).loader(Stage.DECODER).model(UNet2DConditionModel, "unet")
+        parse(tmp_path).loaders(Stage.DECODER)["weights"].model(UNet2DConditionModel, "unet")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_weights_come_in_the_entry_s_dtype(tmp_path: Path, dtype: str) -> None:
     tiny.write_catalog(tiny.build(tmp_path), dtype=dtype)
-    unet = parse(tmp_path).loader(Stage.DECODER).model(UNet2DConditionModel, "unet")
+    unet = parse(tmp_path).loaders(Stage.DECODER)["weights"].model(UNet2DConditionModel, "unet")
     assert unet.dtype is getattr(torch, dtype)
     assert not unet.training

@@ -15,8 +15,10 @@ from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason
-from services.decoder.denoising import Denoise
+from services.diffusion.denoising import Denoise
+from services.diffusion.guidance import Guidance
 from services.engine.job import Job
+from services.engine.phase import Network
 from services.engine.snapshot import Snapshot
 from services.samplers.sampler import Sampler
 from services.samplers.schedulers import new_scheduler
@@ -28,7 +30,7 @@ BASE = diffusers.DDPMScheduler(variance_type="learned_range")
 ENDLESS = "model_outputs." + "9" * 5000
 
 
-class ToyUNet:
+class ToyUNet(Network):
     """Noise and variance by a formula of each row alone."""
 
     name = "unet"
@@ -42,15 +44,9 @@ NETWORK = ToyUNet()
 
 
 def loop(scheduler: str, dtype: torch.dtype = torch.float32) -> Denoise:
-    sampler = Sampler(
-        new_scheduler(BASE, scheduler),
-        sampling_pb2.Sampling(steps=STEPS),
-        1.0,
-        "",
-        torch.device("cpu"),
-    )
+    sampler = Sampler(new_scheduler(BASE, scheduler), STEPS)
     embeds = torch.linspace(0, 1, 6, dtype=dtype).reshape(2, 3)
-    return Denoise(NETWORK, sampler, 3.0, SHAPE, {"embed": embeds})
+    return Denoise(NETWORK, sampler, Guidance(3.0), SHAPE, {"embed": embeds})
 
 
 def job(scheduler: str, seed: int, resume_from: Snapshot | None = None) -> Job:
@@ -58,14 +54,15 @@ def job(scheduler: str, seed: int, resume_from: Snapshot | None = None) -> Job:
     return Job(f"{scheduler} {seed}", [loop(scheduler)], generator, resume_from=resume_from)
 
 
-def snapshots(scheduler: str, dtype: torch.dtype = torch.float32) -> list[sampling_pb2.Checkpoint]:
+def snapshots(scheduler: str, dtype: torch.dtype = torch.float32) -> list[sampling_pb2.Snapshot]:
     """One after each step but the last."""
     phase, generator = loop(scheduler, dtype), torch.Generator().manual_seed(1)
     latent, found = phase.begin(None, generator), []
     for step, timestep in enumerate(phase.timesteps[:-1]):
         inputs = phase.inputs(latent, step).expand(2, *SHAPE)
         output = NETWORK(inputs, timestep.expand(2), phase.conditioning)
-        latent = phase.advance(output, latent, step, generator)
+        prediction = phase.predict(output, latent, step)
+        latent = phase.advance(prediction, latent, step, generator)
         kept = Snapshot(0, step + 1, latent, generator.get_state(), dict(phase.state()))
         found.append(snapshot_message(kept))
     return found
@@ -85,30 +82,30 @@ def test_every_honest_one_is_accepted_in_this_replica_s_dtype(
         assert {latent.dtype for latent in latents} == {dtype}
 
 
-def entry(message: sampling_pb2.Checkpoint, name: str) -> tensor_pb2.Tensor:
-    [found] = [each.tensor for each in message.scheduler_state if each.name == name]
+def entry(message: sampling_pb2.Snapshot, name: str) -> tensor_pb2.Tensor:
+    [found] = [each.tensor for each in message.sampler_state if each.name == name]
     return found
 
 
-def put(name: str, value: Any) -> Callable[[sampling_pb2.Checkpoint], None]:
+def put(name: str, value: Any) -> Callable[[sampling_pb2.Snapshot], None]:
     return lambda m: entry(m, name).CopyFrom(tensors.encode(np.asarray(value)))
 
 
-def lose(name: str) -> Callable[[sampling_pb2.Checkpoint], None]:
-    def damage(message: sampling_pb2.Checkpoint) -> None:
-        kept = [each for each in message.scheduler_state if each.name != name]
-        del message.scheduler_state[:]
-        message.scheduler_state.extend(kept)
+def lose(name: str) -> Callable[[sampling_pb2.Snapshot], None]:
+    def damage(message: sampling_pb2.Snapshot) -> None:
+        kept = [each for each in message.sampler_state if each.name != name]
+        del message.sampler_state[:]
+        message.sampler_state.extend(kept)
 
     return damage
 
 
-def add(name: str, value: Any) -> Callable[[sampling_pb2.Checkpoint], None]:
-    return lambda m: m.scheduler_state.add(name=name, tensor=tensors.encode(np.asarray(value)))
+def add(name: str, value: Any) -> Callable[[sampling_pb2.Snapshot], None]:
+    return lambda m: m.sampler_state.add(name=name, tensor=tensors.encode(np.asarray(value)))
 
 
 LATENT = np.ones((1, *SHAPE), np.float32)
-BAD: dict[str, tuple[str, Callable[[sampling_pb2.Checkpoint], None], str]] = {
+BAD: dict[str, tuple[str, Callable[[sampling_pb2.Snapshot], None], str]] = {
     "a step index of another step": ("euler", put("_step_index", 2), "must be 3"),
     "a step index beyond the last": ("euler", put("_step_index", 10**6), "must be 3"),
     "an order that is too high": ("dpm-solver++", put("lower_order_nums", 3), "must be 2"),
@@ -124,7 +121,7 @@ BAD: dict[str, tuple[str, Callable[[sampling_pb2.Checkpoint], None], str]] = {
     ),
     "a longer list": ("pndm", put("ets.length", 5), "must be 2"),
     "a missing output": ("pndm", lose("ets.1"), "lacks ets.1"),
-    "no state at all": ("unipc", lambda m: m.ClearField("scheduler_state"), "lacks _step_index"),
+    "no state at all": ("unipc", lambda m: m.ClearField("sampler_state"), "lacks _step_index"),
     "an endless place": ("unipc", add(ENDLESS, 1), "keeps no 'model_outputs.99"),
     "a method": ("unipc", add("step", 1), "keeps no 'step'"),
     "a state where none is kept": ("ddpm", add("sigma", 1), "keeps no 'sigma'"),
@@ -140,20 +137,20 @@ BAD: dict[str, tuple[str, Callable[[sampling_pb2.Checkpoint], None], str]] = {
 
 @pytest.mark.parametrize(("scheduler", "damage", "description"), BAD.values(), ids=BAD.keys())
 def test_what_the_scheduler_cannot_have_kept_is_refused(scheduler, damage, description) -> None:
-    message = sampling_pb2.Checkpoint()
+    message = sampling_pb2.Snapshot()
     message.CopyFrom(HONEST[scheduler][2])
     damage(message)
     with pytest.raises(KandinskyError) as error:
         read_snapshot(message, [loop(scheduler)])
     assert error.value.reason is Reason.INVALID_FIELD
     [violation] = error.value.violations
-    assert violation.field == "resume_from.scheduler_state"
+    assert violation.field == "resume_from.sampler_state"
     assert description in violation.description
     assert len(violation.description) < 200
 
 
 def test_a_latent_that_this_dtype_cannot_hold_is_refused() -> None:
-    message = sampling_pb2.Checkpoint()
+    message = sampling_pb2.Snapshot()
     message.CopyFrom(HONEST["ddpm"][2])
     message.latents.CopyFrom(tensors.encode(np.full(SHAPE, 1e300)))
     with pytest.raises(KandinskyError, match="holds a value that is not finite"):
@@ -179,11 +176,11 @@ integers = st.integers(-(2**31), 2**31 - 1) | st.integers(0, STEPS)
 
 
 @st.composite
-def damaged(draw: Any, scheduler: str) -> sampling_pb2.Checkpoint:
+def damaged(draw: Any, scheduler: str) -> sampling_pb2.Snapshot:
     """A snapshot of some step with one to three faults, which may cancel out."""
-    message = sampling_pb2.Checkpoint()
+    message = sampling_pb2.Snapshot()
     message.CopyFrom(draw(st.sampled_from(HONEST[scheduler])))
-    state = message.scheduler_state
+    state = message.sampler_state
     for _ in range(draw(st.integers(1, 3))):
         fault = draw(st.sampled_from(["step", "phase", "latents", "generator", *["state"] * 6]))
         if fault in ("step", "phase"):

@@ -20,8 +20,8 @@ def decode_request() -> decoder_pb2.DecodeRequest:
     request.conditioning.image_embed.CopyFrom(embedding())
     request.conditioning.negative_image_embed.CopyFrom(embedding(value=0.0))
     request.sampling.steps, request.sampling.seed = 2, 0
-    request.canvas.height = request.canvas.width = 64
-    request.canvas.noise.SetInParent()
+    request.start.height = request.start.width = 64
+    request.start.noise.SetInParent()
     return request
 
 
@@ -65,9 +65,9 @@ BAD_DECODES = [
     ("sampling.seed", None, "sampling.seed"),
     ("sampling.seed", -1, "sampling.seed"),
     ("sampling.scheduler", "nonsense", "sampling.scheduler"),
-    ("canvas.height", 0, "canvas.height"),
-    ("canvas.width", 72, "canvas.width"),
-    ("canvas.noise.latents", embedding(), "canvas.noise.latents.shape"),
+    ("start.height", 0, "start.height"),
+    ("start.width", 72, "start.width"),
+    ("start.noise.noise", embedding(), "start.noise.noise.shape"),
     ("generator_state", tensors.encode(np.zeros(3, np.uint8)), "generator_state.shape"),
 ]
 

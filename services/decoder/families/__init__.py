@@ -1,6 +1,6 @@
 """The model families of this stage: name in the catalog to import path, loaded when used."""
 
 FAMILIES = {
-    "kandinsky-2-1": "services.decoder.families.kandinsky_2_1:Kandinsky21Decoder",
-    "kandinsky-2-2": "services.decoder.families.kandinsky_2_2:Kandinsky22Decoder",
+    "kandinsky-2-1": "services.decoder.families.kandinsky_2_1:decoder",
+    "kandinsky-2-2": "services.decoder.families.kandinsky_2_2:decoder",
 }

@@ -1,14 +1,22 @@
 """The decoder of Kandinsky 2.1: a UNet that follows a text and an image embedding, and MoVQ."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import UNet2DConditionModel, VQModel
 
-from services.decoder.denoising import Noising
-from services.decoder.families.kandinsky_2_2 import DenoisingNetwork, Kandinsky22Decoder
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.catalog.family import Stage
+from services.decoder.latent_decoder import Denoiser, Inpainter, LatentDecoder
+from services.diffusion.autoencoder import movq_autoencoder
+from services.diffusion.denoising import NoiseAdder
+from services.diffusion.inpainting import InpaintInputs
+from services.diffusion.network import DenoisingNetwork, Shapes
+from services.loading.denoising_call import denoising_call
 from services.loading.loader import Loader
+from services.loading.runtime_options import RuntimeOptions
+from services.samplers.schedulers import Schedulers
 
 TEXT_POSITIONS = 77
 """Tokens of the text's states, as KandinskyPipeline._encode_prompt pads them.
@@ -16,13 +24,26 @@ TEXT_POSITIONS = 77
 With another count a text would not be the one that the UNet was trained on, nor share forwards.
 """
 
-DDPM = "ddpm"
 DDPM_FOLDER = "ddpm_scheduler"
 """Where the published checkpoint holds a second scheduler, beside the DDIM one that it names."""
 
 
-class TextImageNetwork(DenoisingNetwork):
-    """The UNet as an engine Network; it attends to the text's states beside the image."""
+class TextImageUNet(DenoisingNetwork):
+    """[rows, C, h, w] to noise and variance [rows, 2C, h, w]; attends to the text's states."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, runtime: RuntimeOptions, name: str = "unet"
+    ) -> None:
+        self.unet = unet
+        self.name = name
+        self._call = denoising_call(unet, runtime)
+
+    def shapes(self, height: int, width: int) -> Shapes:
+        return {
+            "image_embed": (self.unet.encoder_hid_proj.image_embeds.in_features,),
+            "text_embed": (self.unet.add_embedding.text_proj.in_features,),
+            "text_states": (TEXT_POSITIONS, self.unet.config.encoder_hid_dim),
+        }
 
     def __call__(
         self,
@@ -43,34 +64,44 @@ class TextImageNetwork(DenoisingNetwork):
         )[0]
 
 
-class Kandinsky21Decoder(Kandinsky22Decoder):
-    """Makes the phases of Decode, EncodeLatents and DecodeLatents calls."""
+def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder:
+    """Load the decoder.
 
-    network = TextImageNetwork
-    repaint_blends = False  # KandinskyInpaintPipeline leaves kept cells to the UNet
+    Args:
+        loaders: of the checkpoints, by role: `weights`, and `inpaint` if the model has it. Its MoVQ
+            is the same.
+        entry: of the model.
+    """
+    loader = loaders["weights"]
+    ddpm = {"ddpm": loader.scheduler(DDPM_FOLDER)} if loader.has_scheduler(DDPM_FOLDER) else {}
+    schedulers = Schedulers(loader.scheduler(), ddpm)
+    unet = TextImageUNet(loader.model(UNet2DConditionModel, "unet"), loader.runtime)
+    return LatentDecoder(
+        entry.spec.reads[Stage.DECODER],
+        entry.stage_samplers(Stage.DECODER)[0],
+        Denoiser(unet, schedulers),
+        movq_autoencoder(
+            loader.model(VQModel, "movq", is_autoencoder=True),
+            loader.runtime.lays_out(loader.device, autoencoder=True),
+        ),
+        torch.empty(0, device=loader.device, dtype=loader.dtype),
+        _inpainter(loaders["inpaint"], ddpm) if "inpaint" in loaders else None,
+        partial(image_noise_adder, timesteps=schedulers.default.config.num_train_timesteps),
+    )
 
-    def __init__(self, loader: Loader, inpaint_loader: Loader | None = None) -> None:
-        super().__init__(loader, inpaint_loader)
-        self._ddpm = loader.scheduler(DDPM_FOLDER) if loader.has_scheduler(DDPM_FOLDER) else None
 
-    def _new_scheduler(self, base: Any, name: str) -> Any:
-        if name == DDPM and self._ddpm is not None:
-            return super()._new_scheduler(self._ddpm, "")
-        return super()._new_scheduler(base, name)
-
-    def _noising(self, strength: float) -> Noising:
-        return image_noising(strength, self._scheduler.config.num_train_timesteps)
-
-    def _conditioning_shapes(self, unet: UNet2DConditionModel) -> dict[str, list[int]]:
-        return {
-            "image_embed": [unet.encoder_hid_proj.image_embeds.in_features],
-            "text_embed": [unet.add_embedding.text_proj.in_features],
-            "text_states": [TEXT_POSITIONS, unet.config.encoder_hid_dim],
-        }
+def _inpainter(loader: Loader, ddpm: Mapping[str, object]) -> Inpainter:
+    unet = loader.model(UNet2DConditionModel, "unet")
+    return Inpainter(
+        TextImageUNet(unet, loader.runtime, "inpaint unet"),
+        Schedulers(loader.scheduler(), ddpm),
+        # KandinskyInpaintPipeline leaves kept cells to the UNet.
+        InpaintInputs(("latent", "masked_image", "mask"), blends=False),
+    )
 
 
-def image_noising(strength: float, timesteps: int) -> Noising:
-    """How Kandinsky 2.1 noises the picture of image to image: betas and timestep of its own.
+def image_noise_adder(strength: float, timesteps: int) -> NoiseAdder:
+    """How Kandinsky 2.1 adds noise for image to image: betas and timestep of its own.
 
     As `KandinskyImg2ImgPipeline.add_noise` of diffusers, whose timestep would be -1, which is
     almost pure noise, at the least of strengths; it is 0 here.
@@ -83,8 +114,8 @@ def image_noising(strength: float, timesteps: int) -> Noising:
     cumulated = torch.cumprod(1 - betas, dim=0)
     timestep = max(int(timesteps * strength) - 2, 0)
 
-    def noising(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def add_noise(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         kept = cumulated[timestep].to(clean.device, clean.dtype)
         return kept**0.5 * clean + (1 - kept) ** 0.5 * noise
 
-    return noising
+    return add_noise

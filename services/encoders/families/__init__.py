@@ -1,6 +1,6 @@
 """The model families of this stage: name in the catalog to import path, loaded when used."""
 
 FAMILIES = {
-    "kandinsky-2-1": "services.encoders.families.kandinsky_2_1:Kandinsky21Encoders",
-    "kandinsky-2-2": "services.encoders.families.kandinsky_2_2:Kandinsky22Encoders",
+    "kandinsky-2-1": "services.encoders.families.kandinsky_2_1:encoders",
+    "kandinsky-2-2": "services.encoders.families.kandinsky_2_2:encoders",
 }

@@ -1,4 +1,4 @@
-"""A canvas with a mask: as the reference's inpainting, each picture its own, and in any company."""
+"""Inpainting: as the reference's, each image with its own mask, and beside any other job."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def reference(
 ) -> np.ndarray:
     """int [images, H, W, 3] of one call of the pipeline."""
     first = requests[0]
-    canvases = [request.canvas.masked_image for request in requests]
+    starts = [request.start.inpaint for request in requests]
 
     def stacked(part: str) -> torch.Tensor:
         return torch.cat([row(getattr(request.conditioning, part)) for request in requests])
@@ -36,8 +36,8 @@ def reference(
     images = pipeline(
         image_embeds=stacked("image_embed"),
         negative_image_embeds=stacked("negative_image_embed"),
-        image=[Image.fromarray(tensors.decode(canvas.pixels, "p")) for canvas in canvases],
-        mask_image=[Image.fromarray(tensors.decode(canvas.mask, "m")) for canvas in canvases],
+        image=[Image.fromarray(tensors.decode(start.pixels, "p")) for start in starts],
+        mask_image=[Image.fromarray(tensors.decode(start.mask, "m")) for start in starts],
         height=SIZE,
         width=SIZE,
         num_inference_steps=first.sampling.steps,
@@ -54,7 +54,7 @@ def reference(
 async def test_it_equals_the_reference(
     stages: StageStubs, pipeline: KandinskyV22InpaintPipeline, guidance_scale: float
 ) -> None:
-    request = decode_request("masked_image")
+    request = decode_request("inpaint")
     request.sampling.guidance_scale = guidance_scale
     expected = reference(pipeline, [request])[0]
     assert expected.std() > 3
@@ -68,9 +68,9 @@ async def test_each_picture_is_blended_with_its_own(
 
     Two pictures in one call of it come out wrong in the second; here each equals its own call.
     """
-    requests = [decode_request("masked_image", seed=seed) for seed in (4, 5)]
-    requests[1].canvas.masked_image.pixels.CopyFrom(picture(8))
-    requests[1].canvas.masked_image.mask.CopyFrom(mask(1))
+    requests = [decode_request("inpaint", seed=seed) for seed in (4, 5)]
+    requests[1].start.inpaint.pixels.CopyFrom(picture(8))
+    requests[1].start.inpaint.mask.CopyFrom(mask(1))
     together = await stages.decode_together(first=requests[0], second=requests[1])
     assert any(forward.rows == 4 for forward in stages.host.decoder.counters.trace)
     alone = [reference(pipeline, [request])[0] for request in requests]
@@ -80,41 +80,41 @@ async def test_each_picture_is_blended_with_its_own(
 
 
 async def test_a_latent_stands_in_for_the_picture(stages: StageStubs) -> None:
-    request = decode_request("masked_image")
-    pixels = request.canvas.masked_image.pixels
+    request = decode_request("inpaint")
+    pixels = request.start.inpaint.pixels
     encoded = await stages.decoder("EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=pixels))
     expected = drawn(await stages.decode(request))
-    request.canvas.masked_image.ClearField("pixels")
-    request.canvas.masked_image.latents.CopyFrom(encoded.latents)
+    request.start.inpaint.ClearField("pixels")
+    request.start.inpaint.latents.CopyFrom(encoded.latents)
     assert np.abs(drawn(await stages.decode(request)) - expected).max() <= 1
 
 
 async def test_kept_cells_end_as_they_began(stages: StageStubs) -> None:
-    request = decode_request("masked_image")
+    request = decode_request("inpaint")
     latents = random_tensor(4, 8, 8, seed=6)
-    request.canvas.masked_image.ClearField("pixels")
-    request.canvas.masked_image.latents.CopyFrom(latents)
+    request.start.inpaint.ClearField("pixels")
+    request.start.inpaint.latents.CopyFrom(latents)
     half = np.zeros((SIZE, SIZE), np.uint8)
     half[:, SIZE // 2 :] = 255
-    request.canvas.masked_image.mask.CopyFrom(tensors.encode(half))
+    request.start.inpaint.mask.CopyFrom(tensors.encode(half))
     request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
     for strength in (0.5, 1.0):
-        request.canvas.masked_image.strength = strength
+        request.start.inpaint.strength = strength
         made, given = drawn(await stages.decode(request)), tensors.decode(latents, "latents")
         np.testing.assert_allclose(made[:, :, :3], given[:, :, :3], atol=1e-6)
         assert np.abs(made[:, :, 4:] - given[:, :, 4:]).mean() > 0.1
 
 
 async def test_less_strength_starts_nearer_to_the_picture(stages: StageStubs) -> None:
-    request = decode_request("masked_image", steps=10)
+    request = decode_request("inpaint", steps=10)
     request.sampling.guidance_scale = 1
     request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
     latents = random_tensor(4, 8, 8, seed=6)
-    request.canvas.masked_image.ClearField("pixels")
-    request.canvas.masked_image.latents.CopyFrom(latents)
+    request.start.inpaint.ClearField("pixels")
+    request.start.inpaint.latents.CopyFrom(latents)
     differences = []
     for strength in (0.1, 0.5, 1.0):
-        request.canvas.masked_image.strength = strength
+        request.start.inpaint.strength = strength
         events = await stages.decode(request)
         assert events[-1].image.stats.forwards == 10 * strength
         differences.append(np.abs(drawn(events) - tensors.decode(latents, "latents")).mean())
@@ -122,7 +122,7 @@ async def test_less_strength_starts_nearer_to_the_picture(stages: StageStubs) ->
 
 
 async def test_masked_jobs_share_among_themselves_and_take_turns(stages: StageStubs) -> None:
-    requests = [decode_request("masked_image", steps=steps) for steps in (40, 50)]
+    requests = [decode_request("inpaint", steps=steps) for steps in (40, 50)]
     requests.append(decode_request("noise", steps=40))
     alone = [drawn(await stages.decode(request)) for request in requests]
     stages.host.decoder.counters.trace.clear()
@@ -143,9 +143,9 @@ BAD = [
     ("mask", None, "mask"),
     ("mask", tensors.encode(WHITE[:32]), "mask.shape"),
     ("mask", tensors.encode(WHITE.astype(np.float32)), "mask.dtype"),
-    ("pixels", None, "pixels"),
+    ("pixels", None, ""),
     ("pixels", tensors.encode(np.zeros((SIZE, 2 * SIZE, 3), np.uint8)), "pixels"),
-    ("latents", random_tensor(4, 8, 8, seed=0), "pixels"),
+    ("latents", random_tensor(4, 8, 9, seed=0), "latents.shape"),
     ("strength", 0.0, "strength"),
     ("strength", 0.1, "strength"),
     ("strength", float("nan"), "strength"),
@@ -155,16 +155,16 @@ BAD = [
 
 @pytest.mark.parametrize(("field", "value", "path"), BAD)
 async def test_bad_input_is_refused(stages: StageStubs, field: str, value, path: str) -> None:
-    request = decode_request("masked_image")
-    set_path(request.canvas.masked_image, field, value)
+    request = decode_request("inpaint")
+    set_path(request.start.inpaint, field, value)
     with pytest.raises(KandinskyError) as error:
         await stages.decode(request)
-    assert fields(error.value) == [f"canvas.masked_image.{path}"]
+    assert fields(error.value) == [f"start.inpaint.{path}".removesuffix(".")]
     assert stages.host.decoder.counters.forwards == 0
 
 
 async def test_a_model_without_an_inpainting_unet_says_so(control_stages: StageStubs) -> None:
     with pytest.raises(KandinskyError) as error:
-        await control_stages.decode(decode_request("masked_image"))
+        await control_stages.decode(decode_request("inpaint"))
     assert error.value.reason is Reason.FLOW_UNSUPPORTED
     assert error.value.metadata["flow"] == "inpaint"

@@ -1,4 +1,4 @@
-"""An engine's counters for the wire."""
+"""What the services of stages with an engine have in common."""
 
 import os
 import socket
@@ -6,8 +6,31 @@ from statistics import median
 
 from kandinsky.v1 import sampling_pb2
 from services.engine.batcher import Batcher
+from services.transport.rpc import Context, unary
 
 REPLICA = f"{socket.gethostname()}:{os.getpid()}"
+
+
+class EngineService:
+    """The RPC methods of a stage that are about its engine.
+
+    Args:
+        batcher: the engine.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    def check_health(self) -> None:
+        """Raise RuntimeError if the engine has died, so that Serve replaces this replica."""
+        self._batcher.check()
+
+    @unary(sampling_pb2.GetEngineStatsRequest, sampling_pb2.EngineStats)
+    async def GetEngineStats(
+        self, request: sampling_pb2.GetEngineStatsRequest, grpc_context: Context
+    ) -> sampling_pb2.EngineStats:
+        """What the engine has been doing."""
+        return engine_stats(self._batcher)
 
 
 def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
@@ -17,7 +40,7 @@ def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
     stats = sampling_pb2.EngineStats(
         replica=REPLICA,
         max_batch_rows=limits.rows,
-        max_batch_pixels=limits.pixels,
+        max_batch_latent_area=limits.pixels,
         max_queue=limits.max_queue,
         running=batcher.running,
         waiting=batcher.waiting,
@@ -32,7 +55,7 @@ def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
         refused=counters.refused,
         failed=counters.failed,
         drained=counters.drained,
-        checkpoints=counters.snapshots,
+        snapshots=counters.snapshots,
         out_of_memory=counters.out_of_memory,
         previews=counters.previews,
         previews_left_out=counters.previews_left_out,

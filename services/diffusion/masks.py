@@ -4,19 +4,19 @@ import torch
 from torch.nn import functional as F
 
 HALF = 128
-"""Of 255 levels, the first that is repainted."""
+"""Of 255 levels, the first that is generated."""
 NEIGHBOURS = ((-1, 0), (0, -1), (-1, -1), (1, 0), (0, 1), (1, 1))
 """Row and column offsets of the cells that a hole takes along."""
 
 
 def kept_cells(mask: torch.Tensor, height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """1 where a cell is kept, 0 where it is made anew: [1, 1, h, w].
+    """1 where a cell is kept, 0 where it is generated: [1, 1, h, w].
 
     As `prepare_mask_and_masked_image` and `prepare_mask` of diffusers' Kandinsky inpainting: the
     nearest pixel counts for a cell, and a hole grows to six of a cell's eight neighbours.
 
     Args:
-        mask: uint8 [H, W], white is repainted.
+        mask: uint8 [H, W], white is generated.
         height: latent cells.
         width: latent cells.
         like: has the device and the dtype.

@@ -1,4 +1,4 @@
-"""A canvas that starts from a picture: as the reference's image to image, and in any company."""
+"""A start from an image: as the reference's image to image, and beside any other job."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ def picture() -> tensor_pb2.Tensor:
 def image_request(strength: float = 0.5, steps: int = 6) -> decoder_pb2.DecodeRequest:
     request = decode_request()
     request.sampling.steps, request.sampling.seed = steps, 4
-    request.canvas.image.pixels.CopyFrom(picture())
-    request.canvas.image.strength = strength
+    request.start.image.pixels.CopyFrom(picture())
+    request.start.image.strength = strength
     return request
 
 
@@ -64,7 +64,7 @@ async def test_a_latent_stands_in_for_the_picture(stages: StageStubs) -> None:
     )
     request = image_request()
     expected = drawn(await stages.decode(request))
-    request.canvas.image.latents.CopyFrom(encoded.latents)
+    request.start.image.latents.CopyFrom(encoded.latents)
     assert np.abs(drawn(await stages.decode(request)) - expected).max() <= 1
 
 
@@ -86,21 +86,21 @@ def latent(*shape: int, value: float = 0.0) -> tensor_pb2.Tensor:
 
 
 BAD = [
-    ("strength", 1e-3, "canvas.image.strength"),
-    ("strength", 0.0, "canvas.image.strength"),
-    ("strength", 1.01, "canvas.image.strength"),
-    ("strength", float("nan"), "canvas.image.strength"),
-    ("pixels", latent(SIZE, 2 * SIZE, 3), "canvas.image.pixels"),
-    ("pixels", None, "canvas.image.pixels"),
-    ("latents", latent(4, 1, 1), "canvas.image.latents.shape"),
-    ("latents", latent(4, 8, 8, value=np.nan), "canvas.image.latents.data"),
+    ("strength", 1e-3, "start.image.strength"),
+    ("strength", 0.0, "start.image.strength"),
+    ("strength", 1.01, "start.image.strength"),
+    ("strength", float("nan"), "start.image.strength"),
+    ("pixels", latent(SIZE, 2 * SIZE, 3), "start.image.pixels"),
+    ("pixels", None, "start.image"),
+    ("latents", latent(4, 1, 1), "start.image.latents.shape"),
+    ("latents", latent(4, 8, 8, value=np.nan), "start.image.latents.data"),
 ]
 
 
 @pytest.mark.parametrize(("field", "value", "path"), BAD)
 async def test_bad_input_is_refused(stages: StageStubs, field: str, value, path: str) -> None:
     request = image_request()
-    set_path(request.canvas.image, field, value)
+    set_path(request.start.image, field, value)
     with pytest.raises(KandinskyError) as error:
         await stages.decode(request)
     assert fields(error.value) == [path]

@@ -1,0 +1,242 @@
+"""Decode requests as phases: what the families of latent UNets have in common."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kandinsky.catalog.family import ConditioningField, SamplerSpec
+from kandinsky.v1 import decoder_pb2, sampling_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.decoder.service import DecoderFamily
+from services.diffusion.autoencoder import Autoencoder
+from services.diffusion.denoising import Denoise, NoiseAdder
+from services.diffusion.guidance import Guidance, Rule, classifier_free_guidance
+from services.diffusion.inpainting import Inpaint, InpaintInputs
+from services.diffusion.masks import kept_cells
+from services.diffusion.network import DenoisingNetwork
+from services.engine.phase import Phase
+from services.samplers.sampler import Sampler
+from services.samplers.schedulers import Schedulers
+from services.transport import conditioning, reading
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A denoising network and the noise schedulers of its checkpoint."""
+
+    network: DenoisingNetwork
+    schedulers: Schedulers
+
+
+@dataclass(frozen=True)
+class Inpainter(Denoiser):
+    """A denoiser that generates a part of an image."""
+
+    inputs: InpaintInputs
+
+
+@dataclass(frozen=True)
+class LatentDecoder(DecoderFamily):
+    """Makes the phases of Decode, EncodeLatents and DecodeLatents calls, of a family's parts."""
+
+    reads: Sequence[ConditioningField]
+    """The fields that the family's decoder declares."""
+    sampler: SamplerSpec
+    """Defaults of the model."""
+    denoiser: Denoiser
+    autoencoder: Autoencoder
+    like: torch.Tensor
+    """Has the networks' device and dtype."""
+    inpainter: Inpainter | None = None
+    """None where the model has no inpainting network."""
+    noise_adder: Callable[[float], NoiseAdder] | None = None
+    """By strength, how noise is added to an image; None as the sampler does it."""
+    rule: Rule = classifier_free_guidance
+
+    def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
+        """The request as a denoising loop, with autoencoder passes before and after where due.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for what the checkpoint cannot take; FLOW_UNSUPPORTED
+                for a mask where there is no inpainting network.
+        """
+        start = request.start
+        kind = start.WhichOneof("kind")
+        if kind is None:
+            raise invalid("start", "is required: noise, image or inpaint")
+        phases: list[Phase] = []
+        loop = {"noise": self._from_noise, "image": self._from_image, "inpaint": self._inpaint}[
+            kind
+        ](request)
+        if kind != "noise" and loop.start is None:
+            phases.append(self._encoding(start, kind))
+        phases.append(loop)
+        if request.output != decoder_pb2.DECODE_OUTPUT_LATENTS:
+            phases.append(self.autoencoder.decoding(loop.shape))
+        return phases
+
+    def calibration_phase(self, height: int, width: int) -> Phase:
+        """A guided loop like any other, on zeros, to measure the device with.
+
+        Args:
+            height: of the model's usual image, pixels.
+            width: likewise.
+        """
+        network = self.denoiser.network
+        return Denoise(
+            network,
+            Sampler(self.denoiser.schedulers.new(None), 1, device=self.like.device),
+            Guidance(1.0),
+            self._shape(sampling_pb2.InitialLatents(height=height, width=width)),
+            network.calibration_rows(height, width, self.like),
+        )
+
+    def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]:
+        """Pixels to latent as one pass.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for an image whose sides do not fit.
+        """
+        factor = self.autoencoder.scale_factor
+        image = reading.image(request.pixels, "pixels", factor, self.like)
+        return [self.autoencoder.encoding(image)]
+
+    def decode_latents(self, request: decoder_pb2.DecodeLatentsRequest) -> list[Phase]:
+        """Latent to pixels as one pass.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for a latent with another number of channels.
+        """
+        shape = [self.autoencoder.latent_channels, None, None]
+        latents = reading.tensor(request, "latents", "", shape, self.like)
+        return [self.autoencoder.decoding(tuple(latents.shape[1:]), latents)]
+
+    def _from_noise(self, request: decoder_pb2.DecodeRequest) -> Denoise:
+        shape = self._shape(request.start)
+        noise = reading.optional_tensor(
+            request.start.noise, "noise", "start.noise.", shape, self.like
+        )
+        return self._denoise(request, shape, 1.0, noise)
+
+    def _from_image(self, request: decoder_pb2.DecodeRequest) -> Denoise:
+        start, path = request.start.image, "start.image."
+        shape = self._shape(request.start)
+        strength = start.strength if start.HasField("strength") else self.sampler.strength
+        noise = reading.optional_tensor(start, "noise", path, shape, self.like)
+        loop = self._denoise(request, shape, strength, noise)
+        loop.start = self._given_latents(start, path, shape)
+        loop.noise_adder = self.noise_adder(strength) if self.noise_adder else None
+        return loop
+
+    def _denoise(
+        self,
+        request: decoder_pb2.DecodeRequest,
+        shape: Shape,
+        strength: float,
+        noise: torch.Tensor | None,
+    ) -> Denoise:
+        guidance = self._guidance(request)
+        return Denoise(
+            self.denoiser.network,
+            self._sampler(request, self.denoiser, strength, "start.image.strength"),
+            guidance,
+            shape,
+            self._conditioning(request, self.denoiser.network, guidance),
+            given_noise=noise,
+            previewer=self._previewer(request),
+        )
+
+    def _inpaint(self, request: decoder_pb2.DecodeRequest) -> Inpaint:
+        if self.inpainter is None:
+            raise KandinskyError(
+                Reason.FLOW_UNSUPPORTED,
+                "this model has no inpainting UNet",
+                metadata={"flow": "inpaint"},
+            )
+        start, path = request.start.inpaint, "start.inpaint."
+        shape = self._shape(request.start)
+        default = self.sampler.inpaint_strength
+        strength = start.strength if start.HasField("strength") else default
+        guidance = self._guidance(request)
+        return Inpaint(
+            self.inpainter.network,
+            self._sampler(request, self.inpainter, strength, f"{path}strength"),
+            guidance,
+            shape,
+            self._conditioning(request, self.inpainter.network, guidance),
+            given_noise=reading.optional_tensor(start, "noise", path, shape, self.like),
+            start=self._given_latents(start, path, shape),
+            previewer=self._previewer(request),
+            kept=self._kept(request, shape),
+            stacking=self.inpainter.inputs,
+            from_noise=strength == 1,
+        )
+
+    def _kept(self, request: decoder_pb2.DecodeRequest, shape: Shape) -> torch.Tensor:
+        start, path = request.start, "start.inpaint.mask"
+        if not start.inpaint.HasField("mask"):
+            raise invalid(path, "is required")
+        size = [start.height, start.width]
+        mask = tensors.to_torch(start.inpaint.mask, path, dtypes=tensors.UINT8, shape=size)
+        return kept_cells(mask, shape[1], shape[2], self.like)
+
+    def _given_latents(
+        self,
+        start: sampling_pb2.ImageLatents | sampling_pb2.InpaintLatents,
+        path: str,
+        shape: Shape,
+    ) -> torch.Tensor | None:
+        """The image's latent; None where its pixels are to be encoded."""
+        return reading.optional_tensor(start, "latents", path, shape, self.like)
+
+    def _encoding(self, start: sampling_pb2.InitialLatents, kind: str) -> Phase:
+        pixels, path = getattr(start, kind).pixels, f"start.{kind}.pixels"
+        size = [start.height, start.width, 3]
+        if list(pixels.shape) != size:
+            raise invalid(path, f"must have the shape {size} of `start`")
+        image = reading.image(pixels, path, self.autoencoder.scale_factor, self.like)
+        return self.autoencoder.encoding(image)
+
+    def _shape(self, start: sampling_pb2.InitialLatents) -> Shape:
+        """[C, h, w] of the latent of an image of that size."""
+        factor = self.autoencoder.scale_factor
+        for name in ("height", "width"):
+            side = getattr(start, name)
+            if side < factor**2 or side % factor**2:
+                raise invalid(f"start.{name}", f"{side} is not a positive multiple of {factor**2}")
+        return self.autoencoder.latent_channels, start.height // factor, start.width // factor
+
+    def _sampler(
+        self,
+        request: decoder_pb2.DecodeRequest,
+        denoiser: Denoiser,
+        strength: float,
+        strength_path: str,
+    ) -> Sampler:
+        levels = denoiser.schedulers.default.config.num_train_timesteps
+        steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
+        with reading.refused_at(strength_path):
+            scheduler = denoiser.schedulers.new(reading.scheduler(request.sampling))
+            eta = reading.eta(request.sampling)
+            return Sampler(scheduler, steps, strength, eta, self.like.device)
+
+    def _guidance(self, request: decoder_pb2.DecodeRequest) -> Guidance:
+        return Guidance(reading.guidance_scale(request.sampling, self.sampler), self.rule)
+
+    def _conditioning(
+        self, request: decoder_pb2.DecodeRequest, network: DenoisingNetwork, guidance: Guidance
+    ) -> dict[str, torch.Tensor]:
+        shapes = network.shapes(request.start.height, request.start.width)
+        return network.prepare(
+            conditioning.read(request.conditioning, self.reads, shapes, guidance.is_on, self.like)
+        )
+
+    def _previewer(
+        self, request: decoder_pb2.DecodeRequest
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        decodes = request.preview_mode == sampling_pb2.PREVIEW_MODE_DECODE
+        return self.autoencoder.previewer(decodes)

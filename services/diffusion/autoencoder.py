@@ -1,0 +1,156 @@
+"""Autoencoders as phases of one pass each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from diffusers import VQModel
+
+from services.diffusion.previews import LinearPreview, Previewer, as_bytes
+from services.engine.phase import Network, Phase
+from services.loading.denoising_call import channels_last
+
+
+@dataclass(eq=False)
+class OnePass(Phase):
+    """A single forward of a value: the given one, or what the phase before ended with."""
+
+    name: str
+    network: Network
+    latent_area: int
+    output: str
+    """Name of the job's output, where the pass is the last phase."""
+    given: torch.Tensor | None = None
+    rows: int = 1
+    timesteps: tuple[torch.Tensor, ...] = (torch.zeros(()),)
+    conditioning: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+        found = value if self.given is None else self.given
+        if found is None:
+            raise ValueError(f"{self.name} has nothing to pass")
+        return found
+
+    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
+        return latent
+
+    def advance(
+        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        return prediction
+
+    def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        return {self.output: value}
+
+
+class Autoencoder:
+    """The phases that one autoencoder offers.
+
+    Args:
+        encode: images [rows, 3, H, W] from -1 to 1 to latents [rows, C, h, w].
+        decode: latents to images from 0 to 1.
+        latent_channels: C.
+        scale_factor: pixels along one side of a latent cell: H / h.
+    """
+
+    def __init__(
+        self, encode: Network, decode: Network, latent_channels: int, scale_factor: int
+    ) -> None:
+        self._encode = encode
+        self._decode = decode
+        self.latent_channels = latent_channels
+        self.scale_factor = scale_factor
+        self._linear_preview: LinearPreview | None = None
+
+    def decoding(self, shape: tuple[int, ...], latents: torch.Tensor | None = None) -> Phase:
+        """Latent to image [1, 3, H, W] from 0 to 1.
+
+        Args:
+            shape: of the latent, [C, h, w].
+            latents: [1, C, h, w]; None for what the phase before ends with.
+        """
+        return OnePass("decode", self._decode, shape[1] * shape[2], "image", latents)
+
+    def encoding(self, image: torch.Tensor) -> Phase:
+        """Image to latent [1, C, h, w].
+
+        Args:
+            image: [1, 3, H, W] from -1 to 1, both sides multiples of `scale_factor`.
+        """
+        height, width = image.shape[2:]
+        area = height * width // self.scale_factor**2
+        return OnePass("encode", self._encode, area, "latents", image)
+
+    def linear_preview(self, latent: torch.Tensor) -> torch.Tensor:
+        """uint8 [h, w, 3] of a latent [1, C, h, w], by a linear map fitted at the first call."""
+        if self._linear_preview is None:
+            encode = partial(self._encode, timesteps=torch.zeros(1), conditioning={})
+            self._linear_preview = LinearPreview(encode, self.scale_factor, latent)
+        return self._linear_preview(latent)
+
+    def decoded_preview(self, latent: torch.Tensor) -> torch.Tensor:
+        """uint8 [H, W, 3] of a latent [1, C, h, w], by decoding it."""
+        image = self._decode(latent, timesteps=torch.zeros(1), conditioning={})
+        return as_bytes(image[0].permute(1, 2, 0))
+
+    def previewer(self, decodes: bool) -> Previewer:
+        """Makes previews: by decoding, or by the linear map."""
+        return self.decoded_preview if decodes else self.linear_preview
+
+
+class MoVQDecode(Network):
+    """Latents [rows, C, h, w] to images [rows, 3, H, W] from 0 to 1."""
+
+    name = "movq decode"
+
+    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
+        self.movq = movq
+        self._lays_out = lays_out
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        if self._lays_out:
+            inputs = channels_last(inputs)
+        images: torch.Tensor = self.movq.decode(inputs, force_not_quantize=True).sample
+        return (images * 0.5 + 0.5).clamp(0, 1)
+
+
+class MoVQEncode(Network):
+    """Images [rows, 3, H, W] from -1 to 1 to latents [rows, C, h, w]."""
+
+    name = "movq encode"
+
+    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
+        self.movq = movq
+        self._lays_out = lays_out
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        if self._lays_out:
+            inputs = channels_last(inputs)
+        latents: torch.Tensor = self.movq.encode(inputs).latents
+        return latents
+
+
+def movq_autoencoder(movq: VQModel, lays_out: bool = False) -> Autoencoder:
+    """MoVQ, the autoencoder of the Kandinsky families.
+
+    Args:
+        movq: the network.
+        lays_out: whether its weights, and so its inputs, are laid out as NHWC.
+    """
+    return Autoencoder(
+        MoVQEncode(movq, lays_out),
+        MoVQDecode(movq, lays_out),
+        movq.config.latent_channels,
+        2 ** (len(movq.config.block_out_channels) - 1),
+    )

@@ -1,0 +1,46 @@
+"""Denoising networks: what they read, and what they are called with."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+
+from services.engine.phase import Network
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of one row of each conditioning tensor, by the field of Conditioning that holds it."""
+
+
+class DenoisingNetwork(Network):
+    """A network that predicts a latent's noise, or the latent itself, from conditioning by name."""
+
+    @abstractmethod
+    def shapes(self, height: int, width: int) -> Shapes:
+        """What the network reads; every other field is refused.
+
+        Args:
+            height: of the image, pixels; 0 where there is none.
+            width: likewise.
+        """
+
+    def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The conditioning [rows, ...] as the network is called with it, once a job: unchanged."""
+        return conditioning
+
+    def calibration_rows(
+        self, height: int, width: int, like: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Conditioning of a guided job on zeros, to measure the device with.
+
+        Args:
+            height: of the image, pixels.
+            width: likewise.
+            like: has the device and the dtype.
+        """
+        rows = {
+            name: torch.ones(2, *shape, dtype=torch.bool, device=like.device)
+            if name.endswith("_mask")
+            else torch.zeros(2, *shape).to(like)
+            for name, shape in self.shapes(height, width).items()
+        }
+        return self.prepare(rows)

@@ -1,0 +1,99 @@
+"""A family's encoders, composed of one for each reader."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kandinsky.v1 import encoders_pb2, tensor_pb2
+from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.encoders.service import EncodersFamily
+
+
+class TextEncoder(ABC):
+    """Texts to the embeddings of one reader."""
+
+    kind: str
+    """Word before `tokens` in errors; "" for the family's main encoder."""
+    most_tokens: int
+
+    @abstractmethod
+    def count(self, text: str) -> int:
+        """Tokens of a text, with those that the tokenizer adds."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> list[encoders_pb2.TextEmbedding]:
+        """Encode texts in one batch, each padded to the tokenizer's full length."""
+
+    def check(self, text: str, field: str) -> None:
+        """Refuse a text that the encoder would have to cut.
+
+        Raises:
+            KandinskyError: INVALID_FIELD naming `field`.
+        """
+        count, kind = self.count(text), f"{self.kind} " if self.kind else ""
+        if count > self.most_tokens:
+            raise invalid(field, f"takes {count} {kind}tokens; the most is {self.most_tokens}")
+
+
+class ImageEncoder(ABC):
+    """Images to embeddings."""
+
+    zero_image_embed: tensor_pb2.Tensor
+    """[D]: the output for a zero tensor."""
+
+    @abstractmethod
+    def encode(self, images: Sequence[np.ndarray]) -> list[tensor_pb2.Tensor]:
+        """Encode images, each uint8 [H, W, 3], in one batch: [D] each."""
+
+
+class ComposedEncoders(EncodersFamily):
+    """A text encoder for the prior, one for the decoder, an image encoder; each may be left out.
+
+    Args:
+        prior: encodes texts for the prior.
+        decoder: encodes texts for the decoder.
+        image: encodes images.
+    """
+
+    def __init__(
+        self,
+        prior: TextEncoder | None = None,
+        decoder: TextEncoder | None = None,
+        image: ImageEncoder | None = None,
+    ) -> None:
+        self._readers = {
+            name: encoder
+            for name, encoder in (("prior", prior), ("decoder", decoder))
+            if encoder is not None
+        }
+        self._image = image
+        self.zero_image_embed = None if image is None else image.zero_image_embed
+
+    def check_text(self, text: str, field: str) -> None:
+        for encoder in self._readers.values():
+            encoder.check(text, field)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
+        encodings = [encoders_pb2.TextEncoding() for _ in texts]
+        for name, encoder in self._readers.items():
+            for encoding, embedding in zip(encodings, encoder.encode(texts), strict=True):
+                getattr(encoding, name).CopyFrom(embedding)
+        return encodings
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
+        if self._image is None:
+            raise KandinskyError(
+                Reason.FLOW_UNSUPPORTED,
+                "this model has no image encoder",
+                metadata={"flow": "image"},
+            )
+        return [
+            encoders_pb2.EncodeImageResponse(
+                image_embed=embed, zero_image_embed=self.zero_image_embed
+            )
+            for embed in self._image.encode(images)
+        ]

@@ -1,0 +1,132 @@
+"""Reading the fields that stage requests have in common.
+
+Ranges that the contract states have been checked before (`services.transport.rpc`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from google.protobuf.message import Message
+
+from kandinsky.catalog.family import SamplerSpec
+from kandinsky.v1 import sampling_pb2, tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.errors import invalid
+from services.samplers.schedulers import SettingRefused
+
+
+def guidance_scale(sampling: sampling_pb2.Sampling, spec: SamplerSpec) -> float:
+    """The request's guidance scale, or the model's default."""
+    return sampling.guidance_scale if sampling.HasField("guidance_scale") else spec.guidance_scale
+
+
+def steps(sampling: sampling_pb2.Sampling, least: int, most: int) -> int:
+    """The request's number of denoising steps.
+
+    Args:
+        sampling: holds it.
+        least: that the sampler takes.
+        most: noise levels that the checkpoint was trained on.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is out of range.
+    """
+    if not least <= sampling.steps <= most:
+        raise invalid("sampling.steps", f"must be from {least} to {most}")
+    return sampling.steps
+
+
+def scheduler(sampling: sampling_pb2.Sampling) -> str | None:
+    """The name of the noise scheduler; None for the checkpoint's own."""
+    return sampling.scheduler if sampling.HasField("scheduler") else None
+
+
+def eta(sampling: sampling_pb2.Sampling) -> float | None:
+    """DDIM's eta; None where the request names none."""
+    return sampling.eta if sampling.HasField("eta") else None
+
+
+@contextmanager
+def refused_at(strength_path: str) -> Iterator[None]:
+    """Turn the refusal of a sampler's setting into the request's path of that setting.
+
+    Args:
+        strength_path: of the strength, which stands in another message than the others.
+
+    Raises:
+        KandinskyError: INVALID_FIELD.
+    """
+    try:
+        yield
+    except SettingRefused as error:
+        path = strength_path if error.setting == "strength" else f"sampling.{error.setting}"
+        raise invalid(path, error.description) from error
+
+
+def tensor(
+    message: Message, field: str, path: str, shape: Sequence[int | None], like: torch.Tensor
+) -> torch.Tensor:
+    """A required tensor field as [1, *shape], on `like`'s device and dtype.
+
+    Floating-point fields come in any precision; a bool comes as a bool.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is missing or has another shape.
+    """
+    if not message.HasField(field):
+        raise invalid(path + field, "is required here")
+    dtypes = tensors.BOOL if like.dtype == torch.bool else tensors.FLOATS
+    value = tensors.to_torch(getattr(message, field), path + field, dtypes=dtypes, shape=shape)
+    return value.to(like.device, like.dtype)[None]
+
+
+def optional_tensor(
+    message: Message, field: str, path: str, shape: Sequence[int | None], like: torch.Tensor
+) -> torch.Tensor | None:
+    """As `tensor`; None where the field is not set."""
+    return tensor(message, field, path, shape, like) if message.HasField(field) else None
+
+
+def image(pixels: tensor_pb2.Tensor, path: str, multiple: int, like: torch.Tensor) -> torch.Tensor:
+    """An image as [1, 3, H, W] from -1 to 1, on `like`'s device and dtype.
+
+    Args:
+        pixels: uint8 [H, W, 3], or floating point of the same shape from -1 to 1.
+        path: the field's, for errors.
+        multiple: that both sides have to be a positive one of.
+        like: has the device and the dtype.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if a side does not fit, or a value is out of range.
+    """
+    allowed = tensors.UINT8 | tensors.FLOATS
+    found = tensors.to_torch(pixels, path, dtypes=allowed, shape=[None, None, 3])
+    height, width, _ = found.shape
+    if not height or not width or height % multiple or width % multiple:
+        raise invalid(path, f"{width}x{height} pixels: sides must be multiples of {multiple}")
+    if found.dtype == torch.uint8:
+        found = found.to(torch.float32) / 127.5 - 1
+    elif found.abs().max() > 1:
+        raise invalid(path, "floating-point pixels are from -1 to 1")
+    return found.permute(2, 0, 1)[None].to(like.device, like.dtype)
+
+
+def generator_state(message: tensor_pb2.Tensor, path: str) -> torch.Tensor:
+    """uint8 [5056], a state that a CPU generator takes.
+
+    Args:
+        message: as a request brings it.
+        path: the field's, for errors.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if a generator refuses it.
+    """
+    generator = torch.Generator("cpu")
+    shape = tuple(generator.get_state().shape)
+    state: torch.Tensor = tensors.to_torch(message, path, dtypes=tensors.UINT8, shape=shape)
+    try:
+        generator.set_state(state)
+    except RuntimeError as error:
+        raise invalid(path, "is not the state of a CPU generator") from error
+    return state
