@@ -19,7 +19,7 @@ import importlib.util
 from kandinsky.v1 import decoder_pb2, encoders_pb2, generation_pb2, generation_pb2_grpc
 import kandinsky, kandinsky.cli.app
 from kandinsky.catalog.catalog import Catalog
-assert generation_pb2.TextToImageRequest(prompts=["a"]).prompts == ["a"]
+assert generation_pb2.GenerateRequest(model="a").model == "a"
 assert {"shapes", "kandinsky-2-2"} <= set(Catalog.load().names)
 print(kandinsky.__file__)
 print(*[m for m in ("torch", "ray", "diffusers", "structlog") if importlib.util.find_spec(m)])

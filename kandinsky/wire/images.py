@@ -74,7 +74,7 @@ def decode(data: bytes, field: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     is laid over white.
 
     Raises:
-        KandinskyError: INVALID_FIELD if it is no such file, is broken or cut short, moves, is
+        KandinskyError: INVALID_FIELD if it is another kind of file, broken or cut short, animated,
             larger than `max_pixels` by its header, or has far more parts than any real one.
     """
     with _opened(data, field, max_pixels) as image:

@@ -118,7 +118,7 @@ def layout(
     """
     dtype = _NUMPY.get(tensor.dtype)
     if dtype is None:
-        raise invalid(f"{field}.dtype", f"{tensor.dtype} is no known dtype")
+        raise invalid(f"{field}.dtype", f"unknown dtype {tensor.dtype}")
     if dtypes is not None and dtype not in dtypes:
         names = ", ".join(sorted(allowed.name for allowed in dtypes))
         raise invalid(f"{field}.dtype", f"{dtype.name} does not fit here; use {names}")
