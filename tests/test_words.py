@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = (".py", ".proto", ".md", ".yaml", ".toml", "Makefile", "Dockerfile")
 EXEMPT = ("tests/test_words.py", "examples/fonts/")
 MEASURED = re.compile(r"<!-- table: [a-z-]+ -->\n.*?<!-- end of table -->\n", re.DOTALL)
-"""Tables of docs/benchmarks.md: made from figures, in the words of the commit that measured them."""
+"""Tables of docs/benchmarks.md: made from figures, in the words of the commit they are of."""
 
 IDENTIFIERS: Mapping[str, str] = {
     "Walk": "DenoisingSchedule",

@@ -208,5 +208,5 @@ def carries_reason(error: grpc.RpcError) -> bool:
 def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
     try:
         return rpc_status.from_call(cast(grpc.Call, error))
-    except (ValueError, DecodeError):  # contradicts the call's own code or message, or is not a Status
+    except (ValueError, DecodeError):  # contradicts the call, or is not a Status
         return None
