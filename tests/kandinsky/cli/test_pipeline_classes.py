@@ -1,7 +1,6 @@
 """`kandinsky inspect` on a folder of every Kandinsky 2 pipeline class that diffusers has."""
 
 import inspect
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from diffusers.pipelines import kandinsky, kandinsky2_2
 from typer.testing import CliRunner
 
+from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import FolderCheckpoint
 from kandinsky.cli.app import app
 from kandinsky.cli.recognition import kinds
@@ -62,16 +62,17 @@ def loader(folder: Path) -> Loader:
     return Loader(FolderCheckpoint(folder=folder), torch.device("cpu"), torch.float32)
 
 
-def load(home: str, family: str, folder: Path, plain: Path) -> list[Any]:
+def load(home: str, family: str, folder: Path, plain: Path, control: bool) -> list[Any]:
     """What each stage makes of the folder where `home`, which inspect names, is its place."""
     own, decoder = loader(folder), loader(plain)
+    entry = Catalog.load()["shapes-depth" if control else family]
     if home == PRIOR:
-        own = replace(own, decoder_text=decoder if family == "kandinsky-2-1" else None)
-        return [families.load(known, family)(own) for known in (ENCODERS, PRIORS)]
+        loaders = {"weights": own, "decoder_text": decoder}
+        return [families.load(known, family)(loaders, entry) for known in (ENCODERS, PRIORS)]
     if home == INPAINT:
-        return [families.load(DECODERS, family)(decoder, own)]
+        return [families.load(DECODERS, family)({"weights": decoder, "inpaint": own}, entry)]
     assert home.split(", ")[0] == DECODER
-    return [families.load(DECODERS, family)(own)]
+    return [families.load(DECODERS, family)({"weights": own}, entry)]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_what_inspect_says_is_what_a_stage_loads(
     said = done.stdout.splitlines()[-1]
     assert said.startswith(verdict)
     stages = said.removeprefix(verdict)
-    assert all(load(stages.split("; ")[0], family, folder, plain[family]))
+    assert all(load(stages.split("; ")[0], family, folder, plain[family], "Controlnet" in name))
     combined = "encoders and prior need the prior in a folder of its own"
     assert (combined in stages) == ("Combined" in name)
     assert (INPAINT in stages) == ("Inpaint" in name)
