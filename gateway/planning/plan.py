@@ -83,7 +83,10 @@ def _planned(
         given=item.given or None,
     )
     sources = [*(part.source for part in conditioning.sources), negative_source]
-    runs = {source.text: source for source in sources if isinstance(source, Text)}
+    runs: dict[str, Text] = {}
+    for source in sources:
+        if isinstance(source, Text):
+            runs.setdefault(source.text, source)
     return conditioning, list(runs.values())
 
 

@@ -133,7 +133,10 @@ class FakeStages(
         for text in request.texts:
             encoding = response.encodings.add()
             for reader in self.readers:
-                getattr(encoding, reader).text_embed.CopyFrom(self.named(f"text {text!r}"))
+                part, name = getattr(encoding, reader), f"text {text!r}"
+                part.text_states.CopyFrom(self.named(name, (2, 4)))
+                part.text_mask.CopyFrom(tensors.encode(np.array([True, bool(text)])))
+                part.text_embed.CopyFrom(self.named(name))
         return response
 
     async def EncodeImage(self, request, context):

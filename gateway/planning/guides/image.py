@@ -21,8 +21,9 @@ class ImageGuide(Guide):
     @classmethod
     def validate(cls, message: guide_pb2.ImageGuide, path: str, reader: ValueReader) -> Self:
         """See Guide."""
-        images = reader.images(message.images, f"{path}.images", latents=False)
-        return cls(len(message.images), images)
+        at = f"{path}.images"
+        count = 0 if reader.violations.at(at) else len(message.images)
+        return cls(count, reader.images(message.images, at, latents=False))
 
     @property
     def items(self) -> tuple[Item, ...]:

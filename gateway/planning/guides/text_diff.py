@@ -29,13 +29,15 @@ class TextDiffGuide(Guide):
     @classmethod
     def validate(cls, message: guide_pb2.TextDiffGuide, path: str, reader: ValueReader) -> Self:
         """See Guide."""
-        images = reader.images(message.images, f"{path}.images", latents=False)
+        at = f"{path}.images"
+        count = 0 if reader.violations.at(at) else len(message.images)
+        images = reader.images(message.images, at, latents=False)
         source = reader.text(message.source, f"{path}.source")
         target = reader.text(message.target, f"{path}.target")
         if source and source.text == target.text:
             reader.violations.add(target.field, "says the same as the source")
         amount = message.amount if message.HasField("amount") else DEFAULT_AMOUNT
-        return cls(len(message.images), images, TextDiff(source, target, amount))
+        return cls(count, images, TextDiff(source, target, amount))
 
     @property
     def items(self) -> tuple[Item, ...]:

@@ -8,10 +8,10 @@ import sys
 
 import grpc
 import pytest
-from gateway.server.image_work import ImageWork
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gateway.server.image_work import ImageWork
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import models_pb2
 from kandinsky.v1.generation_pb2_grpc import GenerationServiceStub

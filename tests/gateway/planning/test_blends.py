@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import images, tensors
+from tests.gateway import messages
+from tests.gateway.messages import request, text_diff
 
 LEFT, UP = np.array([3.0, 0, 0, 0]), np.array([0, 1.0, 0, 0])
 HALF = 2 * (LEFT / 3 + UP) / np.sqrt(2)
@@ -23,45 +24,42 @@ def sent(stages):
 
 
 def mix(**fields):
-    conditions = [{"image_embed": embed(vector), "weight": 0.5} for vector in (LEFT, UP)]
-    return generation.MixRequest(**{"model": "tiny", "conditions": conditions, **fields})
+    sources = [({"image_embed": embed(vector)}, 0.5) for vector in (LEFT, UP)]
+    return request(guide=messages.mix(*sources, **fields))
 
 
 def frames(**fields):
     ends = {"first": {"image_embed": embed(LEFT)}, "last": {"image_embed": embed(UP)}}
-    return generation.InterpolateFramesRequest(model="tiny", frames=3, **{**ends, **fields})
+    return request(guide={"interpolation": {"frames": 3, **ends, **fields}})
 
 
 @pytest.mark.parametrize("way", ["UNSPECIFIED", "LINEAR"])
 async def test_a_linear_blend(api, stages, way):
-    await api.MixUnary(mix(interpolation=f"INTERPOLATION_{way}"))
-    await api.InterpolateFramesUnary(frames(interpolation=f"INTERPOLATION_{way}"))
+    await api.GenerateImages(mix(interpolation=f"INTERPOLATION_{way}"))
+    await api.GenerateImages(frames(interpolation=f"INTERPOLATION_{way}"))
     middle = (LEFT + UP) / 2
     np.testing.assert_allclose(sent(stages), [middle, LEFT, middle, UP])
 
 
 async def test_a_spherical_blend(api, stages):
-    await api.MixUnary(mix(interpolation="INTERPOLATION_SPHERICAL"))
-    await api.InterpolateFramesUnary(frames(interpolation="INTERPOLATION_SPHERICAL"))
+    await api.GenerateImages(mix(interpolation="INTERPOLATION_SPHERICAL"))
+    await api.GenerateImages(frames(interpolation="INTERPOLATION_SPHERICAL"))
     np.testing.assert_allclose(sent(stages), [HALF, LEFT, HALF, UP], atol=1e-12)
 
 
 async def test_frames_between_opposites_keep_their_length(api, stages):
     last = {"image_embed": embed(-LEFT)}
-    await api.InterpolateFramesUnary(frames(last=last, interpolation="INTERPOLATION_SPHERICAL"))
+    await api.GenerateImages(frames(last=last, interpolation="INTERPOLATION_SPHERICAL"))
     np.testing.assert_allclose(sent(stages), [LEFT, 3 * UP, -LEFT], atol=1e-12)
 
 
 async def test_an_edit_goes_from_the_source_toward_the_target(api, stages):
-    request = generation.TextGuidedEditRequest(
-        model="tiny", image=PICTURE, source_prompt="a", target_prompt="b", amount=0.25
-    )
-    await api.TextGuidedEditUnary(request)
+    await api.GenerateImages(request(guide=text_diff(PICTURE, amount=0.25)))
     vector = {
         name: tensors.decode(tensor, name).astype(np.float64)
         for name, tensor in stages.made.items()
     }
-    image, difference = vector["picture 7"], vector["text 'b'"] - vector["text 'a'"]
+    image, difference = vector["image 7"], vector["text 'b'"] - vector["text 'a'"]
     length = np.linalg.norm(image)
     z, d = image / length, difference / np.linalg.norm(difference)
     angle = np.arccos(z @ d)

@@ -2,16 +2,16 @@
 
 import pytest
 
-from kandinsky.v1 import decoder_pb2, sampling_pb2
-from kandinsky.v1 import generation_pb2 as generation
+from kandinsky.v1 import decoder_pb2, generation_pb2, sampling_pb2
 from kandinsky.wire.errors import Reason
+from tests.gateway import messages
 from tests.gateway.errors import failure
 
 DECODE = sampling_pb2.PREVIEW_MODE_DECODE
 
 
-def request(**settings: object) -> generation.TextToImageRequest:
-    return generation.TextToImageRequest(model="tiny", prompts=["a"], settings=settings)
+def request(**events: object) -> generation_pb2.GenerateRequest:
+    return messages.request(events=events)
 
 
 def asked(stages) -> decoder_pb2.DecodeRequest:
@@ -20,26 +20,26 @@ def asked(stages) -> decoder_pb2.DecodeRequest:
 
 
 async def test_what_is_asked_for_reaches_the_decoder(api, stages):
-    await api.TextToImageUnary(request(preview_every=3, preview_mode=DECODE))
+    await api.GenerateImages(request(preview_every=3, preview_mode=DECODE))
     assert (asked(stages).preview_every, asked(stages).preview_mode) == (3, DECODE)
 
 
 async def test_nothing_is_asked_for_by_itself(api, stages):
-    await api.TextToImageUnary(request())
-    assert asked(stages).preview_every == 0
+    await api.GenerateImages(request())
+    assert not asked(stages).HasField("preview_every")
 
 
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"preview_every": 0}, "settings.preview_every"),
-        ({"preview_every": -1}, "settings.preview_every"),
-        ({"preview_every": 1, "preview_mode": 9}, "settings.preview_mode"),
-        ({"preview_mode": DECODE}, "settings.preview_mode"),
+        ({"preview_every": 0}, "events.preview_every"),
+        ({"preview_every": -1}, "events.preview_every"),
+        ({"preview_every": 1, "preview_mode": 9}, "events.preview_mode"),
+        ({"preview_mode": DECODE}, "events.preview_mode"),
     ],
 )
 async def test_what_cannot_be_is_named(api, stages, settings, field):
-    error = await failure(api.TextToImage(request(**settings)))
+    error = await failure(api.Generate(request(**settings)))
     assert error.reason is Reason.INVALID_FIELD
     assert [violation.field for violation in error.violations] == [field]
     assert not stages.calls
@@ -47,6 +47,6 @@ async def test_what_cannot_be_is_named(api, stages, settings, field):
 
 async def test_a_preview_reaches_the_caller(api, stages):
     stages.previews = 2
-    events = [event async for event in api.TextToImage(request(preview_every=1))]
+    events = [event async for event in api.Generate(request(preview_every=1))]
     previews = [event.preview.step for event in events if event.HasField("preview")]
     assert previews == [1, 2]

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gateway.embeddings import blend, slerp, turn
+from gateway.planning.embeddings import blend, slerp, text_diff
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError
 
@@ -17,7 +17,7 @@ VECTORS = arrays.arrays(np.float64, 6, elements=st.floats(-5, 5)).filter(
 
 def mixed(vectors, weights, spherical=False):
     embeds = [tensors.encode(np.asarray(vector)) for vector in vectors]
-    fields = [f"conditions[{i}]" for i in range(len(embeds))]
+    fields = [f"sources[{i}]" for i in range(len(embeds))]
     return tensors.decode(blend(embeds, weights, fields, spherical=spherical), "blend")
 
 
@@ -91,7 +91,7 @@ def test_three_spherical_weights_are_shares():
 
 def test_one_embedding_of_weight_one_is_untouched():
     embed = tensors.encode(np.arange(4, dtype=np.float16))
-    assert blend([embed], [1.0], ["conditions[0]"], spherical=True) is embed
+    assert blend([embed], [1.0], ["sources[0]"], spherical=True) is embed
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -102,26 +102,28 @@ def test_a_blend_has_the_dtype_of_its_first(dtype):
 def test_another_width_is_named():
     with pytest.raises(KandinskyError) as refused:
         mixed([np.ones(3), np.ones(4)], [1, 1])
-    assert refused.value.violations[0].field == "conditions[1].shape"
+    assert refused.value.violations[0].field == "sources[1].shape"
 
 
 @given(VECTORS, VECTORS, VECTORS)
 @example(image=np.eye(6)[0], source=np.eye(6)[0], target=np.zeros(6))
 @example(image=np.ones(6), source=np.ones(6), target=-2 * np.ones(6))
-def test_a_turn_keeps_the_length_and_goes_toward_the_difference(image, source, target):
+def test_a_text_diff_keeps_the_length_and_goes_toward_the_difference(image, source, target):
     difference = target - source
     if np.linalg.norm(difference) < 0.1:
         return
     z = [tensors.encode(vector) for vector in (image, source, target)]
-    turned = [tensors.decode(turn(*z, amount, "target_prompt"), "turned") for amount in (0, 0.5, 1)]
-    along = [vector @ difference for vector in turned]
-    np.testing.assert_allclose(turned[0], image, atol=1e-6)
+    moved = [
+        tensors.decode(text_diff(*z, amount, "target_prompt"), "moved") for amount in (0, 0.5, 1)
+    ]
+    along = [vector @ difference for vector in moved]
+    np.testing.assert_allclose(moved[0], image, atol=1e-6)
     assert along[0] <= along[1] + 1e-6 <= along[2] + 2e-6
-    for vector in turned:
+    for vector in moved:
         assert abs(np.linalg.norm(vector) - np.linalg.norm(image)) < 1e-6
 
 
 def test_texts_of_one_embedding_have_no_difference():
     z = tensors.encode(np.ones(3))
     with pytest.raises(KandinskyError, match="same"):
-        turn(z, z, z, 0.5, "target_prompt")
+        text_diff(z, z, z, 0.5, "target_prompt")

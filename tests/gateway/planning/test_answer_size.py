@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from gateway.bounds import check_answer_size
-from gateway.flows.inpaint import inpaint
+from gateway.planning.answer_size import check_answer_size
+from gateway.planning.plan import plan
+from gateway.requests.validate import validate
 from kandinsky.catalog.catalog import Catalog
-from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import images, tensors
 from kandinsky.wire.channels import MESSAGE_BYTES
 from kandinsky.wire.errors import KandinskyError, Reason
 from tests.gateway.errors import failure
+from tests.gateway.messages import request, text
 
 FILES = {
     side: {"encoded": images.encode(np.zeros((side, side, 3), np.uint8), "png")}
@@ -20,18 +21,22 @@ FILES = {
 
 def crop(sides, form="FLOAT_PIXELS"):
     """An inpainting request that answers images of these sides."""
-    return generation.InpaintRequest(
-        model="tiny",
-        prompts=["a"] * len(sides),
-        images=[FILES[side] for side in sides],
-        mask={"pixels": tensors.encode(np.full((64, 64), 255, np.uint8))},
-        padding_mask_crop=8,
-        settings={"output_format": f"OUTPUT_FORMAT_{form}", "height": 64, "width": 64},
+    return request(
+        guide=text(*["a"] * len(sides)),
+        canvas={
+            "inpaint": {
+                "images": [FILES[side] for side in sides],
+                "masks": [{"pixels": tensors.encode(np.full((64, 64), 255, np.uint8))}],
+                "padding_mask_crop": 8,
+            }
+        },
+        decoder={"height": 64, "width": 64},
+        output={"format": f"OUTPUT_FORMAT_{form}"},
     )
 
 
 PNG = {"format": "PNG"}
-STREAM = {"rpc": "Inpaint"}
+STREAM = {"rpc": "Generate"}
 ADVICE = {
     "one too large to stream": ([4096], "FLOAT_PIXELS", PNG, PNG),
     "the second too large": ([1024, 4096], "FLOAT_PIXELS", PNG, PNG),
@@ -43,8 +48,8 @@ ADVICE = {
         PNG,
     ),
     "files too many for one answer": ([4096] * 2, "PNG", STREAM, None),
-    "a file of the largest picture": ([4096], "PNG", None, None),
-    "pixels of the largest picture": ([4096], "PIXELS", None, None),
+    "a file of the largest image": ([4096], "PNG", None, None),
+    "pixels of the largest image": ([4096], "PIXELS", None, None),
     "floats that fit": ([2048], "FLOAT_PIXELS", None, None),
 }
 
@@ -54,9 +59,9 @@ def models(catalog):
     return {"tiny": Catalog.load((catalog,))["tiny"]}
 
 
-def advice(draft, streams):
+def advice(planned, streams):
     try:
-        check_answer_size(draft, "Inpaint", streams=streams)
+        check_answer_size(planned, streams=streams)
     except KandinskyError as error:
         assert error.reason is Reason.ANSWER_TOO_LARGE
         return error.metadata
@@ -65,15 +70,15 @@ def advice(draft, streams):
 
 @pytest.mark.parametrize(("sides", "form", "unary", "stream"), ADVICE.values(), ids=ADVICE)
 def test_the_way_that_is_open(models, monkeypatch, sides, form, unary, stream):
-    monkeypatch.setattr("gateway.flows.inpaint.REQUEST_PIXELS", 2**62)
-    monkeypatch.setattr("gateway.reading.REQUEST_PIXELS", 2**62)
-    draft = inpaint(crop(sides, form), models)
-    assert (advice(draft, False), advice(draft, True)) == (unary, stream)
+    monkeypatch.setattr("gateway.planning.canvases.inpaint.REQUEST_PIXELS", 2**62)
+    monkeypatch.setattr("gateway.requests.value_reader.REQUEST_PIXELS", 2**62)
+    planned = plan(validate(crop(sides, form), models))
+    assert (advice(planned, False), advice(planned, True)) == (unary, stream)
 
 
-@pytest.mark.parametrize("form", ["", "Unary"])
-async def test_refused_before_any_stage_is_asked(api, stages, form):
-    error = await failure(getattr(api, f"Inpaint{form}")(crop([4096])))
+@pytest.mark.parametrize("rpc", ["Generate", "GenerateImages"])
+async def test_refused_before_any_stage_is_asked(api, stages, rpc):
+    error = await failure(getattr(api, rpc)(crop([4096])))
     assert error.reason is Reason.ANSWER_TOO_LARGE
     assert error.message.endswith(f"and one message holds {MESSAGE_BYTES}; ask for PNG")
     assert stages.calls == []

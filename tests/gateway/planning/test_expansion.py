@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.flows.text_to_image import text_to_image
-from kandinsky.catalog.catalog import CatalogEntry
-from kandinsky.v1 import generation_pb2 as generation
+from gateway.planning.plan import plan
+from gateway.requests.validate import validate
+from kandinsky.catalog.entry import CatalogEntry
+from kandinsky.v1 import generation_pb2
 from kandinsky.wire import tensors
 
 MODELS = {
@@ -16,9 +17,8 @@ MODELS = {
             "description": "A model.",
             "family": "kandinsky-2-2",
             "stages": {stage: {"model": "other"} for stage in ("encoders", "prior", "decoder")},
-            "flows": ["text_to_image"],
-            "defaults": {"height": 64, "width": 64, "steps": 2, "guidance_scale": 4},
-            "limits": {"size_multiple": 64, "min_size": 64, "max_size": 64},
+            "size": {"height": 64, "width": 64, "min": 64, "max": 64},
+            "samplers": {"decoder": {"steps": 2}},
         }
     )
 }
@@ -43,26 +43,33 @@ def test_expansion(parts):
     prompts, negatives, each, seed = parts
     total = len(prompts) * each
     latents = np.arange(total, dtype=np.float32).reshape(total, 1, 1, 1)
-    request = generation.TextToImageRequest(
+    request = generation_pb2.GenerateRequest(
         model="tiny",
-        prompts=prompts,
-        negative_prompts=negatives,
-        settings={"images_per_prompt": each, "seed": seed},
-        latents=tensors.encode(latents),
+        guide={"text": {"prompts": prompts}},
+        negative={"texts": negatives},
+        images_per_prompt=each,
+        seed=seed,
+        decoder={"latents": tensors.encode(latents)},
     )
-    draft = text_to_image(request, MODELS)
-    images = draft.images([start.make() for start in draft.starts])
+    planned = plan(validate(request, MODELS))
+    images, encoded = planned.images, [text.text for text in planned.texts]
+    assert len(set(encoded)) == len(encoded)
     assert [image.index for image in images] == list(range(total))
     first = images[0].seed
     assert first == seed if seed is not None else 0 <= first <= 2**63 - 1 - total
     for i, image in enumerate(images):
         assert image.seed == first + i
-        [term] = image.guide.terms
-        assert draft.texts[term.source.text] == prompts[i // each]
+        [part] = image.conditioning.sources
+        assert part.source.text == prompts[i // each]
+        assert part.source.text in encoded
+        assert image.prior_runs[0].text is part.source
         negative = negatives[i // each % len(negatives)] if negatives else ""
         if negative.strip():
-            assert draft.texts[image.guide.unwanted] == negative
-            assert image.guide.negative.text == image.guide.unwanted
+            assert image.prior_runs[0].negative.text == negative
+            assert image.conditioning.negative_source == image.prior_runs[0].negative
+            assert negative in encoded
         else:
-            assert image.guide.unwanted is image.guide.negative is None
-        np.testing.assert_array_equal(tensors.decode(image.latents, ""), latents[i])
+            assert image.prior_runs[0].negative.text == ""
+            assert image.conditioning.negative_source is None
+            assert "" in encoded
+        np.testing.assert_array_equal(tensors.decode(image.latents.tensor, ""), latents[i])

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.flows.merge import merge
+from gateway.stages.merge import merge
 
 
 async def count(to):
