@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kandinsky.catalog.entry import CatalogEntry, FolderCheckpoint
 from kandinsky.catalog.family import Stage
-from kandinsky.cli.checkpoint_files import parts, weight_files, weights
+from kandinsky.cli.checkpoint_files import weight_files, weights
 
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -30,22 +30,14 @@ def bytes_needed(
 
 def stage_bytes(entry: CatalogEntry, stage: Stage) -> int:
     """Bytes of the weights that one replica of a stage loads, in the entry's dtype."""
-    item_bytes = ITEM_BYTES[entry.dtype]
+    item_bytes, checkpoints = ITEM_BYTES[entry.dtype], entry.checkpoints(stage)
     return sum(
         weights(file).count * item_bytes
-        for checkpoint in entry.checkpoints(stage).all
-        if isinstance(checkpoint, FolderCheckpoint)
-        for part in parts(checkpoint.folder)
-        if stage_of(part) is stage
+        for role in entry.spec.stage_roles(stage)
+        if isinstance(checkpoint := checkpoints.get(role.name), FolderCheckpoint)
+        for part in role.parts
         for file in weight_files(checkpoint.folder / part)
     )
-
-
-def stage_of(part: str) -> Stage:
-    """The stage that loads a part of a checkpoint, by the part names of diffusers."""
-    if part.startswith("prior"):
-        return Stage.PRIOR
-    return Stage.ENCODERS if "encoder" in part else Stage.DECODER
 
 
 def bytes_available(system: int, cgroups: Path = Path("/sys/fs/cgroup")) -> int:

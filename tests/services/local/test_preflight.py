@@ -21,12 +21,10 @@ description: A checkpoint of which only the headers matter.
 family: kandinsky-2-2
 dtype: float32
 stages:
-  encoders: {checkpoint: {folder: prior}}
-  prior: {checkpoint: {folder: prior}}
-  decoder: {checkpoint: {folder: decoder}}
-flows: [text_to_image]
-defaults: {height: 64, width: 64, steps: 4, guidance_scale: 4.0}
-limits: {size_multiple: 64, min_size: 64, max_size: 128}
+  encoders: {weights: {folder: prior}}
+  prior: {weights: {folder: prior}}
+  decoder: {weights: {folder: decoder}}
+size: {height: 64, width: 64, min: 64, max: 128}
 """
 
 NUMBERS = {"prior/text_encoder": 10, "prior/prior": 20, "decoder/unet": 30, "decoder/movq": 40}
@@ -63,12 +61,22 @@ def test_the_decoders_text_encoder_counts_in_the_encoders(folder: Path) -> None:
     text_encoder.mkdir()
     (text_encoder / "config.json").write_text("{}")
     save_file({"weight": np.zeros((5, 1000), np.float16)}, text_encoder / "model.safetensors")
-    encoders = "encoders: {checkpoint: {folder: prior}"
-    both = f"{encoders}, decoder_text_checkpoint: {{folder: decoder}}"
-    (folder / "small.yaml").write_text(ENTRY.replace(encoders, both))
+    encoders = "encoders: {weights: {folder: prior}"
+    both = f"{encoders}, decoder_text: {{folder: decoder}}"
+    entry = ENTRY.replace("kandinsky-2-2", "kandinsky-2-1").replace(encoders, both)
+    (folder / "small.yaml").write_text(entry)
     (entry,) = preflight.plan(["small"], [folder]).models
     assert memory.stage_bytes(entry, Stage.ENCODERS) == 15_000 * 4
     assert memory.stage_bytes(entry, Stage.DECODER) == 70_000 * 4
+
+
+def test_an_inpainting_checkpoint_counts_by_the_parts_that_are_loaded(folder: Path) -> None:
+    """Its MoVQ, which is the decoder's own, is not loaded twice."""
+    decoder = "decoder: {weights: {folder: decoder}"
+    both = f"{decoder}, inpaint: {{folder: decoder}}"
+    (folder / "small.yaml").write_text(ENTRY.replace(decoder, both))
+    (entry,) = preflight.plan(["small"], [folder]).models
+    assert memory.stage_bytes(entry, Stage.DECODER) == 100_000 * 4
 
 
 def test_memory_is_weighed_by_replicas(folder: Path) -> None:

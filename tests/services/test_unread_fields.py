@@ -1,0 +1,133 @@
+"""A stage refuses by name every field of Conditioning that its family does not read."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from kandinsky.catalog.families import FAMILIES, family
+from kandinsky.catalog.family import ConditioningField, Stage, Unconditional
+from kandinsky.v1 import conditioning_pb2, decoder_pb2, prior_pb2, tensor_pb2
+from kandinsky.wire import tensors
+from kandinsky.wire.channels import OPTIONS
+from kandinsky.wire.errors import KandinskyError, Reason
+from services.transport import conditioning
+from services.transport.settings import StageSettings
+from tests import tiny_2_1
+from tests.services.conftest import StageStubs, fields
+from tests.stagehost import host_stages, load_family
+
+NAMES = [field.name for field in conditioning_pb2.Conditioning.DESCRIPTOR.fields]
+STAGES = (Stage.PRIOR, Stage.DECODER)
+AXES = {"text_mask": 1, "negative_text_mask": 1, "hint": 3}
+
+
+def value(name: str) -> tensor_pb2.Tensor:
+    """A tensor that the contract allows there."""
+    if name.endswith("_mask"):
+        return tensors.encode(np.ones(3, bool))
+    axes = 2 if name.endswith("_states") else AXES.get(name, 1)
+    return tensors.encode(np.ones((3,) * axes, np.float32))
+
+
+@pytest.fixture(scope="module")
+def catalogs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each family."""
+    older = tmp_path_factory.mktemp("tiny-2-1")
+    return {
+        "kandinsky-2-1": tiny_2_1.write_catalog(tiny_2_1.build(older)),
+        "kandinsky-2-2": tiny_checkpoint,
+    }
+
+
+def test_every_family_is_here(catalogs: dict[str, Path]) -> None:
+    assert catalogs.keys() == FAMILIES.keys()
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+async def stubs(
+    request: pytest.FixtureRequest, catalogs: dict[str, Path]
+) -> AsyncIterator[tuple[str, StageStubs]]:
+    async with (
+        host_stages("tiny", catalogs[request.param]) as host,
+        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
+    ):
+        yield request.param, StageStubs(channel, host)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_each_field_that_is_not_read_is_refused(
+    stubs: tuple[str, StageStubs], stage: Stage
+) -> None:
+    name, stages = stubs
+    read = {
+        side + field.name
+        for field in family(name).reads[stage]
+        for side in ("", "negative_")
+        if field.name != "hint"  # read by a UNet with a hint alone, which `tiny` has not
+    }
+    unread = [each for each in NAMES if each not in read]
+    assert unread
+    for each in unread:
+        with pytest.raises(KandinskyError) as error:
+            await ask(stages, stage, each)
+        assert error.value.reason is Reason.INVALID_FIELD
+        assert f"conditioning.{each}" in fields(error.value)
+        assert "does not read it" in error.value.message
+    for each in sorted(read):
+        with pytest.raises(KandinskyError) as error:  # it lacks the others, or has a wrong shape
+            await ask(stages, stage, each)
+        assert "does not read it" not in error.value.message
+
+
+async def ask(stages: StageStubs, stage: Stage, field: str) -> None:
+    if stage is Stage.PRIOR:
+        prior = prior_pb2.SampleEmbeddingRequest()
+        prior.sampling.steps, prior.sampling.seed = 2, 0
+        getattr(prior.conditioning, field).CopyFrom(value(field))
+        await stages.sample_embedding(prior)
+    else:
+        decode = decoder_pb2.DecodeRequest()
+        decode.sampling.steps, decode.sampling.seed = 2, 0
+        decode.start.height = decode.start.width = 64
+        decode.start.noise.SetInParent()
+        getattr(decode.conditioning, field).CopyFrom(value(field))
+        await stages.decode(decode)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_networks_read_what_the_family_declares(
+    catalogs: dict[str, Path], name: str, stage: Stage
+) -> None:
+    settings = StageSettings.parse({"model": "tiny", "catalog": [str(catalogs[name])]})
+    loaded = load_family(settings, stage)
+    network = loaded.network if stage is Stage.PRIOR else loaded.denoiser.network
+    declared = {field.name: len(field.axes) for field in family(name).reads[stage]}
+    shapes = network.shapes(64, 64)
+    assert {name: len(shape) for name, shape in shapes.items()} == {
+        name: axes for name, axes in declared.items() if name != "hint"
+    }
+
+
+def test_an_unconditional_side_of_zeros_may_be_left_out() -> None:
+    """As a family declares it whose unconditional row is zeros, its mask too."""
+    declared = (
+        ConditioningField("text_states", ("tokens", "embedding"), Unconditional.ZEROS),
+        ConditioningField("text_mask", ("tokens",), Unconditional.ZEROS),
+    )
+    shapes = {"text_states": (2, 3), "text_mask": (2,)}
+    message = conditioning_pb2.Conditioning()
+    message.text_states.CopyFrom(tensors.encode(np.ones((2, 3), np.float32)))
+    message.text_mask.CopyFrom(tensors.encode(np.array([True, False])))
+    rows = conditioning.read(message, declared, shapes, True, torch.empty(0))
+    assert rows["text_states"].tolist() == [[[0.0] * 3] * 2, [[1.0] * 3] * 2]
+    assert rows["text_mask"].tolist() == [[False, False], [True, False]]
+    message.negative_text_states.CopyFrom(tensors.encode(np.full((2, 3), 2, np.float32)))
+    rows = conditioning.read(message, declared, shapes, True, torch.empty(0))
+    assert rows["text_states"][0].tolist() == [[2.0] * 3] * 2
+    unguided = conditioning.read(message, declared, shapes, False, torch.empty(0))
+    assert [len(tensor) for tensor in unguided.values()] == [1, 1]
