@@ -38,18 +38,20 @@ def attempt(work: Callable[[], T | Failure]) -> T | Failure:
 
 @dataclass(frozen=True)
 class Entry:
-    """One side of a point, or why there is none."""
+    """One side, or why there is none."""
 
     name: str
     group: str
     """(a) the bare pipeline as it comes, (b) with settings or in batches, (c) the engine."""
     side: Side | Failure
+    at_once: int
+    """Images in a batch, or jobs that are open."""
     images: int
-    """Images a round."""
+    """A round."""
 
 
 class Contestants:
-    """The pipelines and the engine's decoder, each made once for all points."""
+    """The pipelines and the engine's decoders, each made once for all sizes."""
 
     def __init__(self, plan: Plan, networks: Networks) -> None:
         self._plan = plan
@@ -61,45 +63,47 @@ class Contestants:
             for name, setting in settings.items()
         }
         self._decoders = {
-            name: attempt(partial(_decoder, networks, options))
-            for name, options in RUNTIMES.items()
+            name: attempt(partial(_decoder, networks, RUNTIMES[name])) for name in plan.runtimes
         }
 
-    def entries(self, pixels: int, concurrency: int) -> list[Entry]:
-        """The sides of a point; the baseline is first."""
-        several = concurrency * self._plan.turns
+    def entries(self, pixels: int) -> list[Entry]:
+        """The sides of an image size; the baseline is first."""
         return [
-            self._bare(BASELINE, "a", "eager", 1, self._plan.sequence_images),
+            *(self._bare(key, batch) for batch in (1, self._plan.batch) for key in self._pipelines),
             *(
-                self._bare(f"bare, {key}, batch of {concurrency}", "b", key, concurrency, several)
-                for key in self._pipelines
-                if (key, concurrency) != ("eager", 1)  # that is the baseline
-            ),
-            *(
-                Entry(
-                    f"engine, {key}, {concurrency} open",
-                    "c",
-                    attempt(partial(self._engine, key, pixels, concurrency)),
-                    several,
-                )
+                self._engine(key, pixels, concurrency)
                 for key in self._decoders
+                for concurrency in self._concurrencies(key)
             ),
         ]
 
-    def _bare(self, name: str, group: str, key: str, batch: int, images: int) -> Entry:
+    def _concurrencies(self, runtime: str) -> tuple[int, ...]:
+        """All for the last runtime; the others are there to compare with a batch."""
+        is_last = runtime == self._plan.runtimes[-1]
+        return self._plan.concurrencies if is_last else (self._plan.batch,)
+
+    def _bare(self, key: str, batch: int) -> Entry:
+        name = f"bare, {key}, " + ("in sequence" if batch == 1 else f"batch of {batch}")
+        group = "a" if name == BASELINE else "b"
+        images = self._plan.sequence_images if batch == 1 else batch * self._plan.turns
         found = self._pipelines[key]
         if isinstance(found, Failure):
-            return Entry(name, group, found, images)
+            return Entry(name, group, found, batch, images)
         side = BareSide(found, self._embeds, self._plan.guidance, batch)
-        return Entry(name, group, side, images)
+        return Entry(name, group, side, batch, images)
 
-    def _engine(self, key: str, pixels: int, concurrency: int) -> Side | Failure:
-        found = self._decoders[key]
-        if isinstance(found, Failure):
-            return found
-        from benchmarks.full_size.engine_side import EngineSide
+    def _engine(self, key: str, pixels: int, concurrency: int) -> Entry:
+        def start() -> Side | Failure:
+            found = self._decoders[key]
+            if isinstance(found, Failure):
+                return found
+            from benchmarks.full_size.engine_side import EngineSide
 
-        return EngineSide(found, self._embeds, self._plan.guidance, concurrency, pixels)
+            return EngineSide(found, self._embeds, self._plan.guidance, concurrency, pixels)
+
+        name = f"engine, {key}, {concurrency} open"
+        images = concurrency * max(self._plan.turns, 2 if concurrency == 1 else 1)
+        return Entry(name, "c", attempt(start), concurrency, images)
 
 
 def _decoder(networks: Networks, options: Mapping[str, bool]) -> Any:

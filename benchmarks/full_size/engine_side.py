@@ -7,8 +7,9 @@ of the wire format, which an accelerator's bare machine may lack.
 import asyncio
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from kandinsky.wire import tensors
 from services.decoder.families import kandinsky_2_2
 from services.decoder.latent_decoder import LatentDecoder
 from services.engine.batcher import Batcher
+from services.engine.device_clock import clock_of
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
 from services.loading.model_offloader import ModelOffloader
@@ -83,7 +85,8 @@ class EngineSide:
         self._batcher = Batcher(
             EngineLimits(
                 max_batch_rows=rows, max_batch_latent_area=rows * pixels**2, max_queue=concurrency
-            )
+            ),
+            device=clock_of(decoder.like.device),
         )
         self._request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
         self._request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
@@ -95,15 +98,37 @@ class EngineSide:
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Every image's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
-        request = decoder_pb2.DecodeRequest()
-        request.CopyFrom(self._request)
-        request.sampling.steps = steps
-        request.start.height = request.start.width = pixels
-        return asyncio.run(self._make(count, request))
+        return asyncio.run(self._make(count, self._sized(pixels, steps)))
+
+    def loop_seconds(self, jobs: int, pixels: int, steps: int) -> float:
+        """Seconds of denoising loops alone, whose latents stay as they are."""
+        request = self._sized(pixels, steps)
+        request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
+        begun = time.perf_counter()
+        asyncio.run(self._loops(jobs, request))
+        return time.perf_counter() - begun
+
+    def forward(self, inputs: dict[str, Any]) -> Callable[[], object]:
+        """The network as the engine calls it, on these arguments of diffusers' own."""
+        network = self._decoder.denoiser.network
+        embeds = {"image_embed": inputs["added_cond_kwargs"]["image_embeds"]}
+        return partial(network, inputs["sample"], inputs["timestep"], embeds)
 
     def close(self) -> None:
         """Ends the engine's thread."""
         self._batcher.close()
+
+    def _sized(self, pixels: int, steps: int) -> decoder_pb2.DecodeRequest:
+        request = decoder_pb2.DecodeRequest()
+        request.CopyFrom(self._request)
+        request.sampling.steps = steps
+        request.start.height = request.start.width = pixels
+        return request
+
+    async def _loops(self, jobs: int, request: decoder_pb2.DecodeRequest) -> None:
+        async with asyncio.TaskGroup() as workers:
+            for seed in range(jobs):
+                workers.create_task(self._run(seed, request))
 
     async def _make(self, count: int, request: decoder_pb2.DecodeRequest) -> Made:
         seeds = iter(range(count))
@@ -112,7 +137,7 @@ class EngineSide:
         async def worker() -> None:
             for seed in seeds:
                 begun = time.perf_counter()
-                value = await self._decode(seed, request)
+                value = await self._run(seed, request)
                 images[seed] = await asyncio.to_thread(_uint8, value)
                 latencies[seed] = time.perf_counter() - begun
 
@@ -121,12 +146,12 @@ class EngineSide:
                 workers.create_task(worker())
         return Made(tuple(latencies), tuple(images))
 
-    async def _decode(self, seed: int, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
+    async def _run(self, seed: int, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
         generator = torch.Generator("cpu").manual_seed(seed)
         job = Job(str(seed), self._decoder.phases(request), generator)
         async for event in self._batcher.run(job):
             if isinstance(event, Finished):
-                return event.outputs["image"]
+                return next(iter(event.outputs.values()))
         raise RuntimeError("the engine ended a job without a result")
 
 

@@ -15,6 +15,7 @@ from benchmarks.full_size.contestants import Contestants, Entry, Failure, attemp
 from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.plan import Plan
 from benchmarks.full_size.side import Made
+from benchmarks.full_size.steps import Step, step
 
 WARM_UPS = 3
 """A captured graph is compiled, recorded and replayed first; each takes a call."""
@@ -26,20 +27,24 @@ class Measured:
 
     side: str
     group: str
+    at_once: int
     rounds: list[Round] = field(default_factory=list)
+    warm_up: float = 0.0
+    """Seconds until it was warm: compiling, capturing, choosing kernels."""
     failure: str | None = None
     """Why there are no rounds."""
+    difference: tuple[int, float] | None = None
+    """Levels, of 255, between the engine's image of seed 0 and the baseline's: most, and mean."""
+    step: Step | None = None
+    """Of the engine's sides."""
 
 
 @dataclass
 class Point:
-    """One size and concurrency; the baseline is the first of the sides."""
+    """One image size; the baseline is the first of the sides."""
 
     pixels: int
-    concurrency: int
     sides: list[Measured]
-    difference: int | None = None
-    """Levels, of 255, between the engine's images and the baseline's of the same seed at most."""
 
 
 def measure(plan: Plan, networks: Networks) -> Iterator[str | Point]:
@@ -50,51 +55,59 @@ def measure(plan: Plan, networks: Networks) -> Iterator[str | Point]:
     """
     contestants = Contestants(plan, networks)
     for pixels in plan.pixels:
-        for concurrency in plan.concurrencies:
-            torch.compiler.reset()  # lets go of the graphs of other shapes
-            entries = contestants.entries(pixels, concurrency)
-            point = Point(pixels, concurrency, [Measured(one.name, one.group) for one in entries])
-            for entry, measured in zip(entries, point.sides, strict=True):
-                if isinstance(entry.side, Failure):
-                    measured.failure = entry.side.reason
-            yield f"{pixels} pixels, {concurrency} open"
-            yield from _warm_up(plan, entries, point)
-            for number in range(plan.rounds):
-                yield f"round {number + 1} of {plan.rounds}"
-                for entry, measured in zip(entries, point.sides, strict=True):
-                    _round(plan, entry, measured, pixels)
-            for entry in entries:
-                if not isinstance(entry.side, Failure):
-                    entry.side.close()
-            if point.sides[0].failure:
-                raise RuntimeError(f"the baseline {point.sides[0].failure}")
-            yield point
+        torch.compiler.reset()  # lets go of the graphs of other sizes
+        entries = contestants.entries(pixels)
+        point = Point(pixels, [Measured(one.name, one.group, one.at_once) for one in entries])
+        pairs = list(zip(entries, point.sides, strict=True))
+        for entry, measured in pairs:
+            if isinstance(entry.side, Failure):
+                measured.failure = entry.side.reason
+        for entry, measured in pairs:
+            yield _warm_up(plan, entry, measured, pixels)
+        reference = _reference(plan, entries[0], pixels)
+        for number in range(plan.rounds):
+            yield f"round {number + 1} of {plan.rounds}"
+            for entry, measured in pairs:
+                made = _round(plan, entry, measured, pixels)
+                if made is not None and entry.group == "c" and reference is not None:
+                    apart = np.abs(made.images[0].astype(int) - reference.astype(int))
+                    measured.difference = int(apart.max()), float(apart.mean())
+        for entry, measured in pairs:
+            if isinstance(entry.side, Failure) or measured.failure:
+                continue
+            if entry.group == "c":
+                measured.step = step(plan, networks, entry, pixels)
+            entry.side.close()
+        if point.sides[0].failure:
+            raise RuntimeError(f"the baseline {point.sides[0].failure}")
+        yield point
 
 
-def _warm_up(plan: Plan, entries: list[Entry], point: Point) -> Iterator[str]:
-    """Meets every shape a few times, and compares the engine's image with the baseline's."""
-    for entry, measured in zip(entries, point.sides, strict=True):
-        if measured.failure or isinstance(entry.side, Failure):
-            yield f"{entry.name}: {measured.failure}"
-            continue
-        made = None
-        work = partial(entry.side.make, entry.images, point.pixels, plan.warm_up_steps)
-        begun = time.perf_counter()
-        for _ in range(WARM_UPS):
-            made = attempt(work)
-            if isinstance(made, Failure):
-                measured.failure = made.reason
-                break
-        yield measured.failure or f"{entry.name}: warm after {time.perf_counter() - begun:.0f} s"
-        if entry.group == "c" and isinstance(made, Made) and isinstance(entries[0].side, BareSide):
-            reference = entries[0].side.image(0, point.pixels, plan.warm_up_steps)
-            difference = made.images[0].astype(int) - reference.astype(int)
-            point.difference = max(point.difference or 0, int(np.abs(difference).max()))
+def _reference(plan: Plan, baseline: Entry, pixels: int) -> np.ndarray | None:
+    """The bare pipeline's image of seed 0, with noise drawn as the engine draws it."""
+    if not isinstance(baseline.side, BareSide):
+        return None
+    return baseline.side.image(0, pixels, plan.steps)
 
 
-def _round(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> None:
+def _warm_up(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> str:
+    """Meets every shape a few times."""
+    if isinstance(entry.side, Failure):
+        return f"{entry.name}: {measured.failure}"
+    work = partial(entry.side.make, entry.images, pixels, plan.warm_up_steps)
+    begun = time.perf_counter()
+    for _ in range(WARM_UPS):
+        made = attempt(work)
+        if isinstance(made, Failure):
+            measured.failure = made.reason
+            break
+    measured.warm_up = time.perf_counter() - begun
+    return measured.failure or f"{entry.name}: warm after {measured.warm_up:.0f} s"
+
+
+def _round(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> Made | None:
     if measured.failure or isinstance(entry.side, Failure):
-        return
+        return None
     work = partial(entry.side.make, entry.images, pixels, plan.steps)
     synchronize()
     started = time.perf_counter()
@@ -103,5 +116,6 @@ def _round(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> None:
     elapsed = time.perf_counter() - started
     if isinstance(made, Failure):
         measured.failure, measured.rounds = made.reason, []
-    else:
-        measured.rounds.append(Round(elapsed, made.latencies))
+        return None
+    measured.rounds.append(Round(elapsed, made.latencies))
+    return made

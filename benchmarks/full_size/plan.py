@@ -31,12 +31,8 @@ SETTINGS: Mapping[str, Setting] = {
 
 RUNTIMES: Mapping[str, Mapping[str, bool]] = {
     "eager": {},
-    "compiled, channels-last": {"compile": True, "channels_last": True},
-    "compiled, graphs, channels-last": {
-        "compile": True,
-        "cuda_graphs": True,
-        "channels_last": True,
-    },
+    "compiled": {"compile": True, "channels_last": True},
+    "compiled+graphs": {"compile": True, "cuda_graphs": True, "channels_last": True},
 }
 """The engine's own runtime options, as in a stage's configuration."""
 
@@ -55,9 +51,13 @@ class Plan:
     sequence_images: int
     """Images a round of the baseline, which makes one at a time whatever the concurrency."""
     turns: int
-    """Images a round of every other side, for each that is open."""
+    """Images a round of every other side, for each that is open or in a batch."""
+    batch: int
+    """Images a call of the bare pipeline, where it makes several at once."""
     settings: tuple[str, ...]
     """Of SETTINGS."""
+    runtimes: tuple[str, ...]
+    """Of RUNTIMES."""
     guidance: float = 4.0
 
     @property
@@ -66,19 +66,21 @@ class Plan:
         return min(self.steps, 3)
 
 
-def full(dtype: torch.dtype = torch.float16) -> Plan:
+def full(dtype: torch.dtype = torch.bfloat16) -> Plan:
     """Full size on CUDA."""
     return Plan(
         size=FULL,
         device="cuda",
         dtype=dtype,
         pixels=(512, 768),
-        concurrencies=(1, 4, 8, 16),
+        concurrencies=(1, 2, 4, 8, 16),
         steps=50,
         rounds=3,
         sequence_images=2,
         turns=1,
-        settings=tuple(SETTINGS),
+        batch=8,
+        settings=("channels-last", "reduce-overhead+channels-last"),
+        runtimes=("eager", "compiled+graphs"),
     )
 
 
@@ -94,5 +96,7 @@ def reduced(device: str, dtype: torch.dtype = torch.float32) -> Plan:
         rounds=3,
         sequence_images=2,
         turns=1,
+        batch=4,
         settings=("channels-last", "fused-qkv", "reduce-overhead"),
+        runtimes=("eager", "compiled"),
     )

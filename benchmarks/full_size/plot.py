@@ -5,12 +5,6 @@ from pathlib import Path
 
 from benchmarks.full_size.report import Row
 
-LINES = {
-    "bare, as it comes, in sequence": lambda row: row.group == "a",
-    "bare, its fastest way": lambda row: row.best,
-    "engine": lambda row: row.group == "c",
-}
-
 
 def write_plot(path: Path, heading: str, rows: Sequence[Row]) -> None:
     """Draws it.
@@ -28,19 +22,19 @@ def write_plot(path: Path, heading: str, rows: Sequence[Row]) -> None:
         1, len(sizes), figsize=(1 + 4.5 * len(sizes), 4.5), layout="constrained", squeeze=False
     )
     for axes, pixels in zip(panels[0], sizes, strict=True):
-        for label, belongs in LINES.items():
-            found = [
-                row
-                for row in rows
-                if row.pixels == pixels and belongs(row) and row.images_a_second is not None
-            ]
+        measured = [row for row in rows if row.pixels == pixels and row.images_a_second]
+        engine = [row for row in measured if row.group == "c"]
+        for name in dict.fromkeys(row.side.rpartition(", ")[0] for row in engine):
+            line = [row for row in engine if row.side.startswith(f"{name}, ")]
             axes.plot(
-                [row.concurrency for row in found],
-                [row.images_a_second for row in found],
+                [row.at_once for row in line],
+                [row.images_a_second for row in line],
                 marker="o",
-                label=label,
+                label=name,
             )
-        axes.set(title=f"{pixels}x{pixels}", xlabel="requests open", ylabel="images per second")
+        for place, row in enumerate(row for row in measured if row.group != "c"):
+            axes.axhline(row.images_a_second, color=f"C{place + 3}", linestyle="--", label=row.side)
+        axes.set(title=f"{pixels}x{pixels}", xlabel="jobs open", ylabel="images per second")
         axes.set_ylim(bottom=0)
         axes.legend()
     figure.suptitle(heading)

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.figures import median_latency, median_throughput, throughput_ratio
 from benchmarks.full_size.accelerator import Accelerator
 from benchmarks.full_size.forwards import Forward
-from benchmarks.full_size.measure import Point
+from benchmarks.full_size.measure import Measured, Point
 from benchmarks.full_size.plan import Plan
 
 TERA = 1e12
@@ -17,35 +17,34 @@ TERA = 1e12
 
 @dataclass(frozen=True)
 class Row:
-    """One side's figures at one point, medians over its rounds; or why there are none."""
+    """One side's figures at one size, medians over its rounds; or why there are none."""
 
     pixels: int
-    concurrency: int
     side: str
     group: str
+    at_once: int
     images_a_second: float | None = None
     matrix_share: float | None = None
     """Of the machine's measured matrix rate."""
     throughput_ratio: float | None = None
     """To the baseline, round by round."""
+    best_single_ratio: float | None = None
+    """To the fastest bare one that makes an image at a time."""
+    best_batch_ratio: float | None = None
+    """To the fastest bare one in batches."""
     p50: float | None = None
     """Seconds that one image took."""
-    best: bool = False
-    """Whether no other documented setting of the bare pipeline was faster here."""
     failure: str | None = None
 
 
 def rows(point: Point, image_flops: int, matrix_rate: float) -> list[Row]:
     """A point's sides in their order."""
-    bare = {
-        one.side: median_throughput(one.rounds)
-        for one in point.sides
-        if one.rounds and one.group in "ab"
-    }
-    best = max(bare, key=lambda side: bare[side])
+    bare = [one for one in point.sides if one.rounds and one.group in "ab"]
+    single = _fastest([one for one in bare if one.at_once == 1]) or point.sides[0]
+    batch = _fastest([one for one in bare if one.at_once > 1])
     found = []
     for one in point.sides:
-        place = (point.pixels, point.concurrency, one.side, one.group)
+        place = (point.pixels, one.side, one.group, one.at_once)
         if one.failure:
             found.append(Row(*place, failure=one.failure))
             continue
@@ -56,35 +55,67 @@ def rows(point: Point, image_flops: int, matrix_rate: float) -> list[Row]:
                 images_a_second=rate,
                 matrix_share=rate * image_flops / matrix_rate,
                 throughput_ratio=throughput_ratio(one.rounds, point.sides[0].rounds),
+                best_single_ratio=throughput_ratio(one.rounds, single.rounds),
+                best_batch_ratio=throughput_ratio(one.rounds, batch.rounds) if batch else None,
                 p50=median_latency(one.rounds),
-                best=one.side == best,
             )
         )
     return found
 
 
+def _fastest(sides: Sequence[Measured]) -> Measured | None:
+    return max(sides, key=lambda one: median_throughput(one.rounds), default=None)
+
+
 def table(found: Sequence[Row]) -> str:
     """The rows as text, for a terminal without rich."""
-    lines = [["pixels", "open", "side", "images/s", "of matrix rate", "times (a)", "p50, s"]]
+    heads = ["of matrix rate", "times (a)", "times best single", "times best batch", "p50, s"]
+    lines = [["pixels", "side", "images/s", *heads]]
     failures = {}
     for row in found:
-        place = [str(row.pixels), str(row.concurrency), f"({row.group}) {row.side}"]
+        place = [str(row.pixels), f"({row.group}) {row.side}"]
         if row.failure or row.images_a_second is None:
-            lines.append([*place, "-", "-", "-", "-"])
-            failures[f"({row.group}) {row.side}"] = row.failure
+            lines.append([*place, *["-"] * 6])
+            failures[place[1]] = row.failure
             continue
+        ratios = (row.throughput_ratio, row.best_single_ratio, row.best_batch_ratio)
         lines.append(
             [
-                *place[:2],
-                place[2] + (" *" if row.best else ""),
+                *place,
                 _figure(row.images_a_second),
                 f"{row.matrix_share:.1%}",
-                f"{row.throughput_ratio:.2f}",
+                *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
                 _figure(row.p50 or 0.0),
             ]
         )
     notes = [f"{side}: {reason}" for side, reason in failures.items()]
-    return "\n".join([*_aligned(lines, left=2), *notes])
+    return "\n".join([*_aligned(lines, left=1), *notes])
+
+
+def step_table(points: Sequence[Point]) -> str:
+    """What a step of each engine is made of."""
+    heads = ["step, ms", "network, ms", "outside", "launches", "waits", "warm after, s", "apart"]
+    lines = [["pixels", "side", *heads]]
+    for point in points:
+        for one in point.sides:
+            if one.step is None:
+                continue
+            waits = " ".join(f"{count:.1f} {name}" for name, count in one.step.waits.items())
+            launches = one.step.launches
+            lines.append(
+                [
+                    str(point.pixels),
+                    one.side,
+                    _figure(one.step.seconds * 1e3),
+                    _figure(one.step.network_seconds * 1e3),
+                    f"{one.step.outside:.1%}",
+                    "-" if launches is None else f"{launches:.0f}",
+                    waits or "-",
+                    f"{one.warm_up:.0f}",
+                    "-" if one.difference is None else "{} ({:.2f})".format(*one.difference),
+                ]
+            )
+    return "\n".join(_aligned(lines, left=1))
 
 
 def forward_table(found: Sequence[Forward], matrix_rate: float) -> str:

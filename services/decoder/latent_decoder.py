@@ -17,6 +17,7 @@ from services.diffusion.inpainting import Inpaint, InpaintInputs
 from services.diffusion.masks import kept_cells
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
+from services.samplers.formulas import new_sampler
 from services.samplers.sampler import Sampler
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
@@ -89,7 +90,7 @@ class LatentDecoder(DecoderFamily):
         network = self.denoiser.network
         return Denoise(
             network,
-            Sampler(self.denoiser.schedulers.new(None), 1, device=self.like.device),
+            new_sampler(self.denoiser.schedulers.new(None), 1),
             Guidance(1.0),
             self._shape(sampling_pb2.InitialLatents(height=height, width=width)),
             network.calibration_rows(height, width, self.like),
@@ -222,7 +223,7 @@ class LatentDecoder(DecoderFamily):
         with reading.refused_at(strength_path):
             scheduler = denoiser.schedulers.new(reading.scheduler(request.sampling))
             eta = reading.eta(request.sampling)
-            return Sampler(scheduler, steps, strength, eta, self.like.device)
+            return new_sampler(scheduler, steps, strength, eta)
 
     def _guidance(self, request: decoder_pb2.DecodeRequest) -> Guidance:
         return Guidance(reading.guidance_scale(request.sampling, self.sampler), self.rule)

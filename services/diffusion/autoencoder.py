@@ -9,7 +9,9 @@ from diffusers import VQModel
 
 from services.diffusion.previews import LinearPreview, Previewer, as_bytes
 from services.engine.phase import Network, Phase
-from services.loading.denoising_call import channels_last
+from services.loading.denoising_call import channels_last, compiled_call
+from services.loading.loader import Loader
+from services.loading.runtime_options import RuntimeOptions
 
 
 @dataclass(eq=False)
@@ -104,8 +106,9 @@ class MoVQDecode(Network):
 
     name = "movq decode"
 
-    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
+    def __init__(self, movq: VQModel, runtime: RuntimeOptions, lays_out: bool) -> None:
         self.movq = movq
+        self._call = compiled_call(movq.decode, runtime)
         self._lays_out = lays_out
 
     def __call__(
@@ -116,7 +119,7 @@ class MoVQDecode(Network):
     ) -> torch.Tensor:
         if self._lays_out:
             inputs = channels_last(inputs)
-        images: torch.Tensor = self.movq.decode(inputs, force_not_quantize=True).sample
+        images = self._call(h=inputs, force_not_quantize=True, return_dict=False)[0]
         return (images * 0.5 + 0.5).clamp(0, 1)
 
 
@@ -125,7 +128,7 @@ class MoVQEncode(Network):
 
     name = "movq encode"
 
-    def __init__(self, movq: VQModel, lays_out: bool = False) -> None:
+    def __init__(self, movq: VQModel, lays_out: bool) -> None:
         self.movq = movq
         self._lays_out = lays_out
 
@@ -141,16 +144,17 @@ class MoVQEncode(Network):
         return latents
 
 
-def movq_autoencoder(movq: VQModel, lays_out: bool = False) -> Autoencoder:
+def movq_autoencoder(movq: VQModel, loader: Loader) -> Autoencoder:
     """MoVQ, the autoencoder of the Kandinsky families.
 
     Args:
         movq: the network.
-        lays_out: whether its weights, and so its inputs, are laid out as NHWC.
+        loader: of the network; its runtime options say how it is called.
     """
+    lays_out = loader.runtime.lays_out(loader.device, autoencoder=True)
     return Autoencoder(
         MoVQEncode(movq, lays_out),
-        MoVQDecode(movq, lays_out),
+        MoVQDecode(movq, loader.runtime, lays_out),
         movq.config.latent_channels,
         2 ** (len(movq.config.block_out_channels) - 1),
     )

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 
 from services.diffusion.guidance import Guidance
 from services.diffusion.previews import Previewer
 from services.engine.phase import Network, Phase
 from services.engine.snapshot import Snapshot, SnapshotRefused, accept_latent
+from services.engine.transfer import to_device
 from services.samplers.sampler import Sampler
 from services.samplers.scheduler_state import StateRefused
 
@@ -52,7 +52,7 @@ class Denoise(Phase):
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.conditioning.values())))
         self.latent_area = math.prod(self.shape[1:])
-        self.timesteps = self.sampler.timesteps
+        self.timesteps = to_device(self.sampler.timesteps, self._like)
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         noise = self._noise(generator)
@@ -99,16 +99,13 @@ class Denoise(Phase):
         return replace(snapshot, latent=latent, state=state)
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.sampler.restore(state)
+        self.sampler.restore(state, self._like)
 
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         if self.given_noise is not None:
             return self.given_noise
         like = self._like
-        noise: torch.Tensor = randn_tensor(
-            (1, *self.shape), generator, device=like.device, dtype=like.dtype
-        )
-        return noise
+        return to_device(torch.randn(1, *self.shape, generator=generator, dtype=like.dtype), like)
 
     @property
     def _like(self) -> torch.Tensor:

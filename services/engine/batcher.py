@@ -16,11 +16,13 @@ from services.engine import errors
 from services.engine.accounts import Accounts
 from services.engine.admission import Admission
 from services.engine.counters import Counters
+from services.engine.device_clock import DeviceClock, HostClock
 from services.engine.events import Alive, Event, Finished
 from services.engine.fair_share import FairShare
 from services.engine.forwards import Forwards
 from services.engine.group import GroupKey
 from services.engine.job import Job
+from services.engine.leaving import Leaving
 from services.engine.limits import EngineLimits
 from services.engine.mailbox import Mailbox
 from services.engine.previews import Previews
@@ -45,6 +47,7 @@ class Batcher:
         step_times: what was measured before.
         nice: added to the thread's nice value.
         clock: seconds; deadlines of jobs are times on it.
+        device: where the networks are, and its time; None for the CPU.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Batcher:
         step_times: StepTimeEstimator | None = None,
         nice: int = ENGINE_NICE,
         clock: Callable[[], float] = time.monotonic,
+        device: DeviceClock | None = None,
     ) -> None:
         self.limits = limits
         self.counters = Counters()
@@ -65,7 +69,12 @@ class Batcher:
         self._forwards = Forwards(self.counters, clock)
         self._previews = Previews(self.counters, clock)
         self._accounts = Accounts(
-            self.step_times, self._share, self._previews, self.counters, clock
+            self.step_times,
+            self._share,
+            self._previews,
+            self.counters,
+            clock,
+            device or HostClock(clock),
         )
         self._reporter = ProgressReporter(
             self.step_times, self.counters, limits.snapshot_every, clock
@@ -110,11 +119,13 @@ class Batcher:
                 try:
                     # Not wait_for: before Python 3.12 it loses a cancel that comes with an event.
                     async with asyncio.timeout(self.limits.alive_seconds):
-                        event = await events.get()
+                        event: Event | Leaving | Exception = await events.get()
                 except TimeoutError:
                     event = Alive()
                 if isinstance(event, Exception):
                     raise event
+                if isinstance(event, Leaving):
+                    event = await event.arrived()
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -162,6 +173,8 @@ class Batcher:
                 self._running = [job for job in self._running if self._admission.is_live(job)]
                 if self._running:
                     self._step()
+                else:
+                    self._accounts.time()
         self._evict_all()
 
     def _step(self) -> None:
@@ -200,6 +213,7 @@ class Batcher:
             return self._admission.has_only(job.tenant)
 
     def _evict_all(self) -> None:
+        self._accounts.time()
         for job in (*self._running, *self._admission.pop_all()):
             if not job.ended:
                 self.counters.drained += 1

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from services.engine.events import Event, Progress
+from services.engine.leaving import Leaving, leave
 
 
 class Mailbox:
@@ -21,7 +22,7 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._events: OrderedDict[Hashable, Event | Exception] = OrderedDict()
+        self._events: OrderedDict[Hashable, Event | Leaving | Exception] = OrderedDict()
         self._lock = threading.Lock()
         self._came = asyncio.Event()
         self._is_waited_for = False
@@ -30,11 +31,14 @@ class Mailbox:
         return len(self._events)
 
     def put(self, event: Event | Exception) -> None:
-        """Adds an event, in place of the last one of its kind; from any thread."""
+        """Adds an event, in place of the last one of its kind; from any thread.
+
+        Its tensors begin to leave the device at once, behind the work that this thread has given.
+        """
+        kind, leaving = _kind(event), leave(event)
         with self._lock:
-            kind = _kind(event)
             self._events.pop(kind, None)
-            self._events[kind] = event
+            self._events[kind] = leaving
             wakes, self._is_waited_for = self._is_waited_for, False
         if wakes:
             try:
@@ -43,7 +47,7 @@ class Mailbox:
                 if not self._loop.is_closed():  # else nobody is left to read
                     raise
 
-    async def get(self) -> Event | Exception:
+    async def get(self) -> Event | Leaving | Exception:
         """The next event; waits for one. Has one reader at a time."""
         while True:
             with self._lock:

@@ -45,13 +45,13 @@ class RuntimeOptions(BaseModel):
     """Lays out weights and pictures as NHWC, which tensor cores and oneDNN read faster. None: those
     of the autoencoder alone, on a CPU, where it then takes two thirds of the time."""
     compile: bool = False
-    """Runs the denoising networks through torch.compile, once for each bucket and canvas size."""
+    """Runs the denoising networks and the autoencoder through torch.compile, once a canvas size."""
     compile_backend: str = "inductor"
     """One of torch.compile's."""
-    row_buckets: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 4, 8, 16, 32)
+    row_buckets: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 6, 8, 12, 16, 20, 24, 28, 32)
     """The row counts that a compiled or captured network sees, ascending; batches are padded."""
     cuda_graphs: bool = False
-    """Captures forwards of the denoising networks and replays them."""
+    """Captures forwards of the denoising networks, once a bucket and canvas size, and replays."""
     fuse_qkv: bool = False
     """Projects query, key and value in one matrix product."""
     attention: Literal["sdpa", "sliced", "xformers"] | None = None
@@ -118,11 +118,6 @@ class RuntimeOptions(BaseModel):
             raise ValueError(
                 "compile and offload: sequential contradict each other: "
                 "moving every layer breaks the graph at every layer"
-            )
-        if self.compile and self.cuda_graphs and self.compile_backend != "inductor":
-            raise ValueError(
-                f"cuda_graphs and compile_backend: {self.compile_backend} contradict each other: "
-                "beside compile, inductor alone captures graphs"
             )
         if self.fuse_qkv and self.attention in ("sliced", "xformers"):
             raise ValueError(

@@ -13,6 +13,7 @@ from services.diffusion.guidance import Guidance
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.prior.service import PriorFamily
+from services.samplers.formulas import new_sampler
 from services.samplers.sampler import Sampler
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
@@ -71,7 +72,7 @@ class EmbeddingPrior(PriorFamily):
         return 1.0
 
     def _sampler(self, steps: int, strength: float) -> Sampler:
-        return Sampler(self.schedulers.new(None), steps, strength, device=self.like.device)
+        return new_sampler(self.schedulers.new(None), steps, strength)
 
     def _loop(self, guidance: Guidance, sampler: Sampler, rows: dict[str, torch.Tensor]) -> Denoise:
         return Denoise(

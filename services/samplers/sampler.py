@@ -22,7 +22,6 @@ class Sampler:
         steps: that the noise levels are divided into.
         strength: share of the steps that is taken, the last ones.
         eta: DDIM's, from 0 to 1; None for the scheduler's default.
-        device: of the timesteps.
 
     Raises:
         SettingRefused: the strength leaves no step, the scheduler has no eta, or the steps are more
@@ -35,7 +34,6 @@ class Sampler:
         steps: int,
         strength: float = 1.0,
         eta: float | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         known = inspect.signature(scheduler.step).parameters
         self.scheduler = scheduler
@@ -55,9 +53,9 @@ class Sampler:
             most = next((count for count in levels if _divides(scheduler, count)), 0)
             rule = f"{steps} are too many for {type(scheduler).__name__}; the most is {most}"
             raise SettingRefused("steps", rule)
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps)
         self.timesteps: torch.Tensor = _last(scheduler, steps, taken)
-        """One for each pass of the network; Heun has two to a step."""
+        """On the host, one for each pass of the network; Heun has two to a step."""
         self._before = scheduler_state.attributes(scheduler)
         self._arguments = steps, strength, eta
 
@@ -142,9 +140,14 @@ class Sampler:
         """
         return scheduler_state.accept(saved, self._state_at(step, latent.dtype), latent.shape)
 
-    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Takes over a state from `accept`."""
-        scheduler_state.restore(self.scheduler, saved, self.timesteps)
+    def restore(self, saved: Mapping[str, torch.Tensor], like: torch.Tensor) -> None:
+        """Takes over a state from `accept`.
+
+        Args:
+            saved: from `accept`.
+            like: has the device of the latent.
+        """
+        scheduler_state.restore(self.scheduler, saved, like)
 
     def _state_at(self, step: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """What the scheduler keeps at a step: another one takes them on a latent of one element."""

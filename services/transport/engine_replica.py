@@ -2,6 +2,7 @@
 
 from services.engine.batcher import ENGINE_NICE, Batcher
 from services.engine.calibration import calibrated_limits
+from services.engine.device_clock import clock_of
 from services.engine.phase import Phase
 from services.engine.step_times import StepTimeEstimator
 from services.transport.draining import when_stopped
@@ -21,6 +22,6 @@ def start_engine(
     """
     step_times = StepTimeEstimator()
     limits = calibrated_limits(settings.engine, usual, step_times)
-    batcher = Batcher(limits, name, step_times, nice)
+    batcher = Batcher(limits, name, step_times, nice, device=clock_of(settings.device))
     when_stopped(batcher.drain)
     return batcher

@@ -13,6 +13,7 @@ from kandinsky.catalog.family import SamplerSpec
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
+from services.engine.transfer import to_device
 from services.samplers.schedulers import SettingRefused
 
 
@@ -78,7 +79,7 @@ def tensor(
         raise invalid(path + field, "is required here")
     dtypes = tensors.BOOL if like.dtype == torch.bool else tensors.FLOATS
     value = tensors.to_torch(getattr(message, field), path + field, dtypes=dtypes, shape=shape)
-    return value.to(like.device, like.dtype)[None]
+    return to_device(value.to(like.dtype), like)[None]
 
 
 def optional_tensor(
@@ -109,7 +110,7 @@ def image(pixels: tensor_pb2.Tensor, path: str, multiple: int, like: torch.Tenso
         found = found.to(torch.float32) / 127.5 - 1
     elif found.abs().max() > 1:
         raise invalid(path, "floating-point pixels are from -1 to 1")
-    return found.permute(2, 0, 1)[None].to(like.device, like.dtype)
+    return to_device(found.permute(2, 0, 1)[None].to(like.dtype), like)
 
 
 def generator_state(message: tensor_pb2.Tensor, path: str) -> torch.Tensor:

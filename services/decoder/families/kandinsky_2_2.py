@@ -79,10 +79,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder
         entry.spec.reads[Stage.DECODER],
         entry.stage_samplers(Stage.DECODER)[0],
         Denoiser(unet, Schedulers(loader.scheduler())),
-        movq_autoencoder(
-            loader.model(VQModel, "movq", is_autoencoder=True),
-            loader.runtime.lays_out(loader.device, autoencoder=True),
-        ),
+        movq_autoencoder(loader.model(VQModel, "movq", is_autoencoder=True), loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         _inpainter(loaders["inpaint"]) if "inpaint" in loaders else None,
     )

@@ -1,0 +1,70 @@
+"""A step of the engine taken apart: its network, what is outside of it, and what waits."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.full_size.accelerator import seconds
+from benchmarks.full_size.contestants import Entry
+from benchmarks.full_size.networks import Networks
+from benchmarks.full_size.plan import Plan
+
+if TYPE_CHECKING:
+    from benchmarks.full_size.engine_side import EngineSide
+
+SHORT, LONG = 10, 30
+"""Denoising steps of two runs whose difference is steps alone."""
+PROFILED = 8
+REPEATS = 10
+WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
+LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cuLaunchKernelEx", "cudaLaunchKernelExC")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step of all jobs of a group."""
+
+    seconds: float
+    network_seconds: float
+    """Of a forward with the same rows, alone."""
+    launches: float | None
+    """Kernels that the host launches, graphs as one each; None without CUDA."""
+    waits: dict[str, float]
+    """Times that a thread waits for the device, by the call; the pace of the loop is one event."""
+
+    @property
+    def outside(self) -> float:
+        """Share of the step that is not its network's."""
+        return 1 - self.network_seconds / self.seconds
+
+
+def step(plan: Plan, networks: Networks, entry: Entry, pixels: int) -> Step:
+    """Of an engine that is warm."""
+    side: EngineSide = entry.side  # type: ignore[assignment]
+    short, long_ = min(SHORT, plan.steps), min(LONG, 3 * plan.steps)
+    taken = {count: _seconds(side, entry.at_once, pixels, count) for count in (short, long_)}
+    each = (taken[long_] - taken[short]) / (long_ - short)
+    forward = side.forward(networks.unet_inputs(2 * entry.at_once, pixels))
+    with torch.inference_mode():
+        network = seconds(forward, REPEATS)
+    return Step(each, network, *_counts(side, entry.at_once, pixels))
+
+
+def _seconds(side: "EngineSide", jobs: int, pixels: int, steps: int) -> float:
+    """Of the denoising loops alone: the faster of two runs."""
+    return min(side.loop_seconds(jobs, pixels, steps) for _ in range(2))
+
+
+def _counts(side: "EngineSide", jobs: int, pixels: int) -> tuple[float | None, dict[str, float]]:
+    if not torch.cuda.is_available():
+        return None, {}
+    found: list[dict[str, int]] = []
+    for steps in (PROFILED, 2 * PROFILED):
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+            side.loop_seconds(jobs, pixels, steps)
+        found.append({row.key: row.count for row in profiler.key_averages()})
+    more = {key: (found[1].get(key, 0) - found[0].get(key, 0)) / PROFILED for key in found[1]}
+    launches = sum(more.get(key, 0) for key in (*LAUNCHES, "cudaGraphLaunch"))
+    return launches, {key: more[key] for key in WAITS if more.get(key)}

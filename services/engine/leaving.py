@@ -1,0 +1,41 @@
+"""Events that carry tensors off the device, without stopping it."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from services.engine.events import Event, Finished, Preview
+from services.engine.snapshot import Snapshot
+from services.engine.transfer import HostCopy
+
+Carrier = Finished | Preview | Snapshot
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """An event whose tensors are on their way to the host."""
+
+    event: Carrier
+    copy: HostCopy
+
+    async def arrived(self) -> Carrier:
+        """The event with its tensors on the host."""
+        if not self.copy.is_complete:
+            await asyncio.to_thread(self.copy.wait)
+        event, tensors = self.event, self.copy.wait()
+        if isinstance(event, Finished):
+            return replace(event, outputs=tensors)
+        if isinstance(event, Preview):
+            return replace(event, pixels=tensors["pixels"])
+        latent = tensors.pop("latent")
+        return replace(event, latent=latent, state=tensors)
+
+
+def leave(event: Event | Exception) -> Event | Exception | Leaving:
+    """Begin to copy what an event carries; on the thread that gives the device its work."""
+    if isinstance(event, Finished):
+        return Leaving(event, HostCopy(event.outputs))
+    if isinstance(event, Preview):
+        return Leaving(event, HostCopy({"pixels": event.pixels}))
+    if isinstance(event, Snapshot):
+        return Leaving(event, HostCopy({**event.state, "latent": event.latent}))
+    return event
