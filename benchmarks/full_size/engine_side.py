@@ -112,7 +112,8 @@ class EngineSide:
         """The network as the engine calls it, on these arguments of diffusers' own."""
         network = self._decoder.denoiser.network
         embeds = {"image_embed": inputs["added_cond_kwargs"]["image_embeds"]}
-        return partial(network, inputs["sample"], inputs["timestep"], embeds)
+        # Whole timesteps, as DDPM has them: another dtype is another graph.
+        return partial(network, inputs["sample"], inputs["timestep"].long(), embeds)
 
     def close(self) -> None:
         """Ends the engine's thread."""

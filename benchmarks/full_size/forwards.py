@@ -10,7 +10,7 @@ from benchmarks.full_size.accelerator import seconds
 from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.plan import Plan
 
-REPEATS = 5
+REPEATS = 3
 
 
 @dataclass(frozen=True)

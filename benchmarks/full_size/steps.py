@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHORT, LONG = 10, 30
 """Denoising steps of two runs whose difference is steps alone."""
-PROFILED = 8
+PROFILED = 2
 REPEATS = 10
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cuLaunchKernelEx", "cudaLaunchKernelExC")

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, replace
 
+import torch
+
 from services.engine.events import Event, Finished, Preview
 from services.engine.snapshot import Snapshot
 from services.engine.transfer import HostCopy
@@ -31,11 +33,22 @@ class Leaving:
 
 
 def leave(event: Event | Exception) -> Event | Exception | Leaving:
-    """Begin to copy what an event carries; on the thread that gives the device its work."""
+    """Begin to copy what an event carries; on the thread that gives the device its work.
+
+    Returns:
+        The event itself where it carries nothing that is on a device.
+    """
+    if not isinstance(event, Finished | Preview | Snapshot):
+        return event
+    carried = _carried(event)
+    if not any(tensor.is_cuda for tensor in carried.values()):
+        return event
+    return Leaving(event, HostCopy(carried))
+
+
+def _carried(event: Carrier) -> dict[str, torch.Tensor]:
     if isinstance(event, Finished):
-        return Leaving(event, HostCopy(event.outputs))
+        return dict(event.outputs)
     if isinstance(event, Preview):
-        return Leaving(event, HostCopy({"pixels": event.pixels}))
-    if isinstance(event, Snapshot):
-        return Leaving(event, HostCopy({**event.state, "latent": event.latent}))
-    return event
+        return {"pixels": event.pixels}
+    return {**event.state, "latent": event.latent}

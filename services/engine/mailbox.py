@@ -48,7 +48,10 @@ class Mailbox:
                     raise
 
     async def get(self) -> Event | Leaving | Exception:
-        """The next event; waits for one. Has one reader at a time."""
+        """The next event, whose tensors may still be leaving the device; waits for one.
+
+        Has one reader at a time.
+        """
         while True:
             with self._lock:
                 if self._events:

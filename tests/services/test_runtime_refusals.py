@@ -32,10 +32,6 @@ def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
         ({"cuda_graphs": True, "offload": "model"}, "cuda_graphs and offload: model"),
         ({"cuda_graphs": True, "offload": "sequential"}, "cuda_graphs and offload: sequential"),
         ({"compile": True, "offload": "sequential"}, "compile and offload: sequential"),
-        (
-            {"compile": True, "cuda_graphs": True, "compile_backend": "eager"},
-            "cuda_graphs and compile_backend: eager",
-        ),
         ({"fuse_qkv": True, "attention": "sliced"}, "fuse_qkv and attention: sliced"),
         ({"fuse_qkv": True, "attention": "xformers"}, "fuse_qkv and attention: xformers"),
     ],

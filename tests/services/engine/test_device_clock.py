@@ -10,7 +10,7 @@ import torch
 from services.engine.batcher import Batcher
 from services.engine.device_clock import CudaClock, DeviceClock, Moment, clock_of
 from services.engine.events import Finished
-from services.engine.leaving import leave
+from services.engine.leaving import Leaving, leave
 from services.engine.limits import EngineLimits
 from services.engine.transfer import HostCopy, to_device
 from tests.services.engine.toys import ToyNetwork, result, toy_job
@@ -110,6 +110,8 @@ async def test_tensors_leave_a_gpu_behind_the_work_before_them() -> None:
     sums.fill_(-1)
     torch.testing.assert_close(copy.wait()["sums"], 50 * noise, rtol=1e-4, atol=1e-4)
     stats = toy_job(ToyNetwork(), 1).stats
-    arrived = await leave(Finished({"image": sums}, stats)).arrived()
+    leaving = leave(Finished({"image": sums}, stats))
+    assert isinstance(leaving, Leaving)
+    arrived = await leaving.arrived()
     assert arrived.outputs["image"].device.type == "cpu"
     assert (arrived.outputs["image"] == -1).all()
