@@ -7,6 +7,7 @@ kernel's parent-death signal, its workers because they lose the raylet, and the 
 
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -54,6 +55,8 @@ LOGGING = {"log_level": "WARNING", "encoding": "JSON"}
 """Of Serve's own processes and of all replicas."""
 
 HOST = "127.0.0.1"
+LISTENING_PORTS = range(20_000, 30_000)
+"""Between those of Ray's workers and those that Linux hands out by default."""
 OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's least is 75 MiB; nothing of ours passes through it."""
 EXIT_SECONDS = 10
@@ -261,10 +264,19 @@ def _start_guard() -> "subprocess.Popen[bytes]":
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nothing listens on, and that the system gives to nobody who asks for any.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.sample(LISTENING_PORTS, len(LISTENING_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no free port from {LISTENING_PORTS[0]} to {LISTENING_PORTS[-1]}")
 
 
 def _children() -> list[psutil.Process]:
