@@ -46,7 +46,8 @@ def main(builder: str, applications: str) -> None:
     import ray
     from ray import serve
 
-    from services.local.ray_serve import HOST, free_port, start_serve
+    from services.local.preflight import free_port
+    from services.local.ray_serve import HOST, start_serve
 
     port = free_port()
     try:

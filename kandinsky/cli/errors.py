@@ -26,16 +26,18 @@ def fail_with(error: KandinskyError) -> typer.Exit:
             for violation in error.violations
         ]
         return fail("\n".join(lines))
-    if _never_arrived(error):
+    if _bare_code(error) is grpc.StatusCode.UNIMPLEMENTED:
+        return fail("another server answers at that address: it does not know this call")
+    if _bare_code(error) is grpc.StatusCode.UNAVAILABLE:
         return fail(f"{error.message.split(': ')[0]}; start one with `kandinsky up`")
     retry = "" if error.retry_after is None else f"; try again in {error.retry_after:.0f} s"
     return fail(error.message + retry)
 
 
-def _never_arrived(error: KandinskyError) -> bool:
+def _bare_code(error: KandinskyError) -> grpc.StatusCode | None:
+    """The status of a call that no server of this system has answered."""
     cause = error.__cause__
-    return (
-        isinstance(cause, grpc.RpcError)
-        and cause.code() is grpc.StatusCode.UNAVAILABLE
-        and not carries_reason(cause)
-    )
+    if not isinstance(cause, grpc.RpcError) or carries_reason(cause):
+        return None
+    code: grpc.StatusCode = cause.code()
+    return code

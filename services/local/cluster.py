@@ -29,7 +29,8 @@ from ray.serve.schema import (
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from services.local.applications import SERVICERS, Applications
-from services.local.ray_serve import HOST, LOGGING, failure, free_port, start_serve
+from services.local.preflight import free_port
+from services.local.ray_serve import HOST, LOGGING, failure, start_serve
 
 EXIT_SECONDS = 10
 """How long Ray's processes may take to end before they are killed."""

@@ -1,6 +1,7 @@
 """What `up` makes sure of before it starts anything; each failure is one sentence."""
 
 import importlib.util
+import random
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ EXTRAS = ("ray", "torch", "diffusers", "transformers", "grpc_health", "structlog
 """A module of every package that the stages and the gateway need beyond the client."""
 
 GIB = 2**30
+LISTENING_PORTS = range(20_000, 30_000)
+"""Between those of Ray's workers and those that Linux hands out by default."""
 
 
 class PreflightError(RuntimeError):
@@ -69,6 +72,22 @@ def plan(models: Sequence[str], folders: Sequence[Path]) -> Plan:
     return Plan(entries, tuple(stages.values()))
 
 
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on, nor is handed one who asks for any.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.sample(LISTENING_PORTS, len(LISTENING_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no free port from {LISTENING_PORTS[0]} to {LISTENING_PORTS[-1]}")
+
+
 def check_port(host: str, port: int) -> int:
     """Checks that the gateway can listen there; gives the port, a free one for 0.
 
@@ -76,6 +95,7 @@ def check_port(host: str, port: int) -> int:
         PreflightError: somebody else does, or the host is not this machine's.
     """
     try:
+        port = port or free_port()
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]

@@ -3,7 +3,6 @@
 import logging
 import re
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.schema import ApplicationStatus
+
+from services.local.preflight import free_port
 
 HOST = "127.0.0.1"
 LOGGING = {"log_level": "WARNING", "encoding": "JSON"}
@@ -58,13 +59,6 @@ def _own_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def failure(application: Any) -> str | None:

@@ -122,9 +122,12 @@ def _start(
         raise StartError(str(error)) from error
     _say(f"the stages take calls at {cluster.stages_address}")
     gateway = stack.enter_context(_gateway(own, cluster.stages_address, options.catalog))
-    for model in own.models:
-        if not health.wait_until_serving(own.address, model, lambda: gateway.poll() is None):
-            raise StartError(f"the gateway does not serve {model}; {_last_words()}")
+    try:
+        for model in own.models:
+            if not health.wait_until_serving(own.address, model, lambda: gateway.poll() is None):
+                raise StartError(f"the gateway does not serve {model}; {_last_words()}")
+    except health.AnotherServer as error:
+        raise StartError(str(error)) from error
     with suppress(OSError):  # a terminal that has gone
         print(f"kandinsky serves {', '.join(own.models)} at {own.address}", flush=True)
     return gateway

@@ -37,7 +37,7 @@ def system() -> Iterator[System]:
 
     ray_environment.apply()
     from services.local.cluster import LocalCluster
-    from services.local.ray_serve import free_port
+    from services.local.preflight import free_port
 
     with LocalCluster([Catalog.load()[name] for name in MODELS]) as cluster:
         address = f"127.0.0.1:{free_port()}"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from kandinsky.client import Client
-from services.local import preflight
+from services.local.preflight import free_port
 from tests import tiny
 
 GONE_SECONDS = 15
@@ -39,13 +39,9 @@ def up(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate(timeout=60)
 
 
-def free_port() -> str:
-    return str(preflight.check_port("127.0.0.1", 0))
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_is_left(tiny_checkpoint: Path, number: signal.Signals) -> None:
-    port = free_port()
+    port = str(free_port())
     with up(tiny_checkpoint, "--model", "tiny", "--port", port) as process:
         announced = process.stdout.readline()
         assert f"127.0.0.1:{port}" in announced, process.stderr.read()
@@ -86,7 +82,13 @@ def test_a_broken_yaml_is_one_sentence(tmp_path: Path) -> None:
 def test_too_little_memory_is_one_sentence(tiny_checkpoint: Path) -> None:
     replicas = "100000000"
     assert "memory" in refused(
-        tiny_checkpoint, "--model", "tiny", "--replicas-decoder", replicas, "--port", free_port()
+        tiny_checkpoint,
+        "--model",
+        "tiny",
+        "--replicas-decoder",
+        replicas,
+        "--port",
+        str(free_port()),
     )
 
 

@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from kandinsky.wire.errors import KandinskyError, Reason, Violation, invalid_fields
+from services.local import health
 from tests.kandinsky import recording
 from tests.kandinsky.declared import app
 from tests.kandinsky.recording import RecordingGateway
@@ -75,6 +79,29 @@ def test_an_unreachable_server_names_address_and_remedy() -> None:
     assert done.stderr.strip() == (
         "no server answers at 127.0.0.1:1; start one with `kandinsky up`"
     )
+
+
+@pytest.fixture
+def another_server() -> Iterator[str]:
+    """The address of a gRPC server that offers nothing."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield address
+    server.stop(None)
+
+
+@pytest.mark.parametrize("command", ["models", "status"])
+def test_another_server_at_the_address_is_named(command: str, another_server: str) -> None:
+    done = run(command, "--address", another_server)
+    assert done.exit_code == 1
+    sentence = "another server answers at that address: it does not know this call"
+    assert done.stderr.strip() == sentence
+
+
+def test_waiting_for_a_gateway_ends_where_another_server_answers(another_server: str) -> None:
+    with pytest.raises(health.AnotherServer, match=another_server):
+        health.wait_until_serving(another_server, "shapes", lambda: True)
 
 
 def test_models_are_listed(gateway: RecordingGateway) -> None:
