@@ -10,7 +10,7 @@ from services.diffusion.guidance import Guidance
 from services.diffusion.previews import Previewer
 from services.engine.phase import Network, Phase
 from services.engine.snapshot import Snapshot, SnapshotRefused, accept_latent
-from services.engine.transfer import to_device
+from services.samplers.noise import draw, to_device
 from services.samplers.sampler import Sampler
 from services.samplers.scheduler_state import StateRefused
 
@@ -104,8 +104,7 @@ class Denoise(Phase):
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         if self.given_noise is not None:
             return self.given_noise
-        like = self._like
-        return to_device(torch.randn(1, *self.shape, generator=generator, dtype=like.dtype), like)
+        return draw((1, *self.shape), generator, self._like)
 
     @property
     def _like(self) -> torch.Tensor:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from services.engine.events import Event, Finished, Preview
+from services.engine.host_copy import HostCopy
 from services.engine.snapshot import Snapshot
-from services.engine.transfer import HostCopy
 
 Carrier = Finished | Preview | Snapshot
 

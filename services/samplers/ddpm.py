@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from services.engine.transfer import to_device
+from services.samplers.noise import draw
 from services.samplers.sampler import Sampler
 
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
@@ -63,8 +63,7 @@ class DDPM(Sampler):
         mean = at.original * original + at.latent * latent
         if self.timesteps[step] == 0:
             return mean
-        drawn = torch.randn(prediction.shape, generator=generator, dtype=prediction.dtype)
-        noise = to_device(drawn, prediction)
+        noise = draw(prediction.shape, generator, prediction)
         if config.variance_type != "learned_range":
             return mean + at.deviation * noise
         share = (variance + 1) / 2

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.server.app import Gateway
 from gateway.server.config import GatewayConfig
+from kandinsky.client import requests
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 from tests.stagehost import StageHost, host_stages
@@ -24,19 +25,22 @@ class Chain:
     stages: StageHost
     folder: Path
 
-    async def images(self, **request) -> list[generation_pb2.GeneratedImage]:
-        """What TextToImageUnary answers; pixels come as tensors."""
-        return await self.ask("TextToImage", **request)
+    async def ask(self, flow: str, *args, **options) -> list[generation_pb2.GeneratedImage]:
+        """What GenerateImages answers to a flow of the SDK; pixels come as tensors.
 
-    async def ask(self, flow: str, **request) -> list[generation_pb2.GeneratedImage]:
-        """What the unary twin of a flow answers; pixels come as tensors."""
-        settings = {"output_format": generation_pb2.OUTPUT_FORMAT_PIXELS}
-        settings.update(request.pop("settings", {}))
-        message = getattr(generation_pb2, f"{flow}Request")(
-            settings=generation_pb2.GenerationSettings(**settings),
-            **{"model": "tiny", **request},
-        )
-        return list((await getattr(self.stub, f"{flow}Unary")(message)).images)
+        Args:
+            flow: the name of its method, or `generate`.
+            args: of the method.
+            options: of the method.
+        """
+        request = flow_request(flow, *args, **options)
+        return list((await self.stub.GenerateImages(request)).images)
+
+
+def flow_request(flow: str, *args, **options) -> generation_pb2.GenerateRequest:
+    """The request of a flow of the SDK, to the model `tiny`; its pixels come as tensors."""
+    chosen = {"model": "tiny", "output_format": "pixels", **options}
+    return getattr(requests, flow)(*args, **chosen)
 
 
 def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:

@@ -5,34 +5,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kandinsky.v1 import generation_pb2 as generation
-from kandinsky.wire import tensors
-from tests.parity.conftest import Chain
-from tests.parity.test_flows import MASK, PICTURES, file
+from tests.parity.conftest import Chain, flow_request
+from tests.parity.test_flows import IMAGES, MASK, file
 from tests.parity.test_flows_2_2 import HINT
 
-PICTURE, OTHER = file(PICTURES[0].crop((0, 0, 64, 64))), file(PICTURES[1].crop((0, 0, 64, 64)))
-HOLE = {"encoded": file(MASK.crop((60, 0, 124, 64)))["encoded"]}
-NARROW = file(PICTURES[0].crop((0, 0, 32, 64)))
-DEPTH = {"pixels": tensors.from_torch(HINT[:, :64].contiguous())}
+IMAGE, OTHER = (file(image.crop((0, 0, 64, 64))) for image in IMAGES)
+HOLE = file(MASK.crop((60, 0, 124, 64)))
+NARROW = file(IMAGES[0].crop((0, 0, 32, 64)))
+DEPTH = HINT[:, :64].numpy()
 
-REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "TextToImage": ("tiny", {"prompts": ["a red cat"], "negative_prompts": ["dog"]}),
-    "Mix": (
-        "tiny",
-        {"conditions": [{"text": "a cat", "weight": 0.7}, {"image": PICTURE, "weight": 0.3}]},
-    ),
-    "InterpolateFrames": ("tiny", {"first": {"text": "a"}, "last": {"image": OTHER}, "frames": 2}),
-    "ImageToImage": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "strength": 0.7}),
-    "Inpaint": ("tiny", {"prompts": ["a red cat"], "image": PICTURE, "mask": HOLE}),
-    "Outpaint": ("tiny", {"prompts": ["a red cat"], "image": NARROW, "left": 32}),
-    "Variation": ("tiny", {"image": PICTURE}),
-    "Control": ("tiny-control", {"prompts": ["a red cat"], "hint": DEPTH}),
-    "TextGuidedEdit": (
-        "tiny",
-        {"image": PICTURE, "source_prompt": "a cat", "target_prompt": "a dog", "amount": 0.4},
-    ),
+FLOWS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "text_to_image": ("tiny", ("a red cat",), {"negative_prompts": "dog"}),
+    "mix": ("tiny", (["a cat", IMAGE], [0.7, 0.3]), {}),
+    "interpolate_frames": ("tiny", ("a", OTHER, 2), {}),
+    "image_to_image": ("tiny", (IMAGE, "a red cat"), {"strength": 0.7}),
+    "inpaint": ("tiny", (IMAGE, HOLE, "a red cat"), {}),
+    "outpaint": ("tiny", (NARROW, "a red cat"), {"left": 32}),
+    "variation": ("tiny", (IMAGE,), {}),
+    "control": ("tiny-control", (DEPTH, "a red cat"), {}),
+    "text_guided_edit": ("tiny", (IMAGE, "a cat", "a dog"), {"amount": 0.4}),
 }
-"""By RPC: the model that is asked, and the fields beside its settings."""
+"""By method of the SDK: the model that is asked, the method's arguments, and its options."""
 
 
 @dataclass(frozen=True)
@@ -40,36 +33,36 @@ class Flow:
     """One flow of one family."""
 
     family: str
-    rpc: str
+    name: str
+    """The method of the SDK."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of every request of the family."""
 
     @property
     def jobs(self) -> int:
         """Decoder jobs of one request."""
-        return REQUESTS[self.rpc][1].get("frames", 1)
+        return 2 if self.name == "interpolate_frames" else 1
 
     @property
     def encodes(self) -> bool:
         """Whether its decoder job encodes an image before its loop."""
-        return self.rpc in ("ImageToImage", "Inpaint", "Outpaint")
+        return self.name in ("image_to_image", "inpaint", "outpaint")
 
     def __str__(self) -> str:
-        return f"{self.family} {self.rpc}"
+        return f"{self.family} {self.name}"
 
 
 class Running:
     """One request under way, its events read in the background."""
 
     def __init__(self, chain: Chain, name: str, flow: Flow, **settings: Any) -> None:
-        model, fields = REQUESTS[flow.rpc]
-        given = {"steps": 8, "prior_steps": 3, "output_format": generation.OUTPUT_FORMAT_PIXELS}
-        if flow.rpc in ("Variation", "TextGuidedEdit"):
+        model, args, options = FLOWS[flow.name]
+        given = {"steps": 8, "prior_steps": 3}
+        if flow.name in ("variation", "text_guided_edit"):
             del given["prior_steps"]
-        message = getattr(generation, f"{flow.rpc}Request")(
-            model=model, settings={**given, **flow.settings, **settings}, **fields
-        )
-        self._call = getattr(chain.stub, flow.rpc)(message, metadata=(("x-request-id", name),))
+        chosen = {"model": model, **options, **given, **flow.settings, **settings}
+        request = flow_request(flow.name, *args, **chosen)
+        self._call = chain.stub.Generate(request, metadata=(("x-request-id", name),))
         self.task = asyncio.create_task(self._read())
 
     async def image(self) -> generation.GeneratedImage:

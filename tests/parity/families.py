@@ -57,9 +57,9 @@ class Family:
         **options: Any,
     ) -> np.ndarray:
         """int [H, W, 3] of one decoder call."""
-        told = {"prompt": prompt} if self.reads_text else {}
+        text = {"prompt": prompt} if self.reads_text else {}
         made = self.pipeline(name, part)(
-            **told,
+            **text,
             image_embeds=embeds[0],
             negative_image_embeds=embeds[1],
             height=HEIGHT,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kandinsky.client.options import Latents
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.wire import tensors
 from tests import tiny, tiny_2_1
@@ -24,7 +25,7 @@ FAMILIES = {
     "2.1 ddpm": ("Kandinsky", "float32", True),
 }
 RNG = np.random.default_rng(4)
-PICTURES = [
+IMAGES = [
     Image.fromarray(RNG.integers(0, 256, (6, 10, 3), np.uint8)).resize((200, 90), Image.NEAREST)
     for _ in range(2)
 ]
@@ -50,10 +51,10 @@ async def chain(family: Family) -> AsyncIterator[Chain]:
         yield running
 
 
-def file(image: Image.Image) -> dict[str, bytes]:
+def file(image: Image.Image) -> bytes:
     made = io.BytesIO()
     image.save(made, "PNG")
-    return {"encoded": made.getvalue()}
+    return made.getvalue()
 
 
 def settings(prior: bool = True, **changes: object) -> dict[str, object]:
@@ -62,7 +63,7 @@ def settings(prior: bool = True, **changes: object) -> dict[str, object]:
 
 
 def assert_equal(image: generation.GeneratedImage, expected: np.ndarray) -> None:
-    assert expected.std() > 5, "a flat picture would equal anything"
+    assert expected.std() > 5, "a flat image would equal anything"
     assert np.abs(pixels(image) - expected).max() <= 1
 
 
@@ -80,94 +81,86 @@ async def test_a_mix_equals_interpolate(
     unwanted = negative_prior or None
     red, _ = family.prior("a red cat", unwanted)
     _, zero = family.prior("dog")
-    picture = family.pipeline("Prior", "prior").interpolate(
-        PICTURES[:1], [1.0], num_inference_steps=PRIOR_STEPS, generator=torch.Generator()
+    blend = family.pipeline("Prior", "prior").interpolate(
+        IMAGES[:1], [1.0], num_inference_steps=PRIOR_STEPS, generator=torch.Generator()
     )
-    embeds = 0.6 * red + 0.7 * picture.image_embeds
+    embeds = 0.6 * red + 0.7 * blend.image_embeds
     if negative or negative_prior:
         avoided = negative or negative_prior
         zero, _ = family.prior(avoided, unwanted)
-    told = {"negative_prompt": negative} if family.reads_text and negative else {}
-    expected = family.decode("", "decoder", "dog", (embeds, zero), **told)
+    texts = {"negative_prompt": negative} if family.reads_text and negative else {}
+    expected = family.decode("", "decoder", "dog", (embeds, zero), **texts)
     [image] = await chain.ask(
-        "Mix",
-        conditions=[
-            {"text": "a red cat", "weight": 0.6},
-            {"image": file(PICTURES[0]), "weight": 0.7},
-        ],
-        negative_prompt=negative,
-        negative_prior_prompt=negative_prior,
-        settings=settings(),
-        **({"prompt": "dog"} if family.reads_text else {}),
+        "mix",
+        ["a red cat", file(IMAGES[0])],
+        [0.6, 0.7],
+        negative_prompt=negative or None,
+        negative_prior_prompt=negative_prior or None,
+        prompt="dog" if family.reads_text else None,
+        **settings(),
     )
     assert_equal(image, expected)
 
 
-async def test_a_mix_of_pictures_equals_interpolate_itself(chain: Chain, family: Family) -> None:
+async def test_a_mix_of_images_equals_interpolate_itself(chain: Chain, family: Family) -> None:
     made = family.pipeline("Prior", "prior").interpolate(
-        PICTURES, [0.3, 0.9], num_inference_steps=PRIOR_STEPS, generator=torch.Generator()
+        IMAGES, [0.3, 0.9], num_inference_steps=PRIOR_STEPS, generator=torch.Generator()
     )
     embeds = (made.image_embeds, made.negative_image_embeds)
     expected = family.decode("", "decoder", "", embeds)
     [image] = await chain.ask(
-        "Mix",
-        conditions=[
-            {"image": file(picture), "weight": weight}
-            for picture, weight in zip(PICTURES, (0.3, 0.9), strict=True)
-        ],
-        settings=settings(prior=False),
+        "mix", [file(each) for each in IMAGES], [0.3, 0.9], **settings(prior=False)
     )
     assert_equal(image, expected)
 
 
 async def test_a_variation_is_a_mix_of_one(chain: Chain) -> None:
-    conditions = [{"image": file(PICTURES[0]), "weight": 1}]
-    [mixed] = await chain.ask("Mix", conditions=conditions, settings=settings(prior=False))
-    [varied] = await chain.ask("Variation", image=file(PICTURES[0]), settings=settings(prior=False))
+    [mixed] = await chain.ask("mix", [file(IMAGES[0])], [1], **settings(prior=False))
+    [varied] = await chain.ask("variation", file(IMAGES[0]), **settings(prior=False))
     np.testing.assert_array_equal(pixels(varied), pixels(mixed))
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 1.0])
 async def test_image_to_image(chain: Chain, family: Family, strength: float) -> None:
-    """On a square canvas: the reference takes height for width when it resizes the picture."""
+    """On a square canvas: the reference takes height for width when it resizes the image."""
     expected = family.decode(
         "Img2Img",
         "decoder",
         "a red cat",
         family.prior("a red cat"),
         width=HEIGHT,
-        image=PICTURES[0],
+        image=IMAGES[0],
         strength=strength,
     )
     [image] = await chain.ask(
-        "ImageToImage",
-        prompts=["a red cat"],
-        image=file(PICTURES[0]),
+        "image_to_image",
+        file(IMAGES[0]),
+        "a red cat",
         strength=strength,
-        settings=settings(width=HEIGHT),
+        **settings(width=HEIGHT),
     )
     assert_equal(image, expected)
 
 
 @pytest.mark.parametrize("negative", [None, "ugly"])
 async def test_inpaint(chain: Chain, family: Family, negative: str | None) -> None:
-    told = {"negative_prompt": negative} if family.reads_text and negative else {}
+    texts = {"negative_prompt": negative} if family.reads_text and negative else {}
     expected = family.decode(
         "Inpaint",
         "decoder-inpaint",
         "a red cat",
         family.prior("a red cat", negative),
-        image=PICTURES[0],
+        image=IMAGES[0],
         mask_image=MASK,
-        **told,
+        **texts,
     )
     [image] = await chain.ask(
-        "Inpaint",
-        prompts=["a red cat"],
-        negative_prompts=[negative] if negative else [],
-        image=file(PICTURES[0]),
-        mask=file(MASK),
-        settings=settings(),
+        "inpaint",
+        file(IMAGES[0]),
+        file(MASK),
+        "a red cat",
+        negative_prompts=negative,
+        **settings(),
     )
     assert_equal(image, expected)
 
@@ -180,11 +173,11 @@ async def test_no_guidance_with_two_images_where_the_reference_fails(
     Each image equals the reference's one-image call with that image's seed.
     """
     images = await chain.ask(
-        "Inpaint",
-        prompts=["a red cat"],
-        image=file(PICTURES[0]),
-        mask=file(MASK),
-        settings=settings(guidance_scale=1, images_per_prompt=2),
+        "inpaint",
+        file(IMAGES[0]),
+        file(MASK),
+        "a red cat",
+        **settings(guidance_scale=1, images_per_prompt=2),
     )
     for seed, image in enumerate(images, SEED):
         embeds = family.prior("a red cat", seed=seed)
@@ -194,7 +187,7 @@ async def test_no_guidance_with_two_images_where_the_reference_fails(
             "a red cat",
             embeds,
             seed,
-            image=PICTURES[0],
+            image=IMAGES[0],
             mask_image=MASK,
             guidance_scale=1.0,
         )
@@ -202,50 +195,42 @@ async def test_no_guidance_with_two_images_where_the_reference_fails(
 
 
 TWICE = {
-    "ImageToImage": {"image": file(PICTURES[0]), "strength": 0.6},
-    "Inpaint": {"image": file(PICTURES[0]), "mask": file(MASK)},
-    "Outpaint": {"image": file(PICTURES[0].resize((64, 64))), "right": 64},
+    "image_to_image": ((file(IMAGES[0]),), {"strength": 0.6}),
+    "inpaint": ((file(IMAGES[0]), file(MASK)), {}),
+    "outpaint": ((file(IMAGES[0].resize((64, 64))),), {"right": 64}),
 }
 
 
-@pytest.mark.parametrize(("flow", "fields"), TWICE.items(), ids=TWICE)
-async def test_two_prompts_two_images_each_equal_four_requests(
-    chain: Chain, flow: str, fields: dict
-) -> None:
+@pytest.mark.parametrize("flow", TWICE)
+async def test_two_prompts_two_images_each_equal_four_requests(chain: Chain, flow: str) -> None:
     prompts = ["a red cat", "dog"]
-    together = await chain.ask(
-        flow, prompts=prompts, settings=settings(images_per_prompt=2), **fields
-    )
+    args, options = TWICE[flow]
+    together = await chain.ask(flow, *args, prompts, **options, **settings(images_per_prompt=2))
     for index, image in enumerate(together):
-        alone = {"prompts": [prompts[index // 2]], "settings": settings(seed=SEED + index)}
-        [one] = await chain.ask(flow, **alone, **fields)
+        alone = settings(seed=SEED + index)
+        [one] = await chain.ask(flow, *args, prompts[index // 2], **options, **alone)
         assert np.abs(pixels(one) - pixels(image)).max() <= 1
         assert (one.seed, image.seed) == (SEED + index,) * 2
     assert np.abs(pixels(together[0]) - pixels(together[1])).max() > 5
 
 
 async def test_frames_start_and_end_as_their_ends(chain: Chain) -> None:
-    ends = {"first": {"text": "a red cat"}, "last": {"image": file(PICTURES[0])}}
-    frames = await chain.ask("InterpolateFrames", frames=3, settings=settings(), **ends)
-    weights = ((1, 0), (0.5, 0.5), (0, 1))
-    for frame, (first, last) in zip(frames, weights, strict=True):
-        conditions = [{**ends["first"], "weight": first}, {**ends["last"], "weight": last}]
-        [mixed] = await chain.ask("Mix", conditions=conditions, settings=settings())
+    ends = ["a red cat", file(IMAGES[0])]
+    frames = await chain.ask("interpolate_frames", *ends, 3, **settings())
+    for frame, weights in zip(frames, ((1, 0), (0.5, 0.5), (0, 1)), strict=True):
+        [mixed] = await chain.ask("mix", ends, weights, **settings())
         assert np.abs(pixels(frame) - pixels(mixed)).max() <= 1
         assert frame.seed == SEED
 
 
-async def test_a_latent_stands_in_for_a_picture(chain: Chain) -> None:
+async def test_a_latent_stands_in_for_an_image(chain: Chain) -> None:
     """A latent that one flow made is what another starts from."""
-    latents = {"output_format": generation.OUTPUT_FORMAT_LATENTS}
-    [made] = await chain.ask("TextToImage", prompts=["dog"], settings=settings(**latents))
+    latents = settings(output_format="latents")
+    [made] = await chain.ask("text_to_image", "dog", **latents)
+    start = tensors.decode(made.tensor, "latents")
     [image] = await chain.ask(
-        "ImageToImage",
-        prompts=["a red cat"],
-        image={"latents": made.tensor},
-        strength=0.5,
-        settings=settings(**latents),
+        "image_to_image", Latents(start), "a red cat", strength=0.5, **latents
     )
-    start, end = (tensors.decode(one.tensor, "latents") for one in (made, image))
+    end = tensors.decode(image.tensor, "latents")
     assert start.shape == end.shape == (4, HEIGHT // 8, WIDTH // 8)
     assert np.abs(start - end).max() > 1e-3

@@ -1,4 +1,4 @@
-"""What Kandinsky 2.2 alone has: control, and a prior that starts from a picture."""
+"""What Kandinsky 2.2 alone has: control, and a prior that starts from an image."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,10 +8,9 @@ import pytest
 import torch
 from diffusers import KandinskyV22PriorEmb2EmbPipeline
 
-from kandinsky.wire import tensors
 from tests.parity.conftest import Chain, running_chain
 from tests.parity.families import HEIGHT, PRIOR_STEPS, WIDTH, Family, generator
-from tests.parity.test_flows import PICTURES, assert_equal, file, settings
+from tests.parity.test_flows import IMAGES, assert_equal, file, settings
 
 HINT = torch.rand(HEIGHT, WIDTH, 3, generator=torch.manual_seed(1))
 
@@ -28,12 +27,12 @@ async def chain(tiny_checkpoint: Path) -> AsyncIterator[Chain]:
 
 
 def moved(family: Family, strength: float, negative: str | None) -> torch.Tensor:
-    """The picture's embedding, moved toward the prompt; the negative's run starts there too."""
+    """The image's embedding, moved toward the prompt; the negative's run starts there too."""
     pipeline = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(family.folder / "prior")
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(
         "a red cat",
-        image=[PICTURES[0]],
+        image=[IMAGES[0]],
         strength=strength,
         negative_prompt=negative,
         num_inference_steps=PRIOR_STEPS,
@@ -43,23 +42,23 @@ def moved(family: Family, strength: float, negative: str | None) -> torch.Tensor
 
 
 @pytest.mark.parametrize("negative", [None, "ugly"])
-async def test_a_prior_that_starts_from_the_picture(
+async def test_a_prior_that_starts_from_the_image(
     chain: Chain, family: Family, negative: str | None
 ) -> None:
     """The reference's Emb2Emb pipeline has an `.interpolate` too, which fails with any text: it
-    hands `latents` to a `__call__` that takes none. A mix here takes texts and pictures alike."""
+    hands `latents` to a `__call__` that takes none. A mix here takes texts and images alike."""
     embeds = moved(family, 0.5, negative)
     expected = family.decode(
-        "Img2Img", "decoder", "", embeds, width=HEIGHT, image=PICTURES[0], strength=0.5
+        "Img2Img", "decoder", "", embeds, width=HEIGHT, image=IMAGES[0], strength=0.5
     )
     [image] = await chain.ask(
-        "ImageToImage",
-        prompts=["a red cat"],
-        negative_prompts=[negative] if negative else [],
-        image=file(PICTURES[0]),
+        "image_to_image",
+        file(IMAGES[0]),
+        "a red cat",
         strength=0.5,
         prior_strength=0.5,
-        settings=settings(width=HEIGHT),
+        negative_prompts=negative,
+        **settings(width=HEIGHT),
     )
     assert_equal(image, expected)
 
@@ -72,18 +71,14 @@ async def test_control(chain: Chain, family: Family) -> None:
         channels_first = hint.permute(2, 0, 1)[None]
         expected = family.decode("Controlnet", "decoder-control", "", embeds, hint=channels_first)
         [image] = await chain.ask(
-            "Control",
-            model="tiny-control",
-            prompts=["a red cat"],
-            hint={"pixels": tensors.from_torch(sent)},
-            settings=settings(),
+            "control", sent.numpy(), "a red cat", model="tiny-control", **settings()
         )
         assert_equal(image, expected)
         images.append(expected)
     assert np.abs(images[0] - images[1]).max() > 100, "parity would hold without the hint"
 
 
-async def test_control_from_a_picture(chain: Chain, family: Family) -> None:
+async def test_control_from_an_image(chain: Chain, family: Family) -> None:
     hint = HINT[:, :HEIGHT].contiguous()
     expected = family.decode(
         "ControlnetImg2Img",
@@ -92,16 +87,16 @@ async def test_control_from_a_picture(chain: Chain, family: Family) -> None:
         family.prior("a red cat"),
         width=HEIGHT,
         hint=hint.permute(2, 0, 1)[None],
-        image=PICTURES[0],
+        image=IMAGES[0],
         strength=0.5,
     )
     [image] = await chain.ask(
-        "Control",
-        model="tiny-control",
-        prompts=["a red cat"],
-        hint={"pixels": tensors.from_torch(hint)},
-        image=file(PICTURES[0]),
+        "control",
+        hint.numpy(),
+        "a red cat",
+        image=file(IMAGES[0]),
         strength=0.5,
-        settings=settings(width=HEIGHT),
+        model="tiny-control",
+        **settings(width=HEIGHT),
     )
     assert_equal(image, expected)

@@ -7,13 +7,11 @@ amplify rounding, and the reference itself differs between a batch and the same 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 import torch
 from diffusers import KandinskyPipeline, KandinskyPriorPipeline
 
-from kandinsky.wire import tensors
 from tests import tiny_2_1
 from tests.parity.conftest import Chain, pixels, running_chain
 
@@ -144,23 +142,19 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def test_images_equal_the_reference(chain: Chain, reference: Reference, case: dict) -> None:
     expected = reference.images(**case)
-    request = dict(case)
-    texts = {key: request.pop(key) for key in ("prompts", "negative_prompts") if key in request}
-    images = await chain.images(**texts, settings=settings(**request))
+    images = await chain.ask("text_to_image", **settings(**case))
     actual = np.stack([pixels(image) for image in images])
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= 1
-    assert expected.std() > 5, "a flat picture would equal anything"
+    assert expected.std() > 5, "a flat image would equal anything"
 
 
 async def test_given_latents_equal_the_reference(chain: Chain, reference: Reference) -> None:
     latents = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(5))
     latents = latents.to(reference.decoder.unet.dtype)
     expected = reference.images(["a red cat"], images_per_prompt=2, latents=latents)
-    images = await chain.images(
-        prompts=["a red cat"],
-        latents=tensors.from_torch(latents),
-        settings=settings(images_per_prompt=2),
+    images = await chain.ask(
+        "text_to_image", "a red cat", latents=latents.numpy(), **settings(images_per_prompt=2)
     )
     for image, one in zip(images, expected, strict=True):
         assert np.abs(pixels(image) - one).max() <= 1
@@ -180,39 +174,45 @@ async def test_images_without_guidance_where_the_reference_fails(
             guidance_scale=1.0,
             num_inference_steps=2,
         )
-    together = await chain.images(
-        prompts=["a red cat"], settings=settings(guidance_scale=1.0, images_per_prompt=2)
-    )
+    unguided = settings(guidance_scale=1.0)
+    together = await chain.ask("text_to_image", "a red cat", images_per_prompt=2, **unguided)
     for index, image in enumerate(together):
-        [alone] = await chain.images(
-            prompts=["a red cat"],
-            settings=settings(guidance_scale=1.0, seed=SEED + index),
-        )
+        alone_settings = {**unguided, "seed": SEED + index}
+        [alone] = await chain.ask("text_to_image", "a red cat", **alone_settings)
         assert np.abs(pixels(alone) - pixels(image)).max() <= 1
 
 
-async def test_image_embeddings_alone_are_refused(chain: Chain, reference: Reference) -> None:
-    """The decoder reads a text too, so the reference asks for a prompt beside them."""
+async def test_image_embeddings_alone_are_read_beside_the_empty_text(
+    chain: Chain, reference: Reference
+) -> None:
+    """The decoder reads a text too: the reference asks for one, which may be empty."""
     embeds = reference.prior(["a red cat"], num_inference_steps=2)
-    with pytest.raises(grpc.aio.AioRpcError) as refusal:
-        await chain.images(
-            image_embeds=tensors.from_torch(embeds.image_embeds),
-            negative_image_embeds=tensors.from_torch(embeds.negative_image_embeds),
-            settings={"seed": SEED, "steps": STEPS, "height": 64, "width": 128},
-        )
-    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.value.details().startswith("prompts: is empty")
+    options = {"height": 64, "width": 128, "num_inference_steps": STEPS, "output_type": "np"}
+    seeded = torch.Generator().manual_seed(SEED)
+    [expected] = reference.decoder(
+        "", embeds.image_embeds, embeds.negative_image_embeds, generator=seeded, **options
+    ).images
+    [image] = await chain.ask(
+        "text_to_image",
+        image_embeds=embeds.image_embeds.numpy(),
+        negative_image_embeds=embeds.negative_image_embeds.numpy(),
+        seed=SEED,
+        steps=STEPS,
+        height=64,
+        width=128,
+    )
+    assert np.abs(pixels(image) - (expected * 255).round()).max() <= 1
 
 
 async def test_the_decoder_reads_the_text_too(
     chain: Chain, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its own text the reference makes another picture, so the parity above means it."""
+    """Without its own text the reference makes another image, so the parity above means it."""
     expected = reference.images(["a red cat"])
     encode = reference.decoder._encode_prompt
     monkeypatch.setattr(
         reference.decoder, "_encode_prompt", lambda prompt, *rest: encode(["dog"], *rest)
     )
     assert np.abs(reference.images(["a red cat"]) - expected).max() > 1
-    [image] = await chain.images(prompts=["a red cat"], settings=settings())
+    [image] = await chain.ask("text_to_image", "a red cat", **settings())
     assert np.abs(pixels(image) - expected[0]).max() <= 1

@@ -11,7 +11,6 @@ import pytest
 import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 
-from kandinsky.wire import tensors
 from tests.parity.conftest import Chain, pixels
 
 SEED = 11
@@ -112,14 +111,12 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def test_images_equal_the_reference(chain: Chain, reference: Reference, case: dict) -> None:
     expected = reference.images(**case)
-    request = dict(case)
-    texts = {key: request.pop(key) for key in ("prompts", "negative_prompts") if key in request}
-    images = await chain.images(**texts, settings=settings(**request))
+    images = await chain.ask("text_to_image", **settings(**case))
     assert [image.seed for image in images] == list(range(SEED, SEED + len(expected)))
     actual = np.stack([pixels(image) for image in images])
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= 1
-    assert expected.std() > 5, "a flat picture would equal anything"
+    assert expected.std() > 5, "a flat image would equal anything"
 
 
 async def test_given_latents_equal_the_reference(chain: Chain, reference: Reference) -> None:
@@ -129,22 +126,22 @@ async def test_given_latents_equal_the_reference(chain: Chain, reference: Refere
     expected = reference.images(
         ["a red cat"], images_per_prompt=2, latents=latents, prior_latents=prior_latents
     )
-    images = await chain.images(
-        prompts=["a red cat"],
-        latents=tensors.from_torch(latents),
-        prior_latents=tensors.from_torch(prior_latents),
-        settings=settings(images_per_prompt=2),
+    images = await chain.ask(
+        "text_to_image",
+        "a red cat",
+        latents=latents.numpy(),
+        prior_latents=prior_latents.numpy(),
+        **settings(images_per_prompt=2),
     )
     for image, one in zip(images, expected, strict=True):
         assert np.abs(pixels(image) - one).max() <= 1
 
 
 async def test_a_batch_of_images_equals_the_same_requests_alone(chain: Chain) -> None:
-    together = await chain.images(
-        prompts=["a red cat", "dog"], settings=settings(images_per_prompt=2)
-    )
+    both = settings(images_per_prompt=2)
+    together = await chain.ask("text_to_image", ["a red cat", "dog"], **both)
     for index, prompt in enumerate(["a red cat", "a red cat", "dog", "dog"]):
-        [alone] = await chain.images(prompts=[prompt], settings=settings(seed=SEED + index))
+        [alone] = await chain.ask("text_to_image", prompt, **settings(seed=SEED + index))
         assert np.abs(pixels(alone) - pixels(together[index])).max() <= 1
 
 
@@ -156,10 +153,12 @@ async def test_precomputed_embeddings_stand_in_for_prompts(
         num_inference_steps=PRIOR_STEPS,
         generator=torch.Generator().manual_seed(SEED),
     )
-    [given] = await chain.images(
-        image_embeds=tensors.from_torch(embeds.image_embeds),
-        negative_image_embeds=tensors.from_torch(embeds.negative_image_embeds),
-        settings={"seed": SEED, "steps": STEPS, "height": 64, "width": 128},
+    without_prior = {"seed": SEED, "steps": STEPS, "height": 64, "width": 128}
+    [given] = await chain.ask(
+        "text_to_image",
+        image_embeds=embeds.image_embeds.numpy(),
+        negative_image_embeds=embeds.negative_image_embeds.numpy(),
+        **without_prior,
     )
-    [prompted] = await chain.images(prompts=["a red cat"], settings=settings())
+    [prompted] = await chain.ask("text_to_image", "a red cat", **settings())
     assert np.abs(pixels(given) - pixels(prompted)).max() <= 1

@@ -51,7 +51,7 @@ MASKS: dict[str, Callable[[], Image.Image]] = {
     "transparent": transparent,
     "columns in grey": lambda: thin("L"),
     "columns in one bit": lambda: thin("1"),
-    "black, which repaints nothing": lambda: Image.new("L", SIZE),
+    "black, which generates nothing": lambda: Image.new("L", SIZE),
 }
 
 
@@ -72,7 +72,5 @@ async def test_a_mask_file(
     expected = family.decode(
         "Inpaint", "decoder-inpaint", "", embeds, image=IMAGE, mask_image=make()
     )
-    [image] = await chain.ask(
-        "Inpaint", prompts=["a red cat"], image=file(IMAGE), mask=file(make()), settings=settings()
-    )
+    [image] = await chain.ask("inpaint", file(IMAGE), file(make()), "a red cat", **settings())
     assert_equal(image, expected)

@@ -12,9 +12,7 @@ SEED = 3
 
 
 async def image(chain: Chain) -> np.ndarray:
-    [one] = await chain.images(
-        prompts=["a red cat"], negative_prompts=["dog"], settings={"seed": SEED}
-    )
+    [one] = await chain.ask("text_to_image", "a red cat", negative_prompts="dog", seed=SEED)
     return pixels(one)
 
 

@@ -28,9 +28,7 @@ def sentencepiece_model() -> bytes:
 
 
 async def image(chain: Chain) -> np.ndarray:
-    [one] = await chain.images(
-        prompts=["a red cat"], negative_prompts=["dog"], settings={"seed": SEED}
-    )
+    [one] = await chain.ask("text_to_image", "a red cat", negative_prompts="dog", seed=SEED)
     return pixels(one)
 
 
@@ -40,15 +38,15 @@ async def test_old_files_make_the_same_image(tmp_path: Path) -> None:
     tokenizer = XLMRobertaTokenizer.from_pretrained(tmp_path)
     assert tokenizer.tokenize("a red cat") != list("a red cat"), "no pieces were learnt"
     scheduler = tiny_2_1.ddpm_scheduler()  # in float32 DDIM would amplify rounding
-    pictures = []
+    images = []
     for name in ("new", "old"):
         folder = tiny_2_1.build(tmp_path / name, scheduler=scheduler, tokenizer=tokenizer)
         if name == "old":
             published.age(folder)
             published.age_multilingual(folder / "decoder", model)
         async with running_chain(tiny_2_1.write_catalog(folder)) as running:
-            pictures.append(await image(running))
+            images.append(await image(running))
     assert not (tmp_path / "old/decoder/tokenizer/tokenizer.json").exists()
     assert not list((tmp_path / "old/decoder/text_encoder").glob("*.safetensors"))
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1
-    assert pictures[0].std() > 5
+    assert np.abs(images[0] - images[1]).max() <= 1
+    assert images[0].std() > 5

@@ -1,7 +1,7 @@
 """Where the reference fails or is wrong, and what is right here.
 
-Two more are shown elsewhere: a batch that the reference blends with its first picture alone, in
-tests/services/test_masked_canvas.py, and the second image without guidance, in test_flows.py.
+Two more are shown elsewhere: a batch that the reference blends with its first image alone, in
+tests/services/test_inpaint.py, and the second image without guidance, in test_flows.py.
 """
 
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from diffusers import (
 from tests import tiny_2_1
 from tests.parity.conftest import Chain, pixels, running_chain
 from tests.parity.families import generator
-from tests.parity.test_flows import PICTURES, file, settings
+from tests.parity.test_flows import IMAGES, file, settings
 
 
 @pytest.fixture
@@ -35,10 +35,8 @@ async def test_a_blend_with_a_text_beside_emb2emb(chain: Chain, tiny_checkpoint:
     pipeline = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(tiny_checkpoint / "prior")
     with pytest.raises(TypeError, match="latents"):
         pipeline.interpolate(["a red cat"], [1.0])
-    [image] = await chain.ask(
-        "Mix", conditions=[{"text": "a red cat", "weight": 1}], settings=settings()
-    )
-    [same] = await chain.images(prompts=["a red cat"], settings=settings())
+    [image] = await chain.ask("mix", ["a red cat"], [1], **settings())
+    [same] = await chain.ask("text_to_image", "a red cat", **settings())
     assert np.abs(pixels(image) - pixels(same)).max() <= 1
 
 
@@ -49,8 +47,8 @@ async def test_one_step_of_the_prior_is_refused(
     with pytest.raises(ZeroDivisionError):
         prior("a red cat", num_inference_steps=1)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await chain.images(prompts=["a red cat"], settings=settings(prior_steps=1))
-    assert refused.value.details() == "settings.prior_steps: 1 is outside 2 to 998"
+        await chain.ask("text_to_image", "a red cat", **settings(prior_steps=1))
+    assert refused.value.details() == "prior.steps: 1 is outside 2 to 998"
 
 
 async def test_negative_prompts_with_a_seed_an_image(
@@ -60,10 +58,9 @@ async def test_negative_prompts_with_a_seed_an_image(
     with pytest.raises(IndexError):
         prior(["a cat", "dog"], negative_prompt=["x", "y"], generator=[generator(), generator()])
     texts = {"prompts": ["a cat", "dog"], "negative_prompts": ["x", "y"]}
-    together = await chain.images(**texts, settings=settings())
-    [second] = await chain.images(
-        prompts=["dog"], negative_prompts=["y"], settings=settings(seed=settings()["seed"] + 1)
-    )
+    together = await chain.ask("text_to_image", **texts, **settings())
+    later = settings(seed=settings()["seed"] + 1)
+    [second] = await chain.ask("text_to_image", "dog", negative_prompts="y", **later)
     assert np.abs(pixels(together[1]) - pixels(second)).max() <= 1
 
 
@@ -72,18 +69,14 @@ async def test_strength_that_leaves_no_step_is_refused(chain: Chain, tiny_checkp
     pipeline = KandinskyV22Img2ImgPipeline.from_pretrained(tiny_checkpoint / "decoder")
     embed = torch.zeros(1, 32)
     with pytest.raises(RuntimeError):
-        pipeline(
-            embed, PICTURES[0], embed, height=64, width=64, strength=0.1, num_inference_steps=5
-        )
+        pipeline(embed, IMAGES[0], embed, height=64, width=64, strength=0.1, num_inference_steps=5)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await chain.ask(
-            "ImageToImage",
-            prompts=["a red cat"],
-            image=file(PICTURES[0]),
-            strength=0.1,
-            settings=settings(steps=5),
+            "image_to_image", file(IMAGES[0]), "a red cat", strength=0.1, **settings(steps=5)
         )
-    assert refused.value.details() == "strength: 0.1 of 5 steps leaves none; raise either"
+    assert (
+        refused.value.details() == "canvas.image.strength: 0.1 of 5 steps leaves none; raise either"
+    )
 
 
 @pytest.fixture
@@ -94,8 +87,8 @@ async def chain_2_1(tmp_path: Path) -> AsyncIterator[Chain]:
         yield running
 
 
-async def test_two_images_from_one_bare_picture_of_2_1(chain_2_1: Chain) -> None:
-    """The combined pipeline repeats a list of pictures, but not one that is no list."""
+async def test_two_images_from_one_bare_image_of_2_1(chain_2_1: Chain) -> None:
+    """The combined pipeline repeats a list of images, but not one that is no list."""
     parts = {}
     for folder, prefix in (("prior", "prior_"), ("decoder", "")):
         index = KandinskyImg2ImgCombinedPipeline.load_config(chain_2_1.folder / folder)
@@ -106,13 +99,13 @@ async def test_two_images_from_one_bare_picture_of_2_1(chain_2_1: Chain) -> None
     combined.set_progress_bar_config(disable=True)
     asked = {"height": 64, "width": 64, "num_inference_steps": 4, "prior_num_inference_steps": 3}
     with pytest.raises(ValueError, match="Unexpected latents shape"):
-        combined("a red cat", PICTURES[0], num_images_per_prompt=2, **asked)
+        combined("a red cat", IMAGES[0], num_images_per_prompt=2, **asked)
     images = await chain_2_1.ask(
-        "ImageToImage",
-        prompts=["a red cat"],
-        image=file(PICTURES[0]),
+        "image_to_image",
+        file(IMAGES[0]),
+        "a red cat",
         strength=0.5,
-        settings=settings(width=64, images_per_prompt=2),
+        **settings(width=64, images_per_prompt=2),
     )
     assert len(images) == 2
     assert np.abs(pixels(images[0]) - pixels(images[1])).max() > 5

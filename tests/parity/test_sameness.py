@@ -16,14 +16,14 @@ import pytest
 from kandinsky.v1 import generation_pb2 as generation
 from tests import tiny_2_1
 from tests.parity.conftest import Chain, pixels, running_chain
-from tests.parity.every_flow import REQUESTS, Flow, Running
+from tests.parity.every_flow import FLOWS, Flow, Running
 
 LEVELS = 1
 """Most by which a channel may differ: rounding of another batch size."""
 
-FLOWS_2_2 = [Flow("2.2", rpc) for rpc in REQUESTS]
+FLOWS_2_2 = [Flow("2.2", name) for name in FLOWS]
 # With noise at every step of DDIM, so that a job's generator matters there too.
-FLOWS_2_1 = [Flow("2.1", rpc, {"eta": 0.5}) for rpc in REQUESTS if rpc != "Control"]
+FLOWS_2_1 = [Flow("2.1", name, {"eta": 0.5}) for name in FLOWS if name != "control"]
 BOTH_FAMILIES = [FLOWS_2_2[0], FLOWS_2_1[0]]
 Draw = Callable[..., Running]
 
@@ -46,7 +46,7 @@ async def chain(
 ) -> AsyncIterator[Chain]:
     """Two replicas of each stage; the first is asked unless a test says otherwise."""
     folder = {"2.2": tiny_checkpoint, "2.1": tiny_2_1_checkpoint}[flow.family]
-    sharing = ["tiny-control"] if flow.rpc == "Control" else []
+    sharing = ["tiny-control"] if flow.name == "control" else []
     async with running_chain(folder, *sharing, replicas=2) as running:
         yield running
 
@@ -148,7 +148,7 @@ async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, flow:
     for seed, one in running.items():
         image = await one.image()
         assert_same(image, expected[seed])
-        # The pass that encodes a picture is taken again: the loop needs its result.
+        # The pass that encodes an image is taken again: the loop needs its result.
         redone = int(flow.encodes)
         assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, redone)
     assert 3 <= first.forwards_with("moved 1", "moved 2")[-1]["moved 1"] <= 4
@@ -173,20 +173,8 @@ async def test_a_prior_run_moves_too(chain: Chain, draw: Draw) -> None:
 
 @pytest.mark.parametrize("flow", BOTH_FAMILIES, ids=str, indirect=True)
 async def test_images_of_one_request_share_forwards(chain: Chain, draw: Draw, flow: Flow) -> None:
-    message = generation.TextToImageRequest(
-        model="tiny",
-        prompts=["a red cat"],
-        negative_prompts=["dog"],
-        settings={
-            **flow.settings,
-            "seed": 7,
-            "steps": 8,
-            "prior_steps": 3,
-            "images_per_prompt": 3,
-            "output_format": generation.OUTPUT_FORMAT_PIXELS,
-        },
-    )
-    images = (await chain.stub.TextToImageUnary(message)).images
+    options = {"negative_prompts": "dog", "steps": 8, "prior_steps": 3, **flow.settings}
+    images = await chain.ask("text_to_image", "a red cat", seed=7, images_per_prompt=3, **options)
     for index, image in enumerate(images):
         assert_same(image, await alone(chain, draw, seed=7 + index))
         assert image.decoder_stats.shared_forwards > 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kandinsky.wire import tensors
+from kandinsky.client.options import Embedding
 from tests import tiny
 from tests.parity.conftest import Chain, pixels
 from tests.parity.test_flows import settings
@@ -18,31 +18,26 @@ async def test_a_spherical_blend_keeps_the_length_of_its_ends(chain: Chain) -> N
     toward = (ends / lengths).sum(0)
     middle = lengths.mean() * toward / np.linalg.norm(toward)
 
-    def sides(*vectors: np.ndarray) -> list[dict[str, object]]:
-        return [{"image_embed": tensors.encode(vector.astype(np.float32))} for vector in vectors]
+    def sources(*vectors: np.ndarray) -> list[Embedding]:
+        return [Embedding(vector.astype(np.float32)) for vector in vectors]
 
     async def mixed(*vectors: np.ndarray, weight: float, interpolation: str) -> np.ndarray:
         [image] = await chain.ask(
-            "Mix",
-            conditions=[{**side, "weight": weight} for side in sides(*vectors)],
+            "mix",
+            sources(*vectors),
+            [weight] * len(vectors),
             interpolation=interpolation,
-            settings=settings(prior=False),
+            **settings(prior=False),
         )
         return pixels(image)
 
-    expected = await mixed(middle, weight=1, interpolation="INTERPOLATION_LINEAR")
-    linear = await mixed(*ends, weight=0.5, interpolation="INTERPOLATION_LINEAR")
+    expected = await mixed(middle, weight=1, interpolation="linear")
+    linear = await mixed(*ends, weight=0.5, interpolation="linear")
     for weight in (0.5, 2):  # only their ratio counts
-        actual = await mixed(*ends, weight=weight, interpolation="INTERPOLATION_SPHERICAL")
+        actual = await mixed(*ends, weight=weight, interpolation="spherical")
         assert np.abs(actual - expected).max() <= 1
-    first, last = sides(*ends)
     frames = await chain.ask(
-        "InterpolateFrames",
-        first=first,
-        last=last,
-        frames=3,
-        interpolation="INTERPOLATION_SPHERICAL",
-        settings=settings(prior=False),
+        "interpolate_frames", *sources(*ends), 3, interpolation="spherical", **settings(prior=False)
     )
     assert np.abs(pixels(frames[1]) - expected).max() <= 1
     assert np.abs(linear - expected).max() > 5

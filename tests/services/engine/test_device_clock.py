@@ -10,9 +10,10 @@ import torch
 from services.engine.batcher import Batcher
 from services.engine.device_clock import CudaClock, DeviceClock, Moment, clock_of
 from services.engine.events import Finished
+from services.engine.host_copy import HostCopy
 from services.engine.leaving import Leaving, leave
 from services.engine.limits import EngineLimits
-from services.engine.transfer import HostCopy, to_device
+from services.samplers.noise import to_device
 from tests.services.engine.toys import ToyNetwork, result, toy_job
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

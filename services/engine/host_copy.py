@@ -1,20 +1,8 @@
-"""Copies between host and device for which neither waits: through page-locked memory."""
+"""Copies from a device to the host for which neither waits: into page-locked memory."""
 
 from collections.abc import Mapping
 
 import torch
-
-
-def to_device(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A host's tensor on the device of `like`; the host goes on before the copy is made.
-
-    Args:
-        tensor: on any device.
-        like: has the device.
-    """
-    if like.is_cuda and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
-    return tensor.to(like.device, non_blocking=True)
 
 
 class HostCopy:
