@@ -95,9 +95,8 @@ def check_port(host: str, port: int) -> int:
         PreflightError: somebody else does, or the host is not this machine's.
     """
     try:
-        port = port or free_port()
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
+            host, port or free_port(), type=socket.SOCK_STREAM
         )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -16,7 +16,7 @@ COUNT = 12
 
 @dataclass(frozen=True)
 class Case(Drawn):
-    """A drawn picture, and another object that could stand on its ground."""
+    """A drawn image, and another object that could stand on its ground."""
 
     other: Scene
 
@@ -31,7 +31,7 @@ def case(seed: int, size: str = "big") -> Case:
     colour, shape, background = rng.choice(combinations())
     scene = Scene(shape, colour, background, size)
     start = drawn(scene, seed)
-    return Case(seed, scene, start.picture, start.shape, another(scene, rng))
+    return Case(seed, scene, start.image, start.shape, another(scene, rng))
 
 
 CASES = [case(seed) for seed in range(COUNT)]
@@ -42,7 +42,7 @@ def at_once(do: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         return list(pool.map(do, items))
 
 
-def assert_shows(pictures: list[Image.Image], scenes: list[Scene]) -> None:
-    right = shares(list(zip(pictures, scenes, strict=True)))
+def assert_shows(images: list[Image.Image], scenes: list[Scene]) -> None:
+    right = shares(list(zip(images, scenes, strict=True)))
     bars = {"colour": 0.9, "background": 0.9, "shape": 0.8}
     assert all(right[name] >= bar for name, bar in bars.items()), right

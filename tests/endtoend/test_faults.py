@@ -20,11 +20,11 @@ from tests.endtoend.conftest import System
 from tests.endtoend.engines import PATIENCE, Engines
 
 DECODER = "shapes-decoder"
-CHECKPOINT_EVERY = 10
+SNAPSHOT_EVERY = 10
 LEVELS = 1
 
 
-def picture(colour: str) -> Image.Image:
+def circle(colour: str) -> Image.Image:
     image = Image.new("RGB", (128, 128), "white")
     ImageDraw.Draw(image).ellipse((30, 30, 98, 98), fill=colour)
     return image
@@ -46,10 +46,10 @@ def mixed(count: int) -> list:
             made.append(requests.text_to_image("a red circle on a blue background", **options))
         elif seed % 3 == 1:
             made.append(
-                requests.image_to_image(picture("red"), "a green star", strength=0.9, **options)
+                requests.image_to_image(circle("red"), "a green star", strength=0.9, **options)
             )
         else:
-            made.append(requests.inpaint(picture("blue"), mask(), "a yellow ring", **options))
+            made.append(requests.inpaint(circle("blue"), mask(), "a yellow ring", **options))
     return made
 
 
@@ -84,7 +84,7 @@ class Load:
                     steps.append((event.phase, event.step))
                     self._note(number, event)
                 if isinstance(event, Generated):
-                    assert len(set(steps)) == len(steps), "a step was told twice"
+                    assert len(set(steps)) == len(steps), "a step was reported twice"
                     return event
         raise AssertionError("a stream without an image")
 
@@ -124,8 +124,8 @@ async def test_killed_replicas_cost_no_image(system: System, engines: Engines) -
     moved = [image.stats["decoder"] for image in images if image.stats["decoder"].resumes]
     assert moved, "no image was at work on a killed replica"
     for one in moved:
-        # as many as between two checkpoints, and the pass that encodes a picture
-        assert one.most_steps_redone <= CHECKPOINT_EVERY + 1
+        # as many as between two snapshots, and the pass that encodes an image
+        assert one.most_steps_redone <= SNAPSHOT_EVERY + 1
     engines.until(Stage.DECODER, lambda stats: len(stats) == 2)
 
 
@@ -159,7 +159,7 @@ async def test_a_killed_proxy_or_controller_costs_no_image(
     images = await drawing
     assert_same(images, twins)
     for one in (image.stats["decoder"] for image in images):
-        assert one.most_steps_redone <= CHECKPOINT_EVERY + 1
+        assert one.most_steps_redone <= SNAPSHOT_EVERY + 1
         assert bool(one.resumes) == (kind == kills.PROXY)
     await asyncio.to_thread(until_serve_answers)
     engines.until(Stage.DECODER, lambda stats: len(stats) == 2)

@@ -77,7 +77,7 @@ def test_frames_go_all_the_way(client: Client) -> None:
 
 
 def test_a_variation_keeps_colour_and_shape(client: Client) -> None:
-    varied = at_once(lambda c: client.variation(c.picture, seed=c.seed)[0].image, CASES)
+    varied = at_once(lambda c: client.variation(c.image, seed=c.seed)[0].image, CASES)
     assert_shows(varied, [c.scene for c in CASES])
 
 
@@ -87,7 +87,7 @@ def test_image_to_image_keeps_the_layout_at_low_strength(client: Client) -> None
     def kept(strength: float) -> float:
         def one(c: Case) -> float:
             [image] = client.image_to_image(
-                c.picture, said(c.scene), strength=strength, guidance_scale=2, seed=c.seed
+                c.image, said(c.scene), strength=strength, guidance_scale=2, seed=c.seed
             )
             return overlap(ink(image.image, c.scene), c.shape)
 
@@ -100,7 +100,7 @@ def test_image_to_image_keeps_the_layout_at_low_strength(client: Client) -> None
 
 def test_image_to_image_follows_the_prompt_at_high_strength(client: Client) -> None:
     made = at_once(
-        lambda c: client.image_to_image(c.picture, said(c.other), strength=1.0, seed=c.seed)[0],
+        lambda c: client.image_to_image(c.image, said(c.other), strength=1.0, seed=c.seed)[0],
         CASES,
     )
     assert_shows([image.image for image in made], [c.other for c in CASES])
@@ -115,9 +115,9 @@ def test_a_text_guided_edit_turns_the_colour_and_keeps_the_shape(client: Client)
     targets = [Scene(scene.shape, "blue", scene.background, "big") for scene in scenes]
 
     def edit(index: int) -> Image.Image:
-        picture = draw(scenes[index], random.Random(index))
+        image = draw(scenes[index], random.Random(index))
         texts = said(scenes[index]), said(targets[index])
-        return client.text_guided_edit(picture, *texts, seed=index)[0].image
+        return client.text_guided_edit(image, *texts, seed=index)[0].image
 
     assert_shows(at_once(edit, range(len(scenes))), targets)
 
@@ -129,12 +129,12 @@ def test_control_draws_where_the_depth_map_says(client: Client) -> None:
         [image] = client.control(hint, prompt, model="shapes-depth", seed=c.seed)
         return image.image
 
-    pictures = at_once(drawn, CASES)
-    assert_shows(pictures, [c.scene for c in CASES])
-    overlaps = [overlap(ink(p, c.scene), c.shape) for p, c in zip(pictures, CASES, strict=True)]
+    images = at_once(drawn, CASES)
+    assert_shows(images, [c.scene for c in CASES])
+    overlaps = [overlap(ink(p, c.scene), c.shape) for p, c in zip(images, CASES, strict=True)]
     assert np.mean(overlaps) > 0.6, overlaps
     shifted = [
         overlap(ink(p, c.scene), np.roll(c.shape, 40, axis=(0, 1)))
-        for p, c in zip(pictures, CASES, strict=True)
+        for p, c in zip(images, CASES, strict=True)
     ]
     assert np.mean(overlaps) > np.mean(shifted) + 0.25, shifted

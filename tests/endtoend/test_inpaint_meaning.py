@@ -22,7 +22,7 @@ CELL = 8
 @pytest.fixture(scope="module")
 def inpainted(client: Client) -> list[Image.Image]:
     return at_once(
-        lambda c: client.inpaint(c.picture, c.hole, said(c.other), seed=c.seed)[0].image, CASES
+        lambda c: client.inpaint(c.image, c.hole, said(c.other), seed=c.seed)[0].image, CASES
     )
 
 
@@ -32,7 +32,7 @@ def test_inpaint_fills_the_hole_with_what_was_asked(inpainted: list[Image.Image]
 
 def ground(c: Case) -> Image.Image:
     """A mask: a small hole in the ground, where most objects do not reach."""
-    mask = Image.new("L", c.picture.size)
+    mask = Image.new("L", c.image.size)
     mask.paste(255, (4, 4, 44, 44))
     return mask
 
@@ -59,8 +59,8 @@ def test_inpaint_leaves_the_rest_as_the_autoencoder_gives_it(
     """
 
     def difference(c: Case) -> float:
-        [image] = client.inpaint(c.picture, hole(c), said(asked(c)), seed=c.seed)
-        pixels = tensors.encode(np.asarray(c.picture))
+        [image] = client.inpaint(c.image, hole(c), said(asked(c)), seed=c.seed)
+        pixels = tensors.encode(np.asarray(c.image))
         latents = stub.EncodeLatents(
             decoder_pb2.EncodeLatentsRequest(pixels=pixels), metadata=metadata
         ).latents
@@ -93,8 +93,8 @@ def away_from(hole: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
 def test_outpaint_continues_the_ground(client: Client, side: str) -> None:
     def distance(c: Case) -> float:
-        [image] = client.outpaint(c.picture, said(c.scene), seed=c.seed, **{side: 64})
-        ground = np.median(np.asarray(c.picture, float)[~c.shape], axis=0)
+        [image] = client.outpaint(c.image, said(c.scene), seed=c.seed, **{side: 64})
+        ground = np.median(np.asarray(c.image, float)[~c.shape], axis=0)
         turns = {"right": 0, "top": 3, "left": 2, "bottom": 1}[side]
         new = np.rot90(image.array, turns)[:, -56:]  # the cell at the seam apart
         return float(np.abs(np.median(new.reshape(-1, 3), axis=0) - ground).max())

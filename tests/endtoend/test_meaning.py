@@ -48,8 +48,8 @@ def test_every_language_is_among_the_prompts(drawn) -> None:
 
 
 @pytest.mark.parametrize("attribute", BARS)
-def test_the_pictures_answer_their_own_prompts(drawn, attribute: str) -> None:
-    """With the prompts shifted against the pictures, agreement falls to near chance."""
+def test_the_images_answer_their_own_prompts(drawn, attribute: str) -> None:
+    """With the prompts shifted against the images, agreement falls to near chance."""
     shifted = [
         (language, scene, drawn[(index + 7) % len(drawn)][2])
         for index, (language, scene, _) in enumerate(drawn)

@@ -14,12 +14,12 @@ from tests.endtoend.conftest import System
 def test_stages_take_and_send_messages_of_many_mebibytes(system: System) -> None:
     entry = Catalog.load()["shapes"]
     with grpc.insecure_channel(system.stages, options=OPTIONS) as channel:
-        picture = encoders_pb2.EncodeImageRequest(
+        image = encoders_pb2.EncodeImageRequest(
             pixels=tensors.encode(np.zeros((4600, 4600, 3), np.uint8))
         )
-        assert 60 * 2**20 < picture.ByteSize() < MESSAGE_BYTES
+        assert 60 * 2**20 < image.ByteSize() < MESSAGE_BYTES
         seen = encoders_pb2_grpc.EncoderServiceStub(channel).EncodeImage(
-            picture, metadata=[("application", entry.application(Stage.ENCODERS))], timeout=60
+            image, metadata=[("application", entry.application(Stage.ENCODERS))], timeout=60
         )
         assert seen.image_embed.shape
 

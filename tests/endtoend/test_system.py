@@ -1,6 +1,7 @@
 """The whole system as its users meet it: Serve's proxy, three stages, gateway, client."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -31,42 +32,43 @@ from tests.endtoend.engines import Engines, Stats
 PROMPT = "a red circle on a blue background"
 
 
-def request(**changes: object) -> generation_pb2.TextToImageRequest:
-    """A good request with some fields replaced."""
-    fields = {"model": "shapes", "prompts": [PROMPT]}
-    settings = {"seed": 1, "steps": 4, "prior_steps": 4}
-    for name, value in changes.items():
-        (settings if name in settings_fields() else fields)[name] = value
-    return generation_pb2.TextToImageRequest(
-        settings=generation_pb2.GenerationSettings(**settings), **fields
-    )
+GOOD = {
+    "model": "shapes",
+    "guide": {"text": {"prompts": [PROMPT]}},
+    "seed": 1,
+    "prior": {"steps": 4},
+    "decoder": {"steps": 4},
+}
 
 
-def settings_fields() -> set[str]:
-    return set(generation_pb2.GenerationSettings.DESCRIPTOR.fields_by_name)
+def request(**changes: Any) -> generation_pb2.GenerateRequest:
+    """A good request with some fields replaced, and some of `prior` and `decoder`."""
+    parts = {name: {**GOOD[name], **changes.pop(name, {})} for name in ("prior", "decoder")}
+    return generation_pb2.GenerateRequest(**{**GOOD, **changes, **parts})
+
+
+def texts(*prompts: str) -> dict[str, Any]:
+    return {"guide": {"text": {"prompts": prompts}}}
 
 
 LYING = tensor_pb2.Tensor(dtype=tensor_pb2.D_TYPE_FLOAT32, shape=[1, 4, 16, 16], data=b"\0" * 12)
 
 BAD = {
-    "empty prompt": ({"prompts": [""]}, "prompts[0]"),
-    "second prompt empty": ({"prompts": [PROMPT, " "]}, "prompts[1]"),
-    "over the token limit": ({"prompts": [PROMPT, "a " * 60]}, "prompts[1]"),
-    "negative over the token limit": ({"negative_prompts": ["a " * 60]}, "negative_prompts[0]"),
-    "height 0": ({"height": 0}, "settings.height"),
-    "height 7": ({"height": 7}, "settings.height"),
-    "width 520": ({"width": 520}, "settings.width"),
-    "width 10**9": ({"width": 10**9}, "settings.width"),
-    "NaN guidance": ({"guidance_scale": float("nan")}, "settings.guidance_scale"),
-    "NaN prior guidance": (
-        {"prior_guidance_scale": float("nan")},
-        "settings.prior_guidance_scale",
-    ),
-    "-1 steps": ({"steps": -1}, "settings.steps"),
-    "one prior step": ({"prior_steps": 1}, "settings.prior_steps"),
-    "10**6 images": ({"images_per_prompt": 10**6}, "settings.images_per_prompt"),
-    "unknown format": ({"output_format": 77}, "settings.output_format"),
-    "lying tensor": ({"latents": LYING}, "latents.data"),
+    "empty prompt": (texts(""), "guide.text.prompts[0]"),
+    "second prompt empty": (texts(PROMPT, " "), "guide.text.prompts[1]"),
+    "over the token limit": (texts(PROMPT, "a " * 60), "guide.text.prompts[1]"),
+    "negative over the token limit": ({"negative": {"texts": ["a " * 60]}}, "negative.texts[0]"),
+    "height 0": ({"decoder": {"height": 0}}, "decoder.height"),
+    "height 7": ({"decoder": {"height": 7}}, "decoder.height"),
+    "width 520": ({"decoder": {"width": 520}}, "decoder.width"),
+    "width 10**9": ({"decoder": {"width": 10**9}}, "decoder.width"),
+    "NaN guidance": ({"decoder": {"guidance_scale": float("nan")}}, "decoder.guidance_scale"),
+    "NaN prior guidance": ({"prior": {"guidance_scale": float("nan")}}, "prior.guidance_scale"),
+    "-1 steps": ({"decoder": {"steps": -1}}, "decoder.steps"),
+    "one prior step": ({"prior": {"steps": 1}}, "prior.steps"),
+    "10**6 images": ({"images_per_prompt": 10**6}, "images_per_prompt"),
+    "unknown format": ({"output": {"format": 77}}, "output.format"),
+    "lying tensor": ({"decoder": {"latents": LYING}}, "decoder.latents.data"),
 }
 
 
@@ -79,13 +81,13 @@ def stub(system: System):
 @pytest.mark.parametrize(("changes", "field"), BAD.values(), ids=BAD.keys())
 def test_bad_input_names_its_field_and_the_next_request_is_served(stub, changes, field) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
-        stub.TextToImageUnary(request(**changes))
+        stub.GenerateImages(request(**changes))
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     error = from_rpc_error(refusal.value)
     assert error.reason is Reason.INVALID_FIELD
     assert [violation.field for violation in error.violations] == [field]
     assert "Traceback" not in refusal.value.details()
-    assert len(stub.TextToImageUnary(request()).images) == 1
+    assert len(stub.GenerateImages(request()).images) == 1
 
 
 def test_an_unknown_model_is_not_found(client: Client) -> None:
@@ -95,7 +97,7 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
     assert "shapes" in error.value.metadata["served"]
 
 
-def test_a_picture_is_the_same_alone_and_in_company(client: Client) -> None:
+def test_an_image_is_the_same_alone_and_in_company(client: Client) -> None:
     [alone] = client.text_to_image(PROMPT, model="shapes", seed=3)
     company = client.text_to_image([PROMPT] * 6, model="shapes", seed=1)
     assert company[2].seed == 3
@@ -207,25 +209,25 @@ def test_stages_are_useful_alone(system: System) -> None:
         decode.conditioning.image_embed.CopyFrom(sampled.embedding.image_embed)
         decode.conditioning.negative_image_embed.CopyFrom(texts.zero_image_embed)
         decode.sampling.steps = 10
-        decode.canvas.height = decode.canvas.width = 128
-        decode.canvas.noise.SetInParent()
+        decode.start.height = decode.start.width = 128
+        decode.start.noise.SetInParent()
         decoder = decoder_pb2_grpc.DecoderServiceStub(channel)
-        pictures = []
+        images = []
         for seed in (1, 2):
             decode.sampling.seed = seed
             *_, last = decoder.Decode(decode, metadata=to(Stage.DECODER))
-            pictures.append(tensors.decode(last.image.tensor, "image"))
+            images.append(tensors.decode(last.image.tensor, "image"))
         latents = decoder.EncodeLatents(
-            decoder_pb2.EncodeLatentsRequest(pixels=tensors.encode(pictures[0])),
+            decoder_pb2.EncodeLatentsRequest(pixels=tensors.encode(images[0])),
             metadata=to(Stage.DECODER),
         ).latents
         again = decoder.DecodeLatents(
             decoder_pb2.DecodeLatentsRequest(latents=latents), metadata=to(Stage.DECODER)
         ).pixels
-    assert pictures[0].shape == (128, 128, 3)
-    assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).mean() > 5
+    assert images[0].shape == (128, 128, 3)
+    assert np.abs(images[0].astype(int) - images[1].astype(int)).mean() > 5
     round_trip = tensors.decode(again, "pixels").astype(int)
-    assert np.abs(round_trip - pictures[0].astype(int)).mean() < 10
+    assert np.abs(round_trip - images[0].astype(int)).mean() < 10
 
 
 def test_a_stage_error_reaches_its_caller_whole_through_serve(system: System) -> None:

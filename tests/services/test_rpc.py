@@ -136,7 +136,7 @@ async def test_a_handler_that_breaks_tells_its_log_alone(breaking, caplog, rpc) 
 
 
 @pytest.mark.parametrize("broken", ["EncoderService.EncodeText", "PriorService.SampleEmbedding"])
-@pytest.mark.parametrize("form", ["TextToImage", "TextToImageUnary"])
+@pytest.mark.parametrize("form", ["Generate", "GenerateImages"])
 async def test_a_handler_that_breaks_tells_the_public_caller_nothing(
     breaking, broken, form
 ) -> None:
@@ -144,11 +144,12 @@ async def test_a_handler_that_breaks_tells_the_public_caller_nothing(
     stages.broken = {broken}
     gateway = Gateway(GatewayConfig(listen="127.0.0.1:0", stages=address, drain_seconds=0))
     port = await gateway.start()
-    request = generation.TextToImageRequest(model="shapes", prompts=["a"])
+    request = generation.GenerateRequest(model="shapes")
+    request.guide.text.prompts.append("a")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = getattr(generation_pb2_grpc.GenerationServiceStub(channel), form)(request)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            if form == "TextToImage":
+            if form == "Generate":
                 async for _ in call:
                     pass
             else:
