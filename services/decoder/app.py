@@ -28,4 +28,7 @@ class Decoder(DecoderService):
 
 def build(args: Mapping[str, Any]) -> serve.Application:
     """The application for `args`, the fields of StageSettings."""
-    return Decoder.bind(StageSettings.parse(args))
+    bound: serve.Application = Decoder.bind(  # type: ignore[attr-defined]  # the decorator's own
+        StageSettings.parse(args)
+    )
+    return bound

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import torch
@@ -52,7 +52,7 @@ class DecoderService(EngineService):
     @streaming(decoder_pb2.DecodeRequest, decoder_pb2.DecodeEvent)
     async def Decode(
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
-    ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
+    ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Samples one image."""
         job = await sampling_job(self._family.phases(request), request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:

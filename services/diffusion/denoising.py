@@ -1,7 +1,7 @@
 """The denoising loop of priors and decoders: from noise, or from an image or embedding."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -47,12 +47,12 @@ class Denoise(Phase):
     name: str = "denoise"
     rows: int = field(init=False)
     latent_area: int = field(init=False)
-    timesteps: torch.Tensor = field(init=False)
+    timesteps: Sequence[torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.conditioning.values())))
         self.latent_area = math.prod(self.shape[1:])
-        self.timesteps = to_device(self.sampler.timesteps, self._like)
+        self.timesteps = to_device(self.sampler.timesteps, self._like).unbind()
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         noise = self._noise(generator)

@@ -28,12 +28,16 @@ class Encoders(EncoderService):
         family = families.load(FAMILIES, entry.family)(settings.loaders(Stage.ENCODERS), entry)
         super().__init__(family, settings.engine.max_queue)
 
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @serve.batch(  # type: ignore[untyped-decorator]
+        max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS
+    )
     async def encode_text(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
         """Texts of calls that arrive together share a forward."""
         return await self._encode_texts(texts)
 
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @serve.batch(  # type: ignore[untyped-decorator]
+        max_batch_size=BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS
+    )
     async def encode_image(
         self, images: list[np.ndarray]
     ) -> list[encoders_pb2.EncodeImageResponse]:
@@ -43,4 +47,7 @@ class Encoders(EncoderService):
 
 def build(args: Mapping[str, Any]) -> serve.Application:
     """The application for `args`, the fields of StageSettings."""
-    return Encoders.bind(StageSettings.parse(args))
+    bound: serve.Application = Encoders.bind(  # type: ignore[attr-defined]  # the decorator's own
+        StageSettings.parse(args)
+    )
+    return bound

@@ -82,8 +82,9 @@ class EncoderService:
     ) -> encoders_pb2.EncodeTextResponse:
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise invalid("texts", f"must hold 1 to {MAX_TEXTS} texts")
-        found = {text: self._cache.get(text) for text in request.texts}
-        unseen = [text for text, encoding in found.items() if encoding is None]
+        texts = dict.fromkeys(request.texts)
+        found = {text: self._cache[text] for text in texts if text in self._cache}
+        unseen = [text for text in texts if text not in found]
         for text in unseen:
             field = f"texts[{list(request.texts).index(text)}]"
             await self._on_device(self._family.check_text, text, field)
@@ -135,12 +136,18 @@ class EncoderService:
             self._calls -= 1
 
     async def _encode_texts(self, texts: list[str]) -> list[encoders_pb2.TextEncoding]:
-        return await self._on_device(self._family.encode_texts, texts)
+        encodings: list[encoders_pb2.TextEncoding] = await self._on_device(
+            self._family.encode_texts, texts
+        )
+        return encodings
 
     async def _encode_images(
         self, images: list[np.ndarray]
     ) -> list[encoders_pb2.EncodeImageResponse]:
-        return await self._on_device(self._family.encode_images, images)
+        embeds: list[encoders_pb2.EncodeImageResponse] = await self._on_device(
+            self._family.encode_images, images
+        )
+        return embeds
 
     def _on_device(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._device, function, *args)

@@ -74,7 +74,8 @@ class CudaMoment(Moment):
     def seconds_since(self, earlier: Moment) -> float:
         if not isinstance(earlier, CudaMoment):
             raise TypeError("moments of two devices have no time between them")
-        return earlier._event.elapsed_time(self._event) / 1e3
+        milliseconds: float = earlier._event.elapsed_time(self._event)
+        return milliseconds / 1e3
 
 
 class CudaClock(DeviceClock):

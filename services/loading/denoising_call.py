@@ -95,7 +95,7 @@ class Compiled:
 
     def __init__(self, network: Callable[..., Any], backend: str) -> None:
         try:
-            self._call: Call = torch.compile(
+            self._call: Call = torch.compile(  # type: ignore[call-overload]  # lists not all
                 network, backend=backend, recompile_limit=MOST_SHAPES, isolate_recompiles=True
             )
         except InvalidBackend as error:

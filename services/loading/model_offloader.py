@@ -30,7 +30,7 @@ class ModelOffloader:
         self._on_device = network
 
 
-class _Hook(ModelHook):
+class _Hook(ModelHook):  # type: ignore[misc]  # accelerate has no types
     def __init__(self, offloader: ModelOffloader, device: torch.device) -> None:
         self._offloader = offloader
         self._device = device
@@ -38,7 +38,7 @@ class _Hook(ModelHook):
     def init_hook(self, module: torch.nn.Module) -> torch.nn.Module:
         return module.to("cpu")
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         self._offloader.take(module, self._device)
         return args, kwargs

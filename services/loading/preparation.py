@@ -2,6 +2,7 @@
 
 import torch
 from accelerate import cpu_offload
+from diffusers import ModelMixin
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_processor import Attention, FusedAttnProcessor2_0
 
@@ -36,14 +37,14 @@ def prepare(
         if options.fuse_qkv:
             _fuse_projections(network)
     if options.lays_out(device, autoencoder=is_autoencoder):
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # lists not all
     if options.offload == "model":
         offloader.join(network, device)
     elif options.offload == "sequential":
         cpu_offload(network, device, offload_buffers=bool(network._parameters))
     else:
         network.to(device)
-    if options.attention == "xformers":
+    if options.attention == "xformers" and isinstance(network, ModelMixin):
         network.enable_xformers_memory_efficient_attention()
     return network
 

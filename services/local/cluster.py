@@ -164,7 +164,8 @@ def _start_guard() -> "subprocess.Popen[bytes]":
 
 
 def _children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

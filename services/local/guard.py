@@ -53,7 +53,8 @@ def _started_by(parent: psutil.Process, folder: str) -> set[psutil.Process]:
 
 def _children(process: psutil.Process, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return process.children(recursive=recursive)
+        found: list[psutil.Process] = process.children(recursive=recursive)
+        return found
     except psutil.NoSuchProcess:
         return []
 

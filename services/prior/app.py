@@ -31,4 +31,7 @@ class Prior(PriorService):
 
 def build(args: Mapping[str, Any]) -> serve.Application:
     """The application for `args`, the fields of StageSettings."""
-    return Prior.bind(StageSettings.parse(args))
+    bound: serve.Application = Prior.bind(  # type: ignore[attr-defined]  # the decorator's own
+        StageSettings.parse(args)
+    )
+    return bound

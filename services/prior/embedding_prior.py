@@ -45,7 +45,7 @@ class EmbeddingPrior(PriorFamily):
         levels = self.schedulers.default.config.num_train_timesteps
         steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
         for field in ("scheduler", "eta"):
-            if request.sampling.HasField(field):  # type: ignore[arg-type]
+            if request.sampling.HasField(field):
                 raise invalid(f"sampling.{field}", "cannot be chosen in the prior")
         guidance = Guidance(reading.guidance_scale(request.sampling, self.sampler))
         with reading.refused_at("strength"):

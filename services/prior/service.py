@@ -1,7 +1,7 @@
 """PriorService: text embeddings to image embeddings, on the engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from kandinsky.v1 import prior_pb2
@@ -40,7 +40,7 @@ class PriorService(EngineService):
     @streaming(prior_pb2.SampleEmbeddingRequest, prior_pb2.SampleEmbeddingEvent)
     async def SampleEmbedding(
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
-    ) -> AsyncIterator[prior_pb2.SampleEmbeddingEvent]:
+    ) -> AsyncGenerator[prior_pb2.SampleEmbeddingEvent, None]:
         """Samples one image embedding."""
         job = await sampling_job(self._family.phases(request), request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:

@@ -111,11 +111,12 @@ class Sampler:
         if kind == "sample":
             return output
         if type(self.scheduler).__name__ in BY_SIGMA:
-            sigma = self.scheduler.sigmas[self.scheduler.step_index].to(latent)
+            sigma = _tensor(self.scheduler.sigmas[self.scheduler.step_index]).to(latent)
             kept, noise = (1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5
             latent = latent * kept
         else:
-            cumulated = self.scheduler.alphas_cumprod[self.timesteps[step].long()].to(latent)
+            at = self.timesteps[step].long()
+            cumulated = _tensor(self.scheduler.alphas_cumprod[at]).to(latent)
             kept, noise = cumulated**0.5, (1 - cumulated) ** 0.5
         if kind == "v_prediction":
             return kept * latent - noise * output
@@ -184,7 +185,7 @@ def _last(scheduler: Any, steps: int, taken: int) -> torch.Tensor:
     if hasattr(scheduler, "set_begin_index"):
         # Without it, those with state look the timestep up, which some list twice.
         scheduler.set_begin_index(first)
-    return scheduler.timesteps[first:]
+    return _tensor(scheduler.timesteps[first:])
 
 
 def _tensor(value: Any) -> torch.Tensor:

@@ -53,7 +53,7 @@ class Schedulers:
         Raises:
             SettingRefused: there is no such name.
         """
-        if name in self.configured:
+        if name is not None and name in self.configured:
             return new_scheduler(self.configured[name])
         return new_scheduler(self.default, name)
 

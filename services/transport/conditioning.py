@@ -60,7 +60,7 @@ def _rows(
     for side in (NEGATIVE, "") if guided and field.unconditional is not None else ("",):
         name = side + field.name
         try:
-            if side and field.unconditional is Unconditional.ZEROS and not message.HasField(name):  # type: ignore[arg-type]
+            if side and field.unconditional is Unconditional.ZEROS and not message.HasField(name):
                 sides[side] = torch.zeros(1, *shape).to(like)
             else:
                 sides[side] = reading.tensor(message, name, PATH, shape, like)

@@ -40,7 +40,7 @@ def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
     stats = sampling_pb2.EngineStats(
         replica=REPLICA,
         max_batch_rows=limits.rows,
-        max_batch_latent_area=limits.pixels,
+        max_batch_latent_area=limits.latent_area,
         max_queue=limits.max_queue,
         running=batcher.running,
         waiting=batcher.waiting,
