@@ -12,8 +12,8 @@ KEPT, MAPPED = 2**31 - 1, 2**30
 def keep_freed_memory() -> None:
     """Keeps freed memory in the process instead of handing it back to the kernel each time.
 
-    glibc maps large blocks anew at every allocation, and the kernel clears each page when it is
-    touched: with 16 pictures at a time, MoVQ spends more than half of its time on that. A process
+    glibc maps large blocks again at every allocation, and the kernel clears each page when it is
+    touched: with 16 images at a time, MoVQ spends more than half of its time on that. A process
     then holds the most memory that it ever needed. Elsewhere than on glibc this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

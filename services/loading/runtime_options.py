@@ -22,7 +22,7 @@ CANNOT: Mapping[Stage, Mapping[str, str]] = {
         "attention": "transformers has sdpa alone of the three",
     },
     Stage.PRIOR: {
-        "channels_last": "it has no pictures to lay out",
+        "channels_last": "it has no images to lay out",
         "offload": "it has one network, which has to make room for no other",
     },
     Stage.DECODER: {},
@@ -42,7 +42,7 @@ class RuntimeOptions(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] | None = None
     """Of weights and latents; None for the catalog entry's."""
     channels_last: bool | None = None
-    """Lays out weights and pictures as NHWC, which tensor cores and oneDNN read faster. None: those
+    """Lays out weights and images as NHWC, which tensor cores and oneDNN read faster. None: those
     of the autoencoder alone, on a CPU, where it then takes two thirds of the time."""
     compile: bool = False
     """Runs the denoising networks and the autoencoder through torch.compile, once a canvas size."""
@@ -65,7 +65,7 @@ class RuntimeOptions(BaseModel):
         return self.compile or self.cuda_graphs
 
     def lays_out(self, device: torch.device, *, autoencoder: bool) -> bool:
-        """Whether a network's weights and pictures are laid out as NHWC."""
+        """Whether a network's weights and images are laid out as NHWC."""
         if self.channels_last is None:
             return autoencoder and device.type == "cpu"
         return self.channels_last

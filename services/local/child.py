@@ -27,7 +27,7 @@ def serving(model: str, options: Sequence[str] = ()) -> Iterator[str]:
 
     `options` are further ones of `kandinsky up`.
 
-    On leaving, the server is told to end as Ctrl-C would, and none of its processes is left.
+    On leaving, the server is ended as by Ctrl-C, and none of its processes is left.
 
     Raises:
         ServerError: it did not become healthy, or did not end by itself.

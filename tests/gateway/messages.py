@@ -57,7 +57,7 @@ def text_diff(*sent, source="a", target="b", **fields):
     return {"text_diff": {"images": sent, "source": source, "target": target, **fields}}
 
 
-PICTURE = file(Image.new("RGB", (128, 64), (200, 30, 40)))
+SENT = file(Image.new("RGB", (128, 64), (200, 30, 40)))
 WHITE = tensor(np.full((64, 128), 255, np.uint8))
 FLOWS = {
     "text": {"guide": text("a")},
@@ -65,18 +65,18 @@ FLOWS = {
     "interpolation": {
         "guide": {"interpolation": {"first": {"text": "a"}, "last": {"text": "b"}, "frames": 2}}
     },
-    "variation": {"guide": variation(PICTURE)},
-    "text_diff": {"guide": text_diff(PICTURE)},
-    "text+image": {"guide": text("a"), "canvas": {"image": {"images": [PICTURE]}}},
+    "variation": {"guide": variation(SENT)},
+    "text_diff": {"guide": text_diff(SENT)},
+    "text+image": {"guide": text("a"), "canvas": {"image": {"images": [SENT]}}},
     "text+inpaint": {
         "guide": text("a"),
-        "canvas": {"inpaint": {"images": [PICTURE], "masks": [WHITE]}},
+        "canvas": {"inpaint": {"images": [SENT], "masks": [WHITE]}},
     },
     "text+outpaint": {
         "guide": text("a"),
-        "canvas": {"outpaint": {"images": [PICTURE], "left": 64}},
+        "canvas": {"outpaint": {"images": [SENT], "left": 64}},
     },
-    "text+control": {"guide": text("a"), "control": {"hints": [PICTURE]}, "model": "hinted"},
+    "text+control": {"guide": text("a"), "control": {"hints": [SENT]}, "model": "hinted"},
     "embeddings": {
         "guide": {
             "embeddings": {

@@ -14,7 +14,7 @@ from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from services.transport.settings import StageSettings
-from tests.services.asking import decode_request, drawn, picture, prior_request
+from tests.services.asking import decode_request, drawn, prior_request, sent_image
 from tests.services.conftest import StageStubs
 from tests.stagehost import host_stages
 
@@ -34,7 +34,7 @@ async def running(
         yield StageStubs(channel, host, model)
 
 
-async def pictures(folder: Path, options: Options, model: str = "tiny") -> np.ndarray:
+async def decoded_images(folder: Path, options: Options, model: str = "tiny") -> np.ndarray:
     """int [3, 64, 64, 3], one for each of STARTS."""
     async with running(folder, Stage.DECODER, options, model) as stages:
         return np.stack([drawn(await stages.decode(decode_request(start))) for start in STARTS])
@@ -47,9 +47,9 @@ async def embedding(folder: Path, options: Options, model: str = "tiny") -> torc
 
 
 async def encodings(folder: Path, options: Options, model: str = "tiny") -> list[torch.Tensor]:
-    """Of a text and of a picture."""
+    """Of a text and of a image."""
     text = encoders_pb2.EncodeTextRequest(texts=["a red cat"])
-    image = encoders_pb2.EncodeImageRequest(pixels=picture())
+    image = encoders_pb2.EncodeImageRequest(pixels=sent_image())
     async with running(folder, Stage.ENCODERS, options, model) as stages:
         prior = (await stages.encoders("EncodeText", text)).encodings[0].prior
         embed = (await stages.encoders("EncodeImage", image)).image_embed

@@ -17,7 +17,7 @@ def random_tensor(*shape: int, seed: int, scale: float = 1.0) -> tensor_pb2.Tens
     )
 
 
-def picture(seed: int = 3) -> tensor_pb2.Tensor:
+def sent_image(seed: int = 3) -> tensor_pb2.Tensor:
     """uint8 [64, 64, 3]."""
     values = np.random.default_rng(seed).integers(0, 256, (SIZE // 8, SIZE // 8, 3), np.uint8)
     return tensors.encode(values.repeat(8, 0).repeat(8, 1))
@@ -43,7 +43,7 @@ def decode_request(start: str, seed: int = 4, steps: int = 5) -> decoder_pb2.Dec
     latents = getattr(request.start, start)
     latents.SetInParent()
     if start != "noise":
-        latents.pixels.CopyFrom(picture())
+        latents.pixels.CopyFrom(sent_image())
     if start == "inpaint":
         latents.mask.CopyFrom(mask())
     return request

@@ -102,11 +102,11 @@ async def control_stages(tiny_checkpoint: Path) -> AsyncIterator[StageStubs]:
 
 
 @pytest.fixture(scope="session")
-def plain_pictures(tiny_checkpoint: Path) -> np.ndarray:
-    """Of the decoder without runtime options, as `answers.pictures`."""
-    from tests.services.answers import pictures
+def plain_images(tiny_checkpoint: Path) -> np.ndarray:
+    """Of the decoder without runtime options, as `answers.decoded_images`."""
+    from tests.services.answers import decoded_images
 
-    return asyncio.run(pictures(tiny_checkpoint, {}))
+    return asyncio.run(decoded_images(tiny_checkpoint, {}))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A UNet that follows a hint: as the reference's ControlNet, from noise and from a picture."""
+"""A UNet that follows a hint: as the reference's ControlNet, from noise and from a image."""
 
 from contextlib import nullcontext
 from pathlib import Path

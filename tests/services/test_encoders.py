@@ -19,7 +19,7 @@ from tests.services.conftest import StageStubs
 from tests.stagehost import host_stages
 
 
-async def test_texts_and_pictures_equal_the_reference(
+async def test_texts_and_images_equal_the_reference(
     stages: StageStubs, tiny_checkpoint: Path
 ) -> None:
     reference = KandinskyV22PriorPipeline.from_pretrained(tiny_checkpoint / "prior")
@@ -37,10 +37,10 @@ async def test_texts_and_pictures_equal_the_reference(
     zero = tensors.to_torch(answer.zero_image_embed, "zero")
     torch.testing.assert_close(zero, reference.get_zero_embed()[0].detach())
 
-    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    request = encoders_pb2.EncodeImageRequest(pixels=tensors.encode(picture))
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    request = encoders_pb2.EncodeImageRequest(pixels=tensors.encode(pixels))
     actual = tensors.to_torch((await stages.encoders("EncodeImage", request)).image_embed, "image")
-    values = reference.image_processor(Image.fromarray(picture), return_tensors="pt").pixel_values
+    values = reference.image_processor(Image.fromarray(pixels), return_tensors="pt").pixel_values
     expected = reference.image_encoder(values).image_embeds[0].detach()
     torch.testing.assert_close(actual, expected)
     assert not torch.allclose(actual, zero)

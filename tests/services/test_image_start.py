@@ -14,7 +14,7 @@ from tests.services.test_stage_inputs import decode_request, set_path
 SIZE = 64
 
 
-def picture() -> tensor_pb2.Tensor:
+def sent_image() -> tensor_pb2.Tensor:
     """float32 [64, 64, 3] from -1 to 1."""
     return tensors.from_torch(torch.rand(SIZE, SIZE, 3, generator=torch.manual_seed(3)) * 2 - 1)
 
@@ -22,7 +22,7 @@ def picture() -> tensor_pb2.Tensor:
 def image_request(strength: float = 0.5, steps: int = 6) -> decoder_pb2.DecodeRequest:
     request = decode_request()
     request.sampling.steps, request.sampling.seed = steps, 4
-    request.start.image.pixels.CopyFrom(picture())
+    request.start.image.pixels.CopyFrom(sent_image())
     request.start.image.strength = strength
     return request
 
@@ -44,7 +44,7 @@ async def test_it_equals_the_reference(
     expected = pipeline(
         image_embeds=tensors.to_torch(given.image_embed, "embed")[None],
         negative_image_embeds=tensors.to_torch(given.negative_image_embed, "embed")[None],
-        image=tensors.to_torch(picture(), "picture").permute(2, 0, 1)[None],
+        image=tensors.to_torch(sent_image(), "image").permute(2, 0, 1)[None],
         strength=strength,
         height=SIZE,
         width=SIZE,
@@ -58,9 +58,9 @@ async def test_it_equals_the_reference(
     assert np.abs(difference).max() <= 1
 
 
-async def test_a_latent_stands_in_for_the_picture(stages: StageStubs) -> None:
+async def test_a_latent_stands_in_for_the_image(stages: StageStubs) -> None:
     encoded = await stages.decoder(
-        "EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=picture())
+        "EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=sent_image())
     )
     request = image_request()
     expected = drawn(await stages.decode(request))

@@ -11,7 +11,7 @@ from PIL import Image
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason
-from tests.services.asking import SIZE, decode_request, drawn, mask, picture, random_tensor, row
+from tests.services.asking import SIZE, decode_request, drawn, mask, random_tensor, row, sent_image
 from tests.services.conftest import StageStubs, fields
 from tests.services.test_stage_inputs import set_path
 
@@ -61,15 +61,15 @@ async def test_it_equals_the_reference(
     assert np.abs(drawn(await stages.decode(request)) - expected).max() <= 1
 
 
-async def test_each_picture_is_blended_with_its_own(
+async def test_each_image_is_blended_with_its_own(
     stages: StageStubs, pipeline: KandinskyV22InpaintPipeline
 ) -> None:
-    """The reference blends every row of a batch with the first row's picture and mask.
+    """The reference blends every row of a batch with the first row's image and mask.
 
-    Two pictures in one call of it come out wrong in the second; here each equals its own call.
+    Two images in one call of it come out wrong in the second; here each equals its own call.
     """
     requests = [decode_request("inpaint", seed=seed) for seed in (4, 5)]
-    requests[1].start.inpaint.pixels.CopyFrom(picture(8))
+    requests[1].start.inpaint.pixels.CopyFrom(sent_image(8))
     requests[1].start.inpaint.mask.CopyFrom(mask(1))
     together = await stages.decode_together(first=requests[0], second=requests[1])
     assert any(forward.rows == 4 for forward in stages.host.decoder.counters.trace)
@@ -79,7 +79,7 @@ async def test_each_picture_is_blended_with_its_own(
     assert np.abs(reference(pipeline, requests)[1] - alone[1]).max() > 10
 
 
-async def test_a_latent_stands_in_for_the_picture(stages: StageStubs) -> None:
+async def test_a_latent_stands_in_for_the_image(stages: StageStubs) -> None:
     request = decode_request("inpaint")
     pixels = request.start.inpaint.pixels
     encoded = await stages.decoder("EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=pixels))
@@ -105,7 +105,7 @@ async def test_kept_cells_end_as_they_began(stages: StageStubs) -> None:
         assert np.abs(made[:, :, 4:] - given[:, :, 4:]).mean() > 0.1
 
 
-async def test_less_strength_starts_nearer_to_the_picture(stages: StageStubs) -> None:
+async def test_less_strength_starts_nearer_to_the_image(stages: StageStubs) -> None:
     request = decode_request("inpaint", steps=10)
     request.sampling.guidance_scale = 1
     request.output = decoder_pb2.DECODE_OUTPUT_LATENTS

@@ -1,4 +1,4 @@
-"""Previews: the predicted clean picture on the way to the picture itself."""
+"""Previews: the predicted clean image on the way to the image itself."""
 
 from pathlib import Path
 
@@ -39,25 +39,25 @@ async def previews(stages: StageStubs, request: decoder_pb2.DecodeRequest):
 
 @pytest.mark.parametrize("mode", [sampling_pb2.PREVIEW_MODE_LINEAR, 0])
 async def test_a_linear_preview_has_a_pixel_for_each_latent_pixel(stages, mode) -> None:
-    found, picture = await previews(stages, previewing(9, 2, mode))
+    found, final = await previews(stages, previewing(9, 2, mode))
     assert [preview.step for preview in found] == [2, 4, 6, 8]
-    side = picture.shape[0] // 8
+    side = final.shape[0] // 8
     for preview in found:
         assert list(preview.pixels.shape) == [side, side, 3]
         assert preview.cost.ToNanoseconds() > 0
 
 
-async def test_a_decoded_preview_of_the_last_step_is_nearly_the_picture(stages) -> None:
+async def test_a_decoded_preview_of_the_last_step_is_nearly_the_image(stages) -> None:
     """DDPM adds a last bit of noise where its last timestep is not 0."""
     mode = sampling_pb2.PREVIEW_MODE_DECODE
-    found, picture = await previews(stages, previewing(6, 3, mode))
+    found, final = await previews(stages, previewing(6, 3, mode))
     assert [preview.step for preview in found] == [3, 6]
     last = tensors.decode(found[-1].pixels, "preview").astype(int)
     first = tensors.decode(found[0].pixels, "preview").astype(int)
-    assert np.abs(last - picture).mean() < 3 < np.abs(first - picture).mean()
+    assert np.abs(last - final).mean() < 3 < np.abs(first - final).mean()
 
 
-async def test_previews_change_no_picture(stages) -> None:
+async def test_previews_change_no_image(stages) -> None:
     _, watched = await previews(stages, previewing(6, 1, sampling_pb2.PREVIEW_MODE_DECODE))
     found, unwatched = await previews(stages, previewing(6, 0, 0))
     assert not found

@@ -73,7 +73,7 @@ async def test_with_every_scheduler_from_every_step(both, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ddpm", "dpm-solver++", "pndm"])
 @pytest.mark.parametrize("start", ["image", "inpaint"])
-async def test_from_a_picture_and_under_a_mask(both, start: str, name: str) -> None:
+async def test_from_a_image_and_under_a_mask(both, start: str, name: str) -> None:
     request = decode_request(start, steps=8)
     request.sampling.scheduler = name
     getattr(request.start, start).strength = 0.8

@@ -17,9 +17,9 @@ from tests import tiny
 from tests.services.answers import (
     STARTS,
     Options,
+    decoded_images,
     embedding,
     encodings,
-    pictures,
     running,
     settings,
 )
@@ -55,9 +55,9 @@ def seen_rows() -> Iterator[list[int]]:
     ids=str,
 )
 async def test_the_decoder_draws_the_same(
-    tiny_checkpoint: Path, plain_pictures: np.ndarray, options: Options
+    tiny_checkpoint: Path, plain_images: np.ndarray, options: Options
 ) -> None:
-    difference = await pictures(tiny_checkpoint, options) - plain_pictures
+    difference = await decoded_images(tiny_checkpoint, options) - plain_images
     assert np.abs(difference).max() <= 1
 
 
@@ -79,12 +79,12 @@ async def test_the_prior_ends_the_same(
 
 
 async def test_a_compiled_decoder_draws_the_same(
-    tiny_checkpoint: Path, plain_pictures: np.ndarray
+    tiny_checkpoint: Path, plain_images: np.ndarray
 ) -> None:
     options = {"compile": True, "compile_backend": "aot_eager", "channels_last": True}
     async with running(tiny_checkpoint, Stage.DECODER, options) as stages:
         actual = drawn(await stages.decode(decode_request("noise")))
-    assert np.abs(actual - plain_pictures[STARTS.index("noise")]).max() <= 1
+    assert np.abs(actual - plain_images[STARTS.index("noise")]).max() <= 1
 
 
 async def test_a_compiled_network_sees_bucket_sizes_alone(
@@ -124,7 +124,7 @@ def test_rows_are_padded_with_the_last(rows: int, bucket: int) -> None:
     assert seen[0]["text"] is None and seen[0]["return_dict"] is False
 
 
-def test_pictures_and_weights_have_the_same_layout(tiny_checkpoint: Path) -> None:
+def test_images_and_weights_have_the_same_layout(tiny_checkpoint: Path) -> None:
     chosen = settings(tiny_checkpoint, channels_last=True)
     decoder = load_family(chosen, Stage.DECODER)
     laid_out: list[bool] = []
@@ -169,12 +169,12 @@ def test_attention_is_sliced_where_asked_for_alone(
 
 async def test_bfloat16_stays_close(
     tiny_checkpoint: Path,
-    plain_pictures: np.ndarray,
+    plain_images: np.ndarray,
     plain_embedding: torch.Tensor,
     plain_encodings: list[torch.Tensor],
 ) -> None:
     options = {"dtype": "bfloat16"}
-    difference = np.abs(await pictures(tiny_checkpoint, options) - plain_pictures)
+    difference = np.abs(await decoded_images(tiny_checkpoint, options) - plain_images)
     assert 0 < difference.mean() < 8  # of 255; random weights make a rounding grow
     pairs = [(await embedding(tiny_checkpoint, options), plain_embedding)]
     pairs += zip(await encodings(tiny_checkpoint, options), plain_encodings, strict=True)
@@ -209,8 +209,8 @@ def test_dtype_stands_in_for_the_entry_s(tiny_checkpoint: Path) -> None:
 async def test_a_gpu_draws_the_same(tiny_checkpoint: Path, options: Options) -> None:
     entry = tiny.CATALOG_ENTRY.replace("device: cpu", "device: cuda")
     tiny.write_catalog(tiny_checkpoint, "tiny-cuda", "float64", entry)  # so that rounding is small
-    expected = await pictures(tiny_checkpoint, {}, "tiny-cuda")
-    difference = await pictures(tiny_checkpoint, options, "tiny-cuda") - expected
+    expected = await decoded_images(tiny_checkpoint, {}, "tiny-cuda")
+    difference = await decoded_images(tiny_checkpoint, options, "tiny-cuda") - expected
     assert np.abs(difference).max() <= 1
 
 
@@ -220,6 +220,8 @@ async def test_xformers_draws_nearly_the_same(tiny_checkpoint: Path) -> None:
     pytest.importorskip("xformers")
     entry = tiny.CATALOG_ENTRY.replace("device: cpu", "device: cuda")
     tiny.write_catalog(tiny_checkpoint, "tiny-half", "float16", entry)
-    expected = await pictures(tiny_checkpoint, {}, "tiny-half")
-    difference = await pictures(tiny_checkpoint, {"attention": "xformers"}, "tiny-half") - expected
+    expected = await decoded_images(tiny_checkpoint, {}, "tiny-half")
+    difference = (
+        await decoded_images(tiny_checkpoint, {"attention": "xformers"}, "tiny-half") - expected
+    )
     assert np.abs(difference).mean() < 8

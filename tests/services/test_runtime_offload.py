@@ -17,7 +17,7 @@ from kandinsky.catalog.family import Stage
 from services.loading.model_offloader import ModelOffloader
 from services.loading.runtime_options import RuntimeOptions
 from tests import tiny
-from tests.services.answers import STARTS, embedding, encodings, pictures, running, settings
+from tests.services.answers import STARTS, decoded_images, embedding, encodings, running, settings
 from tests.services.asking import decode_request
 
 
@@ -31,13 +31,13 @@ def offload_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("offload_anywhere")
 async def test_networks_with_offload_hooks_answer_the_same(
     tiny_checkpoint: Path,
-    plain_pictures: np.ndarray,
+    plain_images: np.ndarray,
     plain_encodings: list[torch.Tensor],
     offload: str,
 ) -> None:
     """On a CPU, where whole networks stay where they are; what moves is in the tests below."""
     options = {"offload": offload}
-    assert np.array_equal(await pictures(tiny_checkpoint, options), plain_pictures)
+    assert np.array_equal(await decoded_images(tiny_checkpoint, options), plain_images)
     torch.testing.assert_close(await encodings(tiny_checkpoint, options), plain_encodings)
 
 

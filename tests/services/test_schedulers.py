@@ -273,12 +273,12 @@ async def test_progress_comes_as_often_as_asked(stages: StageStubs, every, expec
     request.sampling.progress_every = every
     stages.host.decoder.waits_for_readers = True
     events = await stages.decode(request)
-    told = [e.progress.step for e in events if e.progress.phase == "denoise"]
-    assert told == expected
+    reported = [e.progress.step for e in events if e.progress.phase == "denoise"]
+    assert reported == expected
 
 
 def test_a_scheduler_that_takes_the_next_timestep_is_given_it() -> None:
-    """UnCLIP takes t - 1 for it where it is not told, which is wrong for all but 1,000 steps."""
+    """UnCLIP takes t - 1 for it where it is not given, which is wrong for all but 1,000 steps."""
     scheduler = diffusers.UnCLIPScheduler(prediction_type="sample", variance_type="fixed_small_log")
     sampler, plain = Sampler(scheduler, 5), diffusers.UnCLIPScheduler.from_config(scheduler.config)
     plain.set_timesteps(5)

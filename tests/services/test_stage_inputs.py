@@ -142,10 +142,10 @@ async def test_encode_image_refuses(stages: StageStubs, pixels: np.ndarray, fiel
 
 
 async def test_latents_survive_the_autoencoder_in_any_precision(stages: StageStubs) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
     latents = (
         await stages.decoder(
-            "EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=tensors.encode(picture))
+            "EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=tensors.encode(pixels))
         )
     ).latents
     assert list(latents.shape) == [4, 8, 16]
@@ -160,9 +160,9 @@ async def test_latents_survive_the_autoencoder_in_any_precision(stages: StageStu
 
 
 async def test_sides_that_do_not_fit_the_autoencoder_are_named(stages: StageStubs) -> None:
-    picture = tensors.encode(np.zeros((60, 64, 3), np.uint8))
+    pixels = tensors.encode(np.zeros((60, 64, 3), np.uint8))
     with pytest.raises(KandinskyError) as error:
-        await stages.decoder("EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=picture))
+        await stages.decoder("EncodeLatents", decoder_pb2.EncodeLatentsRequest(pixels=pixels))
     assert fields(error.value) == ["pixels"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kandinsky.v1 import decoder_pb2
 from kandinsky.wire.errors import KandinskyError
-from tests.services.asking import decode_request, picture, prior_request, random_tensor
+from tests.services.asking import decode_request, prior_request, random_tensor, sent_image
 from tests.services.conftest import StageStubs, fields
 
 METADATA = {"x_tenant": "studio 7", "x_priority": "-3", "x_time_remaining_ms": "60000"}
@@ -16,7 +16,7 @@ async def test_it_reaches_the_engine_from_every_call(stages: StageStubs) -> None
     begun = time.monotonic()
     await stages.sample_embedding(prior_request(), **METADATA)
     await stages.decode(decode_request("noise"), **METADATA)
-    encode = decoder_pb2.EncodeLatentsRequest(pixels=picture())
+    encode = decoder_pb2.EncodeLatentsRequest(pixels=sent_image())
     await stages.decoder("EncodeLatents", encode, **METADATA)
     decode = decoder_pb2.DecodeLatentsRequest(latents=random_tensor(4, 8, 8, seed=1))
     await stages.decoder("DecodeLatents", decode, **METADATA)

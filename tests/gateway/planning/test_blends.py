@@ -10,7 +10,7 @@ from tests.gateway.messages import request, text_diff
 LEFT, UP = np.array([3.0, 0, 0, 0]), np.array([0, 1.0, 0, 0])
 HALF = 2 * (LEFT / 3 + UP) / np.sqrt(2)
 """Half-way between the two on the sphere: directions in equal parts, the mean of the lengths."""
-PICTURE = {"encoded": images.encode(np.full((64, 64, 3), 7, np.uint8), "png")}
+SENT = {"encoded": images.encode(np.full((64, 64, 3), 7, np.uint8), "png")}
 
 
 def embed(vector):
@@ -54,7 +54,7 @@ async def test_frames_between_opposites_keep_their_length(api, stages):
 
 
 async def test_an_edit_goes_from_the_source_toward_the_target(api, stages):
-    await api.GenerateImages(request(guide=text_diff(PICTURE, amount=0.25)))
+    await api.GenerateImages(request(guide=text_diff(SENT, amount=0.25)))
     vector = {
         name: tensors.decode(tensor, name).astype(np.float64)
         for name, tensor in stages.made.items()

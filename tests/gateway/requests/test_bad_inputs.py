@@ -14,7 +14,7 @@ from kandinsky.wire.errors import Reason
 from tests.gateway.errors import failure
 from tests.gateway.messages import (
     FLOWS,
-    PICTURE,
+    SENT,
     WHITE,
     file,
     floats,
@@ -46,14 +46,14 @@ def without_its_palette():
 
 
 RGB = Image.new("RGB", (128, 64), (200, 30, 40))
-TRUNCATED = {"encoded": PICTURE["encoded"][:-40]}
+TRUNCATED = {"encoded": SENT["encoded"][:-40]}
 ANIMATED = file(
     RGB, "WEBP", save_all=True, append_images=[Image.new("RGB", RGB.size, "white")], duration=50
 )
 IMAGE, INPAINT, OUTPAINT = "canvas.image", "canvas.inpaint", "canvas.outpaint"
 MIX, FRAMES, DIFF = "guide.mix", "guide.interpolation", "guide.text_diff"
 
-PICTURES = {
+DAMAGED = {
     "none": ({}, ""),
     "no image file": ({"encoded": b"GIF89a"}, ".encoded"),
     "empty file": ({"encoded": b""}, ".encoded"),
@@ -107,18 +107,18 @@ BAD = {
     ),
     "prior start beside embeddings": (
         "embeddings",
-        {"canvas.image.images": [PICTURE], "prior.start.strength": 0.5},
+        {"canvas.image.images": [SENT], "prior.start.strength": 0.5},
         ["prior.start"],
     ),
     "prior start from nothing": ("text", {"prior.start.strength": 0.5}, ["prior.start"]),
     "prior start from images and embeddings": (
         "text",
-        {"prior.start": {"images": [PICTURE], "image_embeds": floats(1, 4)}},
+        {"prior.start": {"images": [SENT], "image_embeds": floats(1, 4)}},
         ["prior.start.image_embeds"],
     ),
     "three images for one prompt": (
         "text+image",
-        {f"{IMAGE}.images": [PICTURE] * 3},
+        {f"{IMAGE}.images": [SENT] * 3},
         [f"{IMAGE}.images"],
     ),
     "no image, and none of the guide": (
@@ -254,7 +254,7 @@ BAD = {
     ),
     "mix of no weight": (
         "mix",
-        {"guide": mix(({"text": "a"}, 0), ({"image": PICTURE}, 0))},
+        {"guide": mix(({"text": "a"}, 0), ({"image": SENT}, 0))},
         [f"{MIX}.sources"],
     ),
     "mix of weight NaN": (
@@ -315,7 +315,7 @@ BAD = {
     ),
     "mix of images with prior steps": (
         "mix",
-        {"guide": mix(({"image": PICTURE}, 1)), "prior.steps": 5},
+        {"guide": mix(({"image": SENT}, 1)), "prior.steps": 5},
         ["prior.steps"],
     ),
     "one frame": ("interpolation", {f"{FRAMES}.frames": 1}, [f"{FRAMES}.frames"]),
@@ -338,7 +338,7 @@ BAD = {
     ),
     "variation of too many": (
         "variation",
-        {"guide": variation(*[PICTURE] * 9)},
+        {"guide": variation(*[SENT] * 9)},
         ["guide.image.images"],
     ),
     "control without a hint": ("text+control", {"control.hints": None}, ["control.hints"]),
@@ -354,7 +354,7 @@ BAD = {
     ),
     "two hints for one prompt": (
         "text+control",
-        {"control.hints": [PICTURE, PICTURE]},
+        {"control.hints": [SENT, SENT]},
         ["control.hints"],
     ),
     "text diff of a latent": (
@@ -369,7 +369,7 @@ BAD = {
 } | {
     f"{flow} {name}": (flow, {field: [image]}, [f"{field}[0]{path}"])
     for flow, field in WHERE_IMAGES_ARE.items()
-    for name, (image, path) in PICTURES.items()
+    for name, (image, path) in DAMAGED.items()
 }
 
 
@@ -427,14 +427,14 @@ SENTENCES = {
     ),
     "images for two prompts": (
         "text+image",
-        {"guide": text("a", "b"), f"{IMAGE}.images": [PICTURE] * 3},
+        {"guide": text("a", "b"), f"{IMAGE}.images": [SENT] * 3},
         "canvas.image.images: there are 3 for 2 prompts; give 1 for all, or 2",
     ),
     "images for two prompts, with a prior that starts from them": (
         "text+image",
         {
             "guide": text("a", "b"),
-            f"{IMAGE}.images": [PICTURE] * 3,
+            f"{IMAGE}.images": [SENT] * 3,
             "prior.start.strength": 0.5,
         },
         "canvas.image.images: there are 3 for 2 prompts; give 1 for all, or 2",

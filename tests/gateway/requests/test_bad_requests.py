@@ -9,7 +9,7 @@ from kandinsky.v1 import tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import Reason, invalid
 from tests.gateway.errors import failure
-from tests.gateway.messages import FLOWS, PICTURE, floats, request, text
+from tests.gateway.messages import FLOWS, SENT, floats, request, text
 
 GOOD = request()
 CONDITIONINGS = "guide.embeddings.conditionings"
@@ -320,7 +320,7 @@ UNSUPPORTED = {
         "model hinted does not have variation; it follows a control hint; send control.hints",
     ),
     "an image canvas of a model without the guide": (
-        request("variation", model="priorless", canvas={"image": {"images": [PICTURE]}}),
+        request("variation", model="priorless", canvas={"image": {"images": [SENT]}}),
         "variation+image",
         "model priorless does not have variation+image; its guides are text, embeddings",
     ),

@@ -82,7 +82,7 @@ async def test_masks_are_counted_before_any_is_decoded(api, decoded, masks, fiel
     assert not decoded
 
 
-async def test_masks_of_a_crop_count_at_their_pictures_size(api, decoded):
+async def test_masks_of_a_crop_count_at_their_images_size(api, decoded):
     canvas = {"images": [LARGEST], "masks": [png((64, 64))] * 2, "padding_mask_crop": 1}
     error = await failure(api.Generate(request(guide=text("a", "b"), canvas={"inpaint": canvas})))
     fields = [violation.field for violation in error.violations]

@@ -1,4 +1,4 @@
-"""One tenant's flood and another's single job; large pictures and small ones."""
+"""One tenant's flood and another's single job; large images and small ones."""
 
 import asyncio
 import time
@@ -104,7 +104,7 @@ async def test_a_queue_that_takes_too_long_for_a_deadline_is_said_at_once():
         network.open.set()
 
 
-async def test_who_waits_is_told_where_and_for_how_long():
+async def test_who_waits_learns_where_and_for_how_long():
     network = ToyNetwork()
     async with engine(max_batch_rows=2) as batcher:
         first = await submitted(batcher, toy_job(network, 10, rows=2))

@@ -32,15 +32,15 @@ async def read(mailbox: Mailbox) -> list:
 
 async def test_the_newest_of_each_kind_waits_in_the_order_of_coming():
     mailbox = Mailbox(asyncio.get_running_loop())
-    told = [Queued(1), progress(1, "encode"), Queued(0)]
+    given = [Queued(1), progress(1, "encode"), Queued(0)]
     for step in range(1, 51):
-        told.append(progress(step))
+        given.append(progress(step))
         if step % 5 == 0:
-            told.append(preview(step))
+            given.append(preview(step))
         if step % 10 == 0:
-            told.append(snapshot(step))
-    told += [progress(1, "decode"), Finished({"latents": torch.zeros(1)}, JobStats())]
-    for event in told:
+            given.append(snapshot(step))
+    given += [progress(1, "decode"), Finished({"latents": torch.zeros(1)}, JobStats())]
+    for event in given:
         mailbox.put(event)
         assert len(mailbox) <= 7
     read_events = await read(mailbox)
@@ -54,7 +54,7 @@ async def test_the_newest_of_each_kind_waits_in_the_order_of_coming():
         ("Progress", 1),
         ("Finished", None),
     ]
-    assert [told.index(event) for event in read_events] == sorted(map(told.index, read_events))
+    assert [given.index(event) for event in read_events] == sorted(map(given.index, read_events))
 
 
 async def test_an_error_comes_after_the_snapshot_before_it():

@@ -102,7 +102,7 @@ async def test_the_time_left_is_that_of_the_steps_left():
 
 
 async def waits_and_refusal(max_queue: int) -> tuple[list[float | None], KandinskyError]:
-    """What each of a queue's jobs is told when it comes, and the answer to one too many."""
+    """What each of a queue's jobs is given when it comes, and the answer to one too many."""
     clock, waits = Clock(), []
     network = ToyNetwork(clock=clock)
     async with engine(clock, max_batch_latent_area=1, max_queue=max_queue) as batcher:
@@ -131,7 +131,7 @@ async def test_a_wait_is_the_work_ahead_and_a_full_queue_names_half_of_its_own(m
     assert refusal.retry_after == pytest.approx(max_queue * COST / 2)
 
 
-async def test_a_deadline_that_the_queue_does_not_leave_time_for_is_told_the_wait():
+async def test_a_deadline_that_the_queue_does_not_leave_time_for_is_given_the_wait():
     clock = Clock()
     network = ToyNetwork(clock=clock)
     async with engine(clock, max_batch_latent_area=1) as batcher:
@@ -149,7 +149,7 @@ async def test_a_deadline_that_the_queue_does_not_leave_time_for_is_told_the_wai
     assert refusal.value.retry_after == pytest.approx(3 * COST)
 
 
-async def test_who_is_sent_away_is_told_when_to_come_back():
+async def test_who_is_sent_away_learns_when_to_come_back():
     network = ToyNetwork()
     async with engine() as batcher:
         network.open.clear()
