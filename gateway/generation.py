@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
+from typing import Protocol
 
+from gateway.planning.canvases import MadeStart
 from gateway.planning.conditioning import Encodings
+from gateway.planning.crops import Crop
 from gateway.planning.generation_plan import GenerationPlan, ImagePlan
 from gateway.planning.stage_request import StageRequest
 from gateway.planning.stage_requests import check_widths, decode_request, prior_request
-from gateway.server.image_work import ImageWork
 from gateway.stages.merge import merge
 from gateway.stages.stages import Stages
-from kandinsky.v1.decoder_pb2 import DecodeEvent
+from kandinsky.v1 import tensor_pb2
+from kandinsky.v1.decoder_pb2 import DecodedImage, DecodeEvent
+from kandinsky.v1.encoders_pb2 import EncodeImageRequest
 from kandinsky.v1.generation_pb2 import GeneratedImage, GenerateEvent
 from kandinsky.v1.prior_pb2 import (
     SampledEmbedding,
@@ -21,12 +25,34 @@ from kandinsky.v1.prior_pb2 import (
     SampleEmbeddingRequest,
 )
 
+
+class PlanImages(Protocol):
+    """What the run of a plan needs of the request's own images, decoded before, and of the results.
+
+    `gateway.server.image_work` has it: the images are work of threads that requests share.
+    """
+
+    def encoder_requests(self) -> AbstractContextManager[Mapping[str, EncodeImageRequest]]:
+        """Of the images that encoders read, by their fields; let go of on leaving."""
+
+    def start(self, image: ImagePlan) -> MadeStart:
+        """Where the denoising of an image starts."""
+
+    def hint(self, image: ImagePlan) -> tensor_pb2.Tensor | None:
+        """The control hint of an image, float32 [3, H, W] from 0 to 1."""
+
+    def finished(
+        self, result: GeneratedImage, decoded: DecodedImage, plan: GenerationPlan, crop: Crop | None
+    ) -> AbstractAsyncContextManager[GenerateEvent]:
+        """The event that carries an image, for as long as it takes to hand it over."""
+
+
 _PUBLIC = frozenset({"queued", "progress", "preview"})
 """Events of a stage that the caller gets too."""
 
 
 async def generate(
-    plan: GenerationPlan, stages: Stages, work: ImageWork
+    plan: GenerationPlan, stages: Stages, work: PlanImages
 ) -> AsyncGenerator[GenerateEvent, None]:
     """Yield events of all images as they come; closing it cancels every stage call.
 
@@ -51,7 +77,7 @@ async def _image(
     encodings: Encodings,
     runs: _PriorRuns,
     stages: Stages,
-    work: ImageWork,
+    work: PlanImages,
 ) -> AsyncGenerator[GenerateEvent, None]:
     result = GeneratedImage(index=image.index, seed=image.seed)
     sampled: dict[str, SampledEmbedding] = {}

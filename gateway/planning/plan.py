@@ -6,7 +6,8 @@ here asks which family it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from gateway.planning.generation_plan import (
@@ -42,7 +43,7 @@ def plan(request: ValidatedRequest) -> GenerationPlan:
             ImagePlan(
                 index=index,
                 seed=request.seed if request.guide.seed_is_shared else request.seed + index,
-                prior_runs=tuple(_run(request, item, index, text) for text in runs),
+                prior_runs=tuple(map(_prior_run(request, item, index), runs)) if runs else (),
                 conditioning=conditioning,
                 start=starts[item % len(starts)],
                 hint=_of(request.hints, item),
@@ -109,12 +110,13 @@ def _negative_source(request: ValidatedRequest, index: int) -> Source | None:
     return _of(request.negative.texts, index) or _of(prior.negative_texts, index) or None
 
 
-def _run(request: ValidatedRequest, item: int, index: int, text: Text) -> PriorRun:
+def _prior_run(request: ValidatedRequest, item: int, index: int) -> Callable[[Text], PriorRun]:
+    """Makes the prior runs of an image, each of a text."""
     prior = request.settings.prior
     if prior is None:
         raise ValueError("a text needs the prior, but the request has no settings for it")
-    return PriorRun(
-        text=text,
+    return partial(
+        PriorRun,
         negative=_prior_negative(request, prior, item) if prior.guided else None,
         start=None if prior.start is None else _of(prior.start.sources, item),
         latents=_of(prior.latents, index),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.planning.generation_plan import ImagePlan, PriorRun, StageWork
+from gateway.planning.generation_plan import ImagePlan, StageWork
 from gateway.requests.validated import ValidatedRequest
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import settings_pb2
@@ -18,7 +18,18 @@ def work_of(request: ValidatedRequest, images: Sequence[ImagePlan]) -> Mapping[S
 
 def _of_prior(request: ValidatedRequest, images: Sequence[ImagePlan]) -> StageWork | None:
     settings = request.settings.prior
-    runs = {(image.seed, _key(run)) for image in images for run in image.prior_runs}
+    # One run of a seed and text is made once, whatever number of images needs it.
+    runs = {
+        (
+            image.seed,
+            run.text.text,
+            run.negative and run.negative.text,
+            id(run.start),
+            id(run.latents),
+        )
+        for image in images
+        for run in image.prior_runs
+    }
     if settings is None or not runs:
         return None
     share = 1.0 if settings.start is None else settings.start.strength
@@ -54,8 +65,3 @@ def _of_decoder(request: ValidatedRequest, images: Sequence[ImagePlan]) -> Stage
             from_latents,
         ),
     )
-
-
-def _key(run: PriorRun) -> tuple[object, ...]:
-    """What makes two runs of one seed the same."""
-    return (run.text.text, run.negative and run.negative.text, id(run.start), id(run.latents))
