@@ -19,6 +19,8 @@ from services.local.preflight import free_port
 from tests import tiny
 
 GONE_SECONDS = 15
+SAID = ("starting the stages of tiny", "the stages take calls at ", "stopping")
+"""All that `up` writes to the terminal beside the gateway's address: no line of Ray's workers."""
 
 
 @contextmanager
@@ -55,6 +57,11 @@ def test_no_process_is_left(tiny_checkpoint: Path, number: signal.Signals) -> No
         _, alive = psutil.wait_procs(family, timeout=gone_by - time.monotonic())
         assert not alive
         assert code == (0 if number is not signal.SIGKILL else -number)
+        said = process.stderr.read()
+    if number is not signal.SIGKILL:  # then nobody is left to keep Ray's processes quiet
+        lines = said.splitlines()
+        assert len(lines) == len(SAID), said
+        assert all(map(str.startswith, lines, SAID)), said
     log = (tiny_checkpoint / "kandinsky" / "gateway.log").read_text()
     entries = [json.loads(line) for line in log.splitlines()]
     assert any(e["event"] == "request" and e["rpc"] == "Generate" for e in entries)
