@@ -32,8 +32,7 @@ def inspect(
         typer.echo(line)
     if faults:
         raise fail("\n".join(f"cannot be served: {fault}" for fault in faults))
-    if found.kind.family is not None:
-        typer.echo(f"can be served by family {found.kind.family.name}, as {found.kind.serves}")
+    typer.echo(f"can be served by family {found.kind.family.name}, as {found.kind.serves}")
 
 
 def in_folder(folder: Path) -> Files:

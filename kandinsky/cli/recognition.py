@@ -49,39 +49,29 @@ _CLASS_KEYS = {
 """Where a part that has no network names its class, by its file."""
 _WITHOUT_WEIGHTS = ("tokenizer", "image_processor", "scheduler")
 
-UNSERVED: Mapping[str, str] = {
-    "Kandinsky3Pipeline": "Kandinsky 3",
-    "UnCLIPPipeline": "Karlo unCLIP",
-    "UnCLIPImageVariationPipeline": "Karlo unCLIP image variation",
-    "VersatileDiffusionPipeline": "Versatile Diffusion",
-    "StableDiffusionInpaintPipeline": "Stable Diffusion inpainting",
-}
-"""Pipeline classes that no family declares yet, and what they are."""
-
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of checkpoint folder: a layout, as a pipeline class of it names it."""
 
     title: str
-    family: FamilySpec | None = None
-    """The family that declares the layout; None where none does yet."""
-    layout: CheckpointLayout | None = None
+    family: FamilySpec
+    """The family that declares the layout."""
+    layout: CheckpointLayout
     combined: bool = False
     """Whether the folder holds a prior as well, under names that no stage loads."""
 
     @property
     def serves(self) -> str:
         """Where a catalog entry of the family names it."""
-        roles = () if self.layout is None else self.layout.roles
-        keys = ", ".join(f"stages.{stage.value}.{role}" for stage, role in roles)
+        keys = ", ".join(f"stages.{stage.value}.{role}" for stage, role in self.layout.roles)
         alone = "; encoders and prior need the prior in a folder of its own"
         return keys + (alone if self.combined else "")
 
 
 def kinds() -> dict[str, Kind]:
     """The known kinds by the pipeline class that a checkpoint's index names."""
-    found: dict[str, Kind] = {name: Kind(title) for name, title in UNSERVED.items()}
+    found: dict[str, Kind] = {}
     for spec in (family(name) for name in FAMILIES):
         for layout in spec.layouts:
             for pipeline in layout.pipelines:
@@ -120,13 +110,13 @@ def recognise(files: Files) -> Recognised:
     """Recognise a checkpoint, and find why it cannot be served.
 
     Raises:
-        UnrecognisedError: it is of a kind that this system does not know.
+        UnrecognisedError: no family declares its kind.
     """
     known = kinds()
     index, unet = files.json(INDEX), files.json("unet/config.json")
     pipeline = str(index.get("_class_name") or _by_network(files, unet))
     if pipeline not in known:
-        raise UnrecognisedError(f"{INDEX} names {pipeline}, which this system does not know")
+        raise UnrecognisedError(f"{INDEX} names {pipeline}, which no family of this release serves")
     folders = sorted({PurePosixPath(path).parts[0] for path in files.sizes if "/" in path})
     parts = tuple(_part(name, index, files) for name in folders)
     kind = known[pipeline]
@@ -175,8 +165,6 @@ def _weight_bytes(part: str, files: Files) -> int:
 
 def _faults(kind: Kind, parts: tuple[Part, ...], unet: Mapping[str, Any]) -> list[str]:
     layout = kind.layout
-    if layout is None:
-        return [f"no family of this release serves {kind.title}"]
     there = {part.name: part for part in parts}
     faults = [f"part {name} is missing" for name in layout.parts if name not in there]
     for name in layout.parts:
