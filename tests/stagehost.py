@@ -33,6 +33,7 @@ class StageHost:
 
     address: str
     priors: list[HeldBatcher]
+    """None where the model has no prior."""
     decoders: list[HeldBatcher]
     router: "_Router"
 
@@ -127,7 +128,7 @@ async def host_stages(
     await server.start()
     try:
         address = f"127.0.0.1:{port}"
-        yield StageHost(address, engines[Stage.PRIOR], engines[Stage.DECODER], router)
+        yield StageHost(address, engines.get(Stage.PRIOR, []), engines[Stage.DECODER], router)
     finally:
         await server.stop(grace=None)
         for batcher in started:

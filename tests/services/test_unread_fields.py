@@ -1,6 +1,7 @@
 """A stage refuses by name every field of Conditioning that its family does not read."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import grpc
@@ -16,12 +17,13 @@ from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.transport import conditioning
 from services.transport.settings import StageSettings
-from tests import tiny_2_1
+from tests import tiny_families
 from tests.services.conftest import StageStubs, fields
 from tests.stagehost import host_stages, load_family
 
 NAMES = [field.name for field in conditioning_pb2.Conditioning.DESCRIPTOR.fields]
-STAGES = (Stage.PRIOR, Stage.DECODER)
+SAMPLING = [(name, stage) for name in sorted(FAMILIES) for stage in family(name).reads]
+"""Each family with each of its stages that read Conditioning."""
 AXES = {"text_mask": 1, "negative_text_mask": 1, "hint": 3}
 
 
@@ -34,35 +36,25 @@ def value(name: str) -> tensor_pb2.Tensor:
 
 
 @pytest.fixture(scope="module")
-def catalogs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny model of each family."""
-    older = tmp_path_factory.mktemp("tiny-2-1")
-    return {
-        "kandinsky-2-1": tiny_2_1.write_catalog(tiny_2_1.build(older)),
-        "kandinsky-2-2": tiny_checkpoint,
-    }
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's model `tiny`, made when first asked for."""
+
+    @cache
+    def folder(name: str) -> Path:
+        tiny = tiny_families.module(name)
+        return tiny.write_catalog(tiny.build(tmp_path_factory.mktemp(name)))
+
+    return folder
 
 
-def test_every_family_is_here(catalogs: dict[str, Path]) -> None:
-    assert catalogs.keys() == FAMILIES.keys()
+def test_every_family_has_tiny_checkpoints() -> None:
+    assert tiny_families.TINY.keys() == FAMILIES.keys()
 
 
-@pytest.fixture(params=sorted(FAMILIES))
-async def stubs(
-    request: pytest.FixtureRequest, catalogs: dict[str, Path]
-) -> AsyncIterator[tuple[str, StageStubs]]:
-    async with (
-        host_stages("tiny", catalogs[request.param]) as host,
-        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
-    ):
-        yield request.param, StageStubs(channel, host)
-
-
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("name", "stage"), SAMPLING)
 async def test_each_field_that_is_not_read_is_refused(
-    stubs: tuple[str, StageStubs], stage: Stage
+    catalog: Callable[[str], Path], name: str, stage: Stage
 ) -> None:
-    name, stages = stubs
     read = {
         side + field.name
         for field in family(name).reads[stage]
@@ -71,16 +63,23 @@ async def test_each_field_that_is_not_read_is_refused(
     }
     unread = [each for each in NAMES if each not in read]
     assert unread
-    for each in unread:
-        with pytest.raises(KandinskyError) as error:
-            await ask(stages, stage, each)
-        assert error.value.reason is Reason.INVALID_FIELD
-        assert f"conditioning.{each}" in fields(error.value)
-        assert "does not read it" in error.value.message
-    for each in sorted(read):
-        with pytest.raises(KandinskyError) as error:  # it lacks the others, or has a wrong shape
-            await ask(stages, stage, each)
-        assert "does not read it" not in error.value.message
+    async with (
+        host_stages("tiny", catalog(name)) as host,
+        grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
+    ):
+        stages = StageStubs(channel, host)
+        for each in unread:
+            with pytest.raises(KandinskyError) as error:
+                await ask(stages, stage, each)
+            assert error.value.reason is Reason.INVALID_FIELD
+            assert f"conditioning.{each}" in fields(error.value)
+            assert "does not read it" in error.value.message
+        for each in sorted(read):
+            with pytest.raises(
+                KandinskyError
+            ) as error:  # it lacks the others, or has a wrong shape
+                await ask(stages, stage, each)
+            assert "does not read it" not in error.value.message
 
 
 async def ask(stages: StageStubs, stage: Stage, field: str) -> None:
@@ -98,12 +97,11 @@ async def ask(stages: StageStubs, stage: Stage, field: str) -> None:
         await stages.decode(decode)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize(("name", "stage"), SAMPLING)
 def test_networks_read_what_the_family_declares(
-    catalogs: dict[str, Path], name: str, stage: Stage
+    catalog: Callable[[str], Path], name: str, stage: Stage
 ) -> None:
-    settings = StageSettings.parse({"model": "tiny", "catalog": [str(catalogs[name])]})
+    settings = StageSettings.parse({"model": "tiny", "catalog": [str(catalog(name))]})
     loaded = load_family(settings, stage)
     network = loaded.network if stage is Stage.PRIOR else loaded.denoiser.network
     declared = {field.name: len(field.axes) for field in family(name).reads[stage]}

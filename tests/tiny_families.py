@@ -1,0 +1,17 @@
+"""The tiny checkpoints of every family: its name to the module that builds them."""
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+
+TINY: Mapping[str, str] = {
+    "kandinsky-2-1": "tests.tiny_2_1",
+    "kandinsky-2-2": "tests.tiny",
+}
+"""Each module has `build`, which writes the checkpoints, and `write_catalog`, which writes the
+entry of the model `tiny`."""
+
+
+def module(family: str) -> ModuleType:
+    """The module of a family."""
+    return importlib.import_module(TINY[family])
