@@ -65,6 +65,16 @@ async def test_a_family_whose_unconditional_side_is_zeros(api, stages):
         assert own.any() and not zeros.any()
 
 
+async def test_an_unconditional_side_of_zeros_is_not_asked_for(api, stages):
+    states = tensors.encode(np.ones((2, 4), np.float32))
+    given = {"text_states": states, "text_mask": tensors.encode(np.ones(2, bool))}
+    guide = {"embeddings": {"conditionings": [given]}}
+    await api.GenerateImages(asked(model="priorless", guide=guide))
+    [decoded] = stages.calls
+    fields = [field.name for field, _ in decoded.request.conditioning.ListFields()]
+    assert fields == ["text_states", "text_mask"]
+
+
 async def test_jobs_carry_the_settings(api, stages):
     latents = np.random.default_rng(0).standard_normal((2, 4, 8, 16)).astype(np.float32)
     noise = np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32)

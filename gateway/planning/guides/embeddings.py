@@ -14,7 +14,7 @@ from gateway.planning.guides import Guide
 from gateway.requests.settings import Settings
 from gateway.requests.sources import Embedding, Item, WeightedSource
 from gateway.requests.value_reader import ValueReader
-from kandinsky.catalog.family import ConditioningField, FamilySpec, Stage
+from kandinsky.catalog.family import ConditioningField, FamilySpec, Stage, Unconditional
 from kandinsky.v1 import conditioning_pb2, guide_pb2
 
 NEGATIVE = "negative_"
@@ -68,7 +68,7 @@ class EmbeddingsGuide(Guide):
                 if part.name not in given:
                     reader.violations.add(f"{at}.{part.name}", "is required: the decoder reads it")
                 negative = f"{NEGATIVE}{part.name}"
-                if decoder.guided and part.unconditional is not None and negative not in given:
+                if decoder.guided and _needs_negative(part, given) and negative not in given:
                     reader.violations.add(f"{at}.{negative}", "is required with guidance")
 
 
@@ -82,6 +82,14 @@ def needed(spec: FamilySpec, given: Mapping[str, Embedding]) -> Sequence[Conditi
         if _has_text(given) or len(texts) == len(reads)
         else [p for p in reads if not p.of_text]
     )
+
+
+def _needs_negative(part: ConditioningField, given: Mapping[str, Embedding]) -> bool:
+    """Whether guidance needs the negative side of a part: zeros, which the stage reads where it has
+    none, may be left out, but not beside other parts of that side."""
+    if part.unconditional is Unconditional.ZEROS:
+        return any(name.startswith(NEGATIVE) for name in given)
+    return part.unconditional is not None
 
 
 def _has_text(given: Mapping[str, Embedding]) -> bool:

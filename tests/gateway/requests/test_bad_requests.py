@@ -28,6 +28,7 @@ def embedded(*conditionings, **fields):
 
 
 BOTH = {"image_embed": floats(4), "negative_image_embed": floats(4)}
+STATES = {"text_states": floats(2, 4), "text_mask": tensors.encode(np.ones(2, bool))}
 
 BAD = {
     "no prompts": (prompted(guide=text()), ["guide.text.prompts"]),
@@ -167,6 +168,10 @@ BAD = {
             f"{CONDITIONINGS}[0].text_states",
             f"{CONDITIONINGS}[0].negative_text_states",
         ],
+    ),
+    "part of a negative side that may be left out": (
+        embedded({**STATES, "negative_text_states": floats(2, 4)}, model="priorless"),
+        [f"{CONDITIONINGS}[0].negative_text_mask"],
     ),
     "three negative embeddings": (
         prompted(negative={"image_embeds": floats(3, 4)}),
