@@ -97,7 +97,7 @@ def _anchored(home: StageCheckpoints | SharedStage, folder: Path) -> StageCheckp
     if isinstance(home, SharedStage):
         return home
     anchored = {
-        role: FolderCheckpoint(folder=(folder / checkpoint.folder).resolve())
+        role: checkpoint.model_copy(update={"folder": (folder / checkpoint.folder).resolve()})
         if isinstance(checkpoint, FolderCheckpoint)
         else checkpoint
         for role, checkpoint in home.checkpoints.items()

@@ -21,14 +21,22 @@ class CatalogError(ValueError):
     """A catalog file that cannot be used; its message is one sentence for the operator."""
 
 
-class FolderCheckpoint(Frozen):
+class CheckpointFiles(Frozen):
+    """What checkpoints have in common, wherever they lie."""
+
+    variant: Annotated[str, Field(pattern=r"^\w+$")] | None = None
+    """Of the weight files that are loaded, such as `fp16` of `model.fp16.safetensors`; None for
+    those that name none."""
+
+
+class FolderCheckpoint(CheckpointFiles):
     """A checkpoint in a local folder, in the layout of `save_pretrained`."""
 
     folder: Path
     """Absolute, or relative to the YAML file that names it."""
 
 
-class HubCheckpoint(Frozen):
+class HubCheckpoint(CheckpointFiles):
     """A checkpoint on the Hugging Face hub."""
 
     hub: str

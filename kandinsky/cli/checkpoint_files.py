@@ -2,12 +2,18 @@
 
 import json
 import math
+import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kandinsky.catalog.entry import CatalogEntry, FolderCheckpoint
 from kandinsky.catalog.family import Stage
+
+_SUFFIXES = (".safetensors", ".bin")
+"""Of weight files, in the order in which they are preferred."""
+_SHARD = re.compile(r"-\d+-of-\d+")
 
 
 class CheckpointFault(RuntimeError):
@@ -30,7 +36,7 @@ def check(entry: CatalogEntry, stage: Stage) -> None:
     """
     for checkpoint in entry.checkpoints(stage).values():
         if isinstance(checkpoint, FolderCheckpoint):
-            _check_folder(checkpoint.folder, f"model {entry.name}, {stage.value}")
+            _check_folder(checkpoint, f"model {entry.name}, {stage.value}")
 
 
 def parts(folder: Path) -> list[str]:
@@ -46,13 +52,33 @@ def parts(folder: Path) -> list[str]:
     ]
 
 
-def weight_files(part: Path) -> list[Path]:
-    """The files that are loaded from a part: safetensors if there are any, no other precisions."""
-    for suffix in (".safetensors", ".bin"):
-        files = [path for path in sorted(part.glob(f"*{suffix}")) if path.stem.count(".") == 0]
-        if files:
-            return files
+def variants(names: Iterable[str]) -> set[str | None]:
+    """The variants that a part's weight files are of; None for those that name none."""
+    return {_variant(Path(name)) for name in names if name.endswith(_SUFFIXES)}
+
+
+def weight_names(names: Iterable[str], variant: str | None) -> list[str]:
+    """The names of the files that are loaded of a part's: safetensors if there are any.
+
+    Args:
+        names: of the files in the part's folder.
+        variant: that the files are of.
+    """
+    own = sorted(name for name in names if _variant(Path(name)) == variant)
+    for suffix in _SUFFIXES:
+        if found := [name for name in own if name.endswith(suffix)]:
+            return found
     return []
+
+
+def _variant(file: Path) -> str | None:
+    """`fp16` of `model.fp16-00001-of-00002.safetensors`; None of `model.safetensors`."""
+    return _SHARD.sub("", file.stem).partition(".")[2] or None
+
+
+def weight_files(part: Path, variant: str | None) -> list[Path]:
+    """The files that are loaded from a part, of a variant: safetensors if there are any."""
+    return [part / name for name in weight_names((file.name for file in part.glob("*")), variant)]
 
 
 def weights(file: Path) -> Weights:
@@ -80,7 +106,8 @@ def weights(file: Path) -> Weights:
     return Weights(sum(math.prod(entry["shape"]) for entry in tensors))
 
 
-def _check_folder(folder: Path, whose: str) -> None:
+def _check_folder(checkpoint: FolderCheckpoint, whose: str) -> None:
+    folder = checkpoint.folder
     if not folder.is_dir():
         raise CheckpointFault(f"{whose}: checkpoint folder {folder} does not exist")
     try:
@@ -94,14 +121,15 @@ def _check_folder(folder: Path, whose: str) -> None:
         if not part.is_dir():
             raise CheckpointFault(f"{whose}: {part} is missing")
         if (part / "config.json").is_file():  # a network; the others have no weights
-            _check_weights(part, whose)
+            _check_weights(part, checkpoint.variant, whose)
 
 
-def _check_weights(part: Path, whose: str) -> None:
-    files = weight_files(part)
+def _check_weights(part: Path, variant: str | None, whose: str) -> None:
+    files = weight_files(part, variant)
     if not files:
-        raise CheckpointFault(f"{whose}: {part} holds no weights")
-    for index in part.glob("*.index.json"):
+        of = f" of variant {variant}" if variant else ""
+        raise CheckpointFault(f"{whose}: {part} holds no weights{of}")
+    for index in part.glob(f"*.index.{variant}.json" if variant else "*.index.json"):
         for name in set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()):
             if not (part / name).is_file():
                 raise CheckpointFault(f"{whose}: {part / name} is missing")

@@ -32,7 +32,7 @@ def inspect(
         typer.echo(line)
     if faults:
         raise fail("\n".join(f"cannot be served: {fault}" for fault in faults))
-    typer.echo(f"can be served by family {found.kind.family.name}, as {found.kind.serves}")
+    typer.echo(f"can be served by family {found.kind.family.name}, as {found.serves}")
 
 
 def in_folder(folder: Path) -> Files:
@@ -85,7 +85,7 @@ def _weight_faults(folder: Path, found: Recognised) -> list[str]:
     faults = []
     for part in found.parts:
         try:
-            for file in checkpoint_files.weight_files(folder / part.name):
+            for file in checkpoint_files.weight_files(folder / part.name, found.variant):
                 checkpoint_files.weights(file)
         except CheckpointFault as error:
             faults.append(str(error))

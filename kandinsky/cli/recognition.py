@@ -8,6 +8,7 @@ from typing import Any
 
 from kandinsky.catalog.families import FAMILIES, family
 from kandinsky.catalog.family import CheckpointLayout, FamilySpec
+from kandinsky.cli.checkpoint_files import variants, weight_names
 
 INDEX = "model_index.json"
 
@@ -23,6 +24,11 @@ class Files:
     sizes: Mapping[str, int]
     """Bytes of each file, by its path with slashes."""
     read: Callable[[str], bytes]
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder."""
+        paths = map(PurePosixPath, self.sizes)
+        return [path.name for path in paths if path.parent == PurePosixPath(folder)]
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON file, {} if it is not there.
@@ -61,13 +67,6 @@ class Kind:
     combined: bool = False
     """Whether the folder holds a prior as well, under names that no stage loads."""
 
-    @property
-    def serves(self) -> str:
-        """Where a catalog entry of the family names it."""
-        keys = ", ".join(f"stages.{stage.value}.{role}" for stage, role in self.layout.roles)
-        alone = "; encoders and prior need the prior in a folder of its own"
-        return keys + (alone if self.combined else "")
-
 
 def kinds() -> dict[str, Kind]:
     """The known kinds by the pipeline class that a checkpoint's index names."""
@@ -102,8 +101,18 @@ class Recognised:
     pipeline: str
     kind: Kind
     parts: tuple[Part, ...]
+    variant: str | None
+    """Of the weights that a catalog entry names to load it; None for those that name none."""
     faults: tuple[str, ...]
     """Why it cannot be served, one sentence each; none if it can."""
+
+    @property
+    def serves(self) -> str:
+        """Where a catalog entry of the family names it, and how."""
+        keys = ", ".join(f"stages.{stage.value}.{role}" for stage, role in self.kind.layout.roles)
+        variant = f", with variant: {self.variant}" if self.variant else ""
+        alone = "; encoders and prior need the prior in a folder of its own"
+        return keys + variant + (alone if self.kind.combined else "")
 
 
 def recognise(files: Files) -> Recognised:
@@ -118,9 +127,10 @@ def recognise(files: Files) -> Recognised:
     if pipeline not in known:
         raise UnrecognisedError(f"{INDEX} names {pipeline}, which no family of this release serves")
     folders = sorted({PurePosixPath(path).parts[0] for path in files.sizes if "/" in path})
-    parts = tuple(_part(name, index, files) for name in folders)
     kind = known[pipeline]
-    return Recognised(pipeline, kind, parts, tuple(_faults(kind, parts, unet)))
+    variant = _variant(kind.layout, files)
+    parts = tuple(_part(name, index, files, variant) for name in folders)
+    return Recognised(pipeline, kind, parts, variant, tuple(_faults(kind, parts, unet)))
 
 
 def _by_network(files: Files, unet: Mapping[str, Any]) -> str:
@@ -135,14 +145,22 @@ def _by_network(files: Files, unet: Mapping[str, Any]) -> str:
     raise UnrecognisedError(f"there is no {INDEX}, and no network of a known kind")
 
 
-def _part(name: str, index: Mapping[str, Any], files: Files) -> Part:
+def _variant(layout: CheckpointLayout, files: Files) -> str | None:
+    """The variant that each network of a layout has weights of: none where there are such."""
+    found = [variants(files.names(part)) for part in layout.parts if part not in _WITHOUT_WEIGHTS]
+    shared = set.intersection(*found)
+    return None if None in shared else min(map(str, shared), default=None)
+
+
+def _part(name: str, index: Mapping[str, Any], files: Files, variant: str | None) -> Part:
     config = files.json(f"{name}/config.json")
     listed = index.get(name)
     named = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
     kind = named or config.get("_class_name") or (config.get("architectures") or [None])[0]
-    return Part(
-        name, str(kind or _without_weights(name, files)), _weight_bytes(name, files), bool(config)
+    weights = sum(
+        files.sizes[f"{name}/{file}"] for file in weight_names(files.names(name), variant)
     )
+    return Part(name, str(kind or _without_weights(name, files)), weights, bool(config))
 
 
 def _without_weights(part: str, files: Files) -> str:
@@ -151,16 +169,6 @@ def _without_weights(part: str, files: Files) -> str:
         if found := files.json(f"{part}/{file}").get(key):
             return str(found)
     return "unknown"
-
-
-def _weight_bytes(part: str, files: Files) -> int:
-    """As `checkpoint_files.weight_files` chooses: safetensors first, no other precisions."""
-    paths = [PurePosixPath(path) for path in files.sizes]
-    own = [path for path in paths if path.parent == PurePosixPath(part) and "." not in path.stem]
-    for suffix in (".safetensors", ".bin"):
-        if chosen := [path for path in own if path.suffix == suffix]:
-            return sum(files.sizes[str(path)] for path in chosen)
-    return 0
 
 
 def _faults(kind: Kind, parts: tuple[Part, ...], unet: Mapping[str, Any]) -> list[str]:

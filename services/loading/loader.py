@@ -56,7 +56,12 @@ class Loader:
         name, options = self._source()
         dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
         model, report = cls.from_pretrained(
-            name, subfolder=part, output_loading_info=True, **dtype, **options
+            name,
+            subfolder=part,
+            variant=self.checkpoint.variant,
+            output_loading_info=True,
+            **dtype,
+            **options,
         )
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"])[:3])

@@ -36,7 +36,7 @@ def stage_bytes(entry: CatalogEntry, stage: Stage) -> int:
         for role in entry.spec.stage_roles(stage)
         if isinstance(checkpoint := checkpoints.get(role.name), FolderCheckpoint)
         for part in role.parts
-        for file in weight_files(checkpoint.folder / part)
+        for file in weight_files(checkpoint.folder / part, checkpoint.variant)
     )
 
 

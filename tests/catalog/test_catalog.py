@@ -162,6 +162,15 @@ def test_a_relative_catalog_folder_gives_absolute_checkpoints(tmp_path, monkeypa
     assert home["weights"].folder == (tmp_path / "models/weights/prior").resolve()
 
 
+def test_a_checkpoint_keeps_the_variant_of_its_weights(tmp_path):
+    path = written(tmp_path, _with("stages.encoders.weights.variant", "fp16"))
+    weights = read_entry(path).checkpoints(Stage.ENCODERS)["weights"]
+    assert (weights.variant, weights.folder.is_absolute()) == ("fp16", True)
+    path = written(tmp_path, _with("stages.decoder.weights.variant", "fp16"))
+    hub = read_entry(path).checkpoints(Stage.DECODER)["weights"]
+    assert hub == HubCheckpoint(hub="someone/toy", revision="main", variant="fp16")
+
+
 def _with(path: str, value: object) -> dict:
     """A good entry in which the key at a dotted path has another value."""
     entry = an_entry()
@@ -183,6 +192,7 @@ def _with(path: str, value: object) -> dict:
         ("stages.decoder.replicas", 2),
         ("stages.decoder.weights.token", "x"),
         ("stages.encoders.weights.revision", "main"),
+        ("stages.encoders.weights.variant", "../fp16"),
         ("stages.denoiser", {"model": "shapes"}),
         ("stages.prior", {"model": "shapes", "weights": {"folder": "x"}}),
         ("name", "Toy"),

@@ -59,6 +59,26 @@ def test_without_an_index_the_networks_are_recognised(decoder: Path) -> None:
     assert "decoder of Kandinsky 2.1" in inspect(decoder).stdout
 
 
+def test_weights_of_a_variant_alone_are_named(decoder: Path) -> None:
+    """As the hub's Kandinsky 3 has them; a shard's number may stand before or after the name."""
+    for file in [*decoder.rglob("*.safetensors")]:
+        name = f"{file.stem}.fp16-00001-of-00001" if "unet" in str(file) else f"{file.stem}.fp16"
+        file.rename(file.with_name(f"{name}.safetensors"))
+    done = inspect(decoder)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].endswith("decoder_text, with variant: fp16")
+    assert "0.0 MiB" not in done.stdout
+    unet = next(iter((decoder / "unet").glob("*.safetensors")))
+    shutil.copy(unet, decoder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert "with variant: fp16" in inspect(decoder).stdout, (
+        "the other networks have no plain weights"
+    )
+    unet.unlink()
+    done = inspect(decoder)
+    assert done.exit_code == 1
+    assert "part text_encoder holds no weights" in done.stderr
+
+
 def test_every_fault_is_one_sentence(decoder: Path) -> None:
     shutil.rmtree(decoder / "tokenizer")
     (decoder / "movq" / "config.json").unlink()

@@ -87,6 +87,21 @@ def test_memory_is_weighed_by_replicas(folder: Path) -> None:
         preflight.check_memory(plan, {Stage.DECODER: 2}, needed - 1)
 
 
+def test_weights_are_those_of_the_variant_that_the_entry_names(folder: Path) -> None:
+    for part in ("unet", "movq"):
+        file = folder / "decoder" / part / "diffusion_pytorch_model.safetensors"
+        save_file({"weight": np.zeros(7_000, np.float16)}, file.with_suffix(".fp16.safetensors"))
+    (entry,) = preflight.plan(["small"], [folder]).models
+    assert memory.stage_bytes(entry, Stage.DECODER) == 70_000 * 4
+    named = ENTRY.replace("{folder: decoder}", "{folder: decoder, variant: fp16}")
+    (folder / "small.yaml").write_text(named)
+    (entry,) = preflight.plan(["small"], [folder]).models
+    assert memory.stage_bytes(entry, Stage.DECODER) == 14_000 * 4
+    file.with_suffix(".fp16.safetensors").unlink()
+    with pytest.raises(PreflightError, match="decoder/movq holds no weights of variant fp16"):
+        preflight.plan(["small"], [folder])
+
+
 @pytest.mark.parametrize("part", ["prior/prior", "decoder/unet", "prior", "decoder"])
 def test_what_is_missing_is_named(folder: Path, part: str) -> None:
     if "/" in part:
