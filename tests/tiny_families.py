@@ -7,6 +7,7 @@ from types import ModuleType
 TINY: Mapping[str, str] = {
     "kandinsky-2-1": "tests.tiny_2_1",
     "kandinsky-2-2": "tests.tiny",
+    "kandinsky-3": "tests.tiny_3",
 }
 """Each module has `build`, which writes the checkpoints, and `write_catalog`, which writes the
 entry of the model `tiny`."""
