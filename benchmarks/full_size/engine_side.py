@@ -88,13 +88,17 @@ class EngineSide:
             ),
             device=clock_of(decoder.like.device),
         )
-        self._request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
-        self._request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
-        self._request.conditioning.negative_image_embed.CopyFrom(
-            tensors.from_torch(embeds.negative[0])
-        )
-        self._request.sampling.guidance_scale = guidance
-        self._request.start.noise.SetInParent()
+        self._request = self.request(embeds, guidance)
+
+    @staticmethod
+    def request(embeds: Embeds, guidance: float) -> decoder_pb2.DecodeRequest:
+        """An image from noise; its size and steps are still to be set."""
+        request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
+        request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
+        request.conditioning.negative_image_embed.CopyFrom(tensors.from_torch(embeds.negative[0]))
+        request.sampling.guidance_scale = guidance
+        request.start.noise.SetInParent()
+        return request
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Every image's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
@@ -139,7 +143,7 @@ class EngineSide:
             for seed in seeds:
                 begun = time.perf_counter()
                 value = await self._run(seed, request)
-                images[seed] = await asyncio.to_thread(_uint8, value)
+                images[seed] = await asyncio.to_thread(as_uint8, value)
                 latencies[seed] = time.perf_counter() - begun
 
         async with asyncio.TaskGroup() as workers:
@@ -156,7 +160,7 @@ class EngineSide:
         raise RuntimeError("the engine ended a job without a result")
 
 
-def _uint8(value: torch.Tensor) -> np.ndarray:
+def as_uint8(value: torch.Tensor) -> np.ndarray:
     """[1, 3, H, W] from 0 to 1 to [H, W, 3], as DecoderService rounds."""
     image = value[0].permute(1, 2, 0).float().cpu()
     return (image * 255).round().to(torch.uint8).numpy()

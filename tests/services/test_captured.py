@@ -26,7 +26,8 @@ pytestmark = [
     ids=str,
 )
 def test_every_row_count_and_size_is_answered(options: dict[str, bool]) -> None:
-    networks = REDUCED.build("cuda", torch.float64)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    networks = REDUCED.build("cuda", torch.float32)
     call = denoising_call(networks.unet, RuntimeOptions.model_validate(options))
     halt = threading.Event()
 
@@ -42,7 +43,7 @@ def test_every_row_count_and_size_is_answered(options: dict[str, bool]) -> None:
                 inputs = networks.unet_inputs(rows, pixels)
                 expected = networks.unet(**inputs, return_dict=False)[0]
                 actual = call(**inputs, return_dict=False)[0]
-                torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-7)
+                torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     finally:
         halt.set()
         reader.join()
