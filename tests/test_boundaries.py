@@ -19,6 +19,11 @@ CLIENT = ("kandinsky.client", "kandinsky.cli")
 FORBIDDEN = {
     "kandinsky": ("services", "gateway"),
     "gateway": ("services", *HEAVY),
+    "services/device": (
+        *("services.engine", "services.samplers", "services.diffusion", "services.loading"),
+        *("services.transport", "services.local", "gateway", "diffusers", "transformers", "ray"),
+        *("kandinsky", *STAGES),
+    ),
     "services/engine": (
         *("services.samplers", "services.diffusion", "services.loading", "services.transport"),
         *("services.local", "gateway", "diffusers", "transformers", "ray", "kandinsky.v1"),

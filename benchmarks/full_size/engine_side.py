@@ -24,7 +24,7 @@ from kandinsky.wire import tensors
 from services.decoder.families import kandinsky_2_2
 from services.decoder.latent_decoder import LatentDecoder
 from services.engine.batcher import Batcher
-from services.engine.device_clock import clock_of
+from services.device.clock import clock_of
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
 from services.loading.model_offloader import ModelOffloader
@@ -116,8 +116,8 @@ class EngineSide:
         """The network as the engine calls it, on these arguments of diffusers' own."""
         network = self._decoder.denoiser.network
         embeds = {"image_embed": inputs["added_cond_kwargs"]["image_embeds"]}
-        # Whole timesteps, as DDPM has them: another dtype is another graph.
-        return partial(network, inputs["sample"], inputs["timestep"].long(), embeds)
+        # float32, as the engine gives them: another dtype is another graph.
+        return partial(network, inputs["sample"], inputs["timestep"].float(), embeds)
 
     def close(self) -> None:
         """Ends the engine's thread."""

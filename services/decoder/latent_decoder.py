@@ -17,8 +17,8 @@ from services.diffusion.inpainting import Inpaint, InpaintInputs
 from services.diffusion.masks import kept_cells
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
-from services.samplers.formulas import new_sampler
 from services.samplers.sampler import Sampler
+from services.samplers.samplers import new_sampler
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
 

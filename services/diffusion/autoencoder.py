@@ -9,6 +9,7 @@ from diffusers import VQModel
 
 from services.diffusion.previews import LinearPreview, Previewer, as_bytes
 from services.engine.phase import Network, Phase
+from services.engine.stack import LATENT, State
 from services.loading.denoising_call import channels_last, compiled_call
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions
@@ -25,22 +26,14 @@ class OnePass(Phase):
     """Name of the job's output, where the pass is the last phase."""
     given: torch.Tensor | None = None
     rows: int = 1
-    timesteps: tuple[torch.Tensor, ...] = (torch.zeros(()),)
+    timesteps: tuple[float, ...] = (0.0,)
     conditioning: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
         found = value if self.given is None else self.given
         if found is None:
             raise ValueError(f"{self.name} has nothing to pass")
-        return found
-
-    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return latent
-
-    def advance(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        return prediction
+        return {LATENT: found}
 
     def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
         return {self.output: value}
@@ -85,16 +78,16 @@ class Autoencoder:
         return OnePass("encode", self._encode, area, "latents", image)
 
     def linear_preview(self, latent: torch.Tensor) -> torch.Tensor:
-        """uint8 [h, w, 3] of a latent [1, C, h, w], by a linear map fitted at the first call."""
+        """uint8 [rows, h, w, 3] of latents [rows, C, h, w], by a map fitted at the first call."""
         if self._linear_preview is None:
             encode = partial(self._encode, timesteps=torch.zeros(1), conditioning={})
             self._linear_preview = LinearPreview(encode, self.scale_factor, latent)
         return self._linear_preview(latent)
 
     def decoded_preview(self, latent: torch.Tensor) -> torch.Tensor:
-        """uint8 [H, W, 3] of a latent [1, C, h, w], by decoding it."""
-        image = self._decode(latent, timesteps=torch.zeros(1), conditioning={})
-        return as_bytes(image[0].permute(1, 2, 0))
+        """uint8 [rows, H, W, 3] of latents [rows, C, h, w], by decoding them."""
+        images = self._decode(latent, timesteps=torch.zeros(len(latent)), conditioning={})
+        return as_bytes(images.permute(0, 2, 3, 1))
 
     def previewer(self, decodes: bool) -> Previewer:
         """Makes previews: by decoding, or by the linear map."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from services.diffusion.guidance import Guidance
+from services.diffusion.noise import draw
 from services.diffusion.previews import Previewer
+from services.diffusion.steps import DenoisingSteps
 from services.engine.phase import Network, Phase
 from services.engine.snapshot import Snapshot, SnapshotRefused, accept_latent
-from services.samplers.noise import draw, to_device
+from services.engine.stack import State
+from services.engine.stepper import Stepper
 from services.samplers.sampler import Sampler
 from services.samplers.scheduler_state import StateRefused
 
@@ -47,66 +50,57 @@ class Denoise(Phase):
     name: str = "denoise"
     rows: int = field(init=False)
     latent_area: int = field(init=False)
-    timesteps: Sequence[torch.Tensor] = field(init=False)
+    timesteps: Sequence[float] = field(init=False)
+    stepper: Stepper = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.conditioning.values())))
         self.latent_area = math.prod(self.shape[1:])
-        self.timesteps = to_device(self.sampler.timesteps, self._like).unbind()
+        self.timesteps = self.sampler.timesteps.tolist()
+        self.stepper = self._stepper()
 
-    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
         noise = self._noise(generator)
         start = self.start if value is None else value
         if start is None:
-            return self.sampler.initial_latents(noise)
-        if self.noise_adder is not None:
-            return self.noise_adder(start, noise)
-        return self.sampler.add_noise(start, noise, 0)
+            latent = self.sampler.initial_latents(noise)
+        elif self.noise_adder is not None:
+            latent = self.noise_adder(start, noise)
+        else:
+            latent = self.sampler.add_noise(start, noise)
+        return self.sampler.rows.begun(latent)
 
-    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return self.sampler.scale_model_input(latent, step)
-
-    def predict(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return self.guidance(output, self.shape[0], self.sampler.reads_variance)
-
-    def preview(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int
-    ) -> torch.Tensor | None:
-        if self.previewer is None:
-            return None
-        prediction = prediction[:, : self.shape[0]]
-        return self.previewer(self.sampler.predicted_original_sample(prediction, latent, step))
-
-    def advance(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        latent = self.sampler.step(prediction, latent, step, generator)
-        is_last = step + 1 == len(self.timesteps)
-        return self.finish(latent) if self.finish is not None and is_last else latent
+    def result(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent if self.finish is None else self.finish(latent)
 
     def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
         return {self.output: value}
 
-    def state(self) -> Mapping[str, torch.Tensor]:
-        return self.sampler.state()
+    def saved(self, state: State) -> Mapping[str, torch.Tensor]:
+        return self.sampler.saved(state)
 
     def accept(self, snapshot: Snapshot) -> Snapshot:
-        latent = accept_latent(snapshot.latent, (1, *self.shape), self._like.dtype)
+        latent = accept_latent(snapshot.latent, (1, *self.shape), self.like.dtype)
         try:
             state = self.sampler.accept(snapshot.state, snapshot.step, latent)
         except StateRefused as error:
             raise SnapshotRefused("state", str(error)) from error
         return replace(snapshot, latent=latent, state=state)
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.sampler.restore(state, self._like)
+    def restore(self, snapshot: Snapshot, begun: State) -> State:
+        latent = snapshot.latent.to(self.like)
+        state = self.sampler.restore(snapshot.state, latent)
+        return {name: tensor.to(latent.device) for name, tensor in state.items()}
+
+    @property
+    def like(self) -> torch.Tensor:
+        """Has the latent's device and dtype."""
+        return next(each for each in self.conditioning.values() if each.is_floating_point())
+
+    def _stepper(self) -> Stepper:
+        return DenoisingSteps(self.sampler.rows, self.guidance.rule, self.sampler.reads_variance)
 
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         if self.given_noise is not None:
             return self.given_noise
-        return draw((1, *self.shape), generator, self._like)
-
-    @property
-    def _like(self) -> torch.Tensor:
-        """Has the latent's device and dtype."""
-        return next(each for each in self.conditioning.values() if each.is_floating_point())
+        return draw((1, *self.shape), generator, self.like)

@@ -6,6 +6,10 @@ from typing import Literal
 import torch
 
 from services.diffusion.denoising import Denoise
+from services.diffusion.steps import DenoisingSteps
+from services.engine.layout import RowLayout
+from services.engine.stack import LATENT, Stack, State
+from services.engine.stepper import Stepper
 
 Part = Literal["latent", "masked_image", "mask"]
 
@@ -31,6 +35,31 @@ class InpaintInputs:
         return torch.cat([parts[name] for name in self.order], dim=1)
 
 
+@dataclass(frozen=True)
+class InpaintingSteps(DenoisingSteps):
+    """The steps of an inpainting network's loops."""
+
+    stacking: InpaintInputs
+
+    def inputs(self, stack: Stack) -> torch.Tensor:
+        latent = super().inputs(stack)
+        return self.stacking.stack(latent, _rows(stack, "image"), _rows(stack, "kept"))
+
+    def advance(self, stack: Stack, prediction: torch.Tensor, noise: torch.Tensor | None) -> State:
+        state = dict(super().advance(stack, prediction, noise))
+        if self.stacking.blends:
+            latent, kept = state[LATENT], _rows(stack, "kept")
+            image, initial_noise = _rows(stack, "image"), _rows(stack, "initial_noise")
+            known = self.sampler.noise_after(stack.at, image, initial_noise).to(latent.dtype)
+            state[LATENT] = kept * known + (1 - kept) * latent
+        return state
+
+
+def _rows(stack: Stack, name: str) -> torch.Tensor:
+    """An attribute of the jobs' phases, [J, ...]."""
+    return stack.kept(name, lambda: torch.cat([getattr(phase, name) for phase in stack.phases]))
+
+
 @dataclass(eq=False)
 class Inpaint(Denoise):
     """A denoising loop that generates a part of an image and keeps the rest."""
@@ -41,28 +70,26 @@ class Inpaint(Denoise):
     from_noise: bool = field(kw_only=True)
     """Whether the loop starts from noise alone rather than from the image with noise added."""
     name: str = "inpaint"
-    _image: torch.Tensor = field(init=False)
-    _initial_noise: torch.Tensor = field(init=False)
+    image: torch.Tensor = field(init=False)
+    """[1, C, h, w], the image's own latent."""
+    initial_noise: torch.Tensor = field(init=False)
 
-    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
         image = self.start if value is None else value
         if image is None:
             raise ValueError("inpainting needs an image")
-        self._image, self._initial_noise = image, self._noise(generator)
+        self.image, self.initial_noise = image, self._noise(generator)
         if self.from_noise:
-            return self.sampler.initial_latents(self._initial_noise)
-        return self.sampler.add_noise(image, self._initial_noise, 0)
+            latent = self.sampler.initial_latents(self.initial_noise)
+        else:
+            latent = self.sampler.add_noise(image, self.initial_noise)
+        return self.sampler.rows.begun(latent)
 
-    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        return self.stacking.stack(super().inputs(latent, step), self._image, self.kept)
+    def layout(self, state: State) -> RowLayout:
+        channels, *sides = self.shape
+        return RowLayout(torch.Size([2 * channels + 1, *sides]), self.like.dtype)
 
-    def advance(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        latent = super().advance(prediction, latent, step, generator)
-        if not self.stacking.blends:
-            return latent
-        known = self._image
-        if step + 1 < len(self.timesteps):
-            known = self.sampler.add_noise(known, self._initial_noise, step + 1)
-        return self.kept * known + (1 - self.kept) * latent
+    def _stepper(self) -> Stepper:
+        return InpaintingSteps(
+            self.sampler.rows, self.guidance.rule, self.sampler.reads_variance, self.stacking
+        )

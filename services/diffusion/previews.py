@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 Previewer = Callable[[torch.Tensor], torch.Tensor]
-"""Takes a clean latent [1, C, h, w]; returns an image, uint8 [H, W, 3]."""
+"""Takes clean latents [rows, C, h, w]; returns images, uint8 [rows, H, W, 3]."""
 
 IMAGES, SIDE, BLOCK = 8, 128, 16
 """What the map is fitted to: so many images of so many pixels a side, in coloured blocks."""
@@ -38,10 +38,10 @@ class LinearPreview:
         self._map = found.to(like.device)  # [C + 1, 3]
 
     def __call__(self, latent: torch.Tensor) -> torch.Tensor:
-        """uint8 [h, w, 3] of a latent [1, C, h, w]."""
-        height, width = latent.shape[2:]
+        """uint8 [rows, h, w, 3] of latents [rows, C, h, w]."""
+        rows, _, height, width = latent.shape
         values = _with_one(_pixels(latent)).to(self._map) @ self._map
-        return as_bytes(values.reshape(height, width, 3) / 2 + 0.5)
+        return as_bytes(values.reshape(rows, height, width, 3) / 2 + 0.5)
 
 
 def as_bytes(image: torch.Tensor) -> torch.Tensor:

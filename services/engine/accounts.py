@@ -1,16 +1,16 @@
 """The cost of each step, for step times, the groups' shares and the tenants of previews."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.device.clock import DeviceClock, Moment, Span
 from services.engine.counters import Counters
-from services.engine.device_clock import DeviceClock, Moment
 from services.engine.fair_share import FairShare
 from services.engine.group import GroupKey
 from services.engine.job import Job
 from services.engine.phase import Phase
-from services.engine.previews import Previews
+from services.engine.previews import Made, Previews
 from services.engine.step_times import StepTimeEstimator
 
 
@@ -23,7 +23,6 @@ class Step:
     """Of one of its jobs."""
     rows: int
     jobs: int
-    begun: float
     begins: Moment
     """When the device comes to it."""
     forwards: int
@@ -35,9 +34,10 @@ class GivenStep:
     """A step that the device was given whole, and may not have ended."""
 
     step: Step
-    ends: Moment
-    previews: float
-    """Seconds of it that previews took."""
+    span: Span
+    previews: Sequence[Made]
+    tenants: frozenset[str]
+    """Of all jobs at work."""
 
 
 class Accounts:
@@ -48,7 +48,6 @@ class Accounts:
         share: records the group's cost.
         previews: made in the step; their time is not the step's.
         counters: of the engine.
-        clock: seconds.
         device: on which steps are timed.
     """
 
@@ -58,23 +57,20 @@ class Accounts:
         share: FairShare,
         previews: Previews,
         counters: Counters,
-        clock: Callable[[], float],
         device: DeviceClock,
     ) -> None:
         self._step_times = step_times
         self._share = share
         self._previews = previews
         self._counters = counters
-        self._clock = clock
         self._device = device
         self._given: deque[GivenStep] = deque()
 
     def begin(self, jobs: Sequence[Job]) -> Step:
         """Record what a group's step costs, before its jobs advance."""
-        rows = sum(job.phase.rows for job in jobs)
+        rows = sum(job.phase.rows_at(job.step) for job in jobs)
         first, forwards = jobs[0], self._counters.forwards
-        begins = self._device.mark()
-        return Step(first.group, first.phase, rows, len(jobs), self._clock(), begins, forwards)
+        return Step(first.group, first.phase, rows, len(jobs), self._device.mark(), forwards)
 
     def settle(self, step: Step, running: Sequence[Job]) -> dict[str, float]:
         """Account for a step that the device was given, and time those that have ended.
@@ -86,27 +82,35 @@ class Accounts:
             running: all jobs at work.
 
         Returns:
-            What previews cost beside the jobs' own steps, by tenant.
+            What previews of the steps that have ended cost beside the jobs' own, by tenant.
         """
-        seconds = self._clock() - step.begun
-        rest, spent = self._previews.settle(seconds, running)
+        made = self._previews.take()
         if self._counters.forwards > step.forwards:
-            self._given.append(GivenStep(step, self._device.mark(), seconds - rest))
-        self.time(self._device.steps_ahead)
-        extra = {tenant: self._step_times.cost(each) or 0.0 for tenant, each in spent.items()}
-        cost = step.rows * step.phase.latent_area + sum(extra.values())
-        self._share.record(step.group, cost, step.jobs)
-        return extra
+            span = Span(step.begins, self._device.mark())
+            tenants = frozenset(job.tenant for job in running)
+            self._given.append(GivenStep(step, span, made, tenants))
+        self._share.record(step.group, step.rows * step.phase.latent_area, step.jobs)
+        return self.time(self._device.steps_ahead)
 
-    def time(self, ahead: int = 0) -> None:
+    def time(self, ahead: int = 0) -> dict[str, float]:
         """Wait for the steps that the device was given, all but the last ones, and time them.
 
         Args:
             ahead: the last ones, which may go on.
+
+        Returns:
+            As `settle`.
         """
+        costs: Counter[str] = Counter()
         while len(self._given) > ahead:
             given = self._given.popleft()
-            given.ends.wait()
+            given.span.ends.wait()
+            seconds, spent = self._previews.settle(
+                given.span.seconds, given.previews, given.tenants
+            )
             step = given.step
-            seconds = given.ends.seconds_since(step.begins) - given.previews
             self._step_times.record(step.phase, step.rows, max(seconds, 0.0))
+            extra = {name: self._step_times.cost(each) or 0.0 for name, each in spent.items()}
+            self._share.record(step.group, sum(extra.values()), step.jobs)
+            costs.update(extra)
+        return dict(costs)

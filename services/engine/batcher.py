@@ -12,12 +12,13 @@ from functools import partial
 import torch
 
 from kandinsky.wire.errors import KandinskyError
+from services.device.clock import DeviceClock, HostClock
 from services.engine import errors
 from services.engine.accounts import Accounts
 from services.engine.admission import Admission
+from services.engine.advances import Advances
 from services.engine.counters import Counters
-from services.engine.device_clock import DeviceClock, HostClock
-from services.engine.events import Alive, Event, Finished
+from services.engine.events import Alive, Event, Finished, Preview
 from services.engine.fair_share import FairShare
 from services.engine.forwards import Forwards
 from services.engine.group import GroupKey
@@ -27,6 +28,7 @@ from services.engine.limits import EngineLimits
 from services.engine.mailbox import Mailbox
 from services.engine.previews import Previews
 from services.engine.progress import ProgressReporter
+from services.engine.stack import Stack
 from services.engine.step_times import StepTimeEstimator
 
 logger = logging.getLogger(__name__)
@@ -67,15 +69,10 @@ class Batcher:
         self._admission = Admission(limits, self.step_times, self.counters, clock)
         self._share = FairShare()
         self._forwards = Forwards(self.counters, clock)
-        self._previews = Previews(self.counters, clock)
-        self._accounts = Accounts(
-            self.step_times,
-            self._share,
-            self._previews,
-            self.counters,
-            clock,
-            device or HostClock(clock),
-        )
+        device = device or HostClock(clock)
+        previews = Previews(self.counters, device)
+        self._advances = Advances(previews)
+        self._accounts = Accounts(self.step_times, self._share, previews, self.counters, device)
         self._reporter = ProgressReporter(
             self.step_times, self.counters, limits.snapshot_every, clock
         )
@@ -170,7 +167,7 @@ class Batcher:
                 for job in admitted:
                     self._running.append(job)
                     self._attempt(job, partial(job.begin, self._clock()))
-                self._running = [job for job in self._running if self._admission.is_live(job)]
+                self._running = [job for job in self._running if self._stays(job)]
                 if self._running:
                     self._step()
                 else:
@@ -181,8 +178,8 @@ class Batcher:
         """Select a group of jobs, run their forward, advance each of them."""
         jobs = self._select()
         step = self._accounts.begin(jobs)
-        for job, output in self._forwards.run(jobs, self._fail):
-            self._attempt(job, partial(self._advance, job, output))
+        for stack, output in self._forwards.run(jobs, self._fail):
+            self._advance(stack, output)
         preview_costs = self._accounts.settle(step, self._running)
         with self._wake:
             self._admission.charge(preview_costs)
@@ -192,18 +189,24 @@ class Batcher:
         groups: dict[GroupKey, list[Job]] = {}
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
-        self._forwards.keep(self._running)
         return groups[self._share.next(groups)]
 
-    def _advance(self, job: Job, output: torch.Tensor) -> None:
-        prediction, preview = job.predict(output), None
-        if job.preview_is_due:
-            preview = self._previews.make(job, prediction, self._is_alone(job))
-        job.advance(prediction)
+    def _advance(self, stack: Stack, output: torch.Tensor) -> None:
+        for job, preview in self._advances.take(stack, output, self._is_alone, self._fail):
+            self._attempt(job, partial(self._report, job, preview))
+
+    def _report(self, job: Job, preview: Preview | None) -> None:
+        """Send what is due after a step; after a phase's last, go on to what follows."""
         self._reporter.report(job, preview, len(self._running))
         if job.step == len(job.phase.timesteps):
             job.enter_next_phase(self._clock())
             self.counters.finished += job.ended
+
+    def _stays(self, job: Job) -> bool:
+        stays = self._admission.is_live(job)
+        if not stays:
+            job.leave()
+        return stays
 
     def _is_alone(self, job: Job) -> bool:
         """Whether all jobs that run and wait are of one tenant."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.phase import Phase
 from services.engine.step_times import StepTimeEstimator
@@ -45,8 +46,9 @@ def calibrated_limits(
 def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tuple[int, float]]:
     """Seconds of a forward by its number of rows, until more of them bring nothing twice over."""
     with torch.inference_mode():
-        latent = phase.begin(None, torch.Generator("cpu").manual_seed(0))
-        inputs = phase.inputs(latent, 0)
+        job = Job("calibration", [phase], torch.Generator("cpu").manual_seed(0))
+        job.begin(0.0)
+        inputs = phase.stepper.inputs(job.stack)
         rows, best, in_vain = phase.rows, float("inf"), 0
         _forward(phase, inputs, rows)  # the first is never like the others
         while rows <= LEAST_ROWS or (rows <= MOST_ROWS and in_vain < 2):
@@ -79,7 +81,7 @@ def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
         name: tensor.repeat(repeats, *[1] * (tensor.dim() - 1))
         for name, tensor in phase.conditioning.items()
     }
-    timesteps = phase.timesteps[0].expand(rows)
+    timesteps = torch.full((rows,), phase.timesteps[0], device=inputs.device)
     if inputs.is_cuda:
         torch.cuda.synchronize()
     begun = time.perf_counter()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from services.device.clock import Span
 from services.engine.snapshot import Snapshot
 from services.engine.stats import JobStats
 
@@ -38,8 +39,15 @@ class Preview:
     """Steps done."""
     pixels: torch.Tensor
     """uint8 [h, w, 3]."""
-    seconds: float
-    """Device time that making it took."""
+    made: Span
+    """The device's time for all previews of the step."""
+    of: int = 1
+    """Their number."""
+
+    @property
+    def seconds(self) -> float:
+        """Device time that making it took; to be asked once the pixels have left the device."""
+        return self.made.seconds / self.of
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
-"""A group's forward pass, taken so that a job that cannot be computed fails alone."""
+"""A group's step through its network, taken so that a job that cannot be computed fails alone."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from services.device.copies import to_device
 from services.engine.counters import Counters, Forward
 from services.engine.forward_sizes import ForwardSizes, is_out_of_memory
 from services.engine.job import Job
-from services.engine.phase import Phase
+from services.engine.stack import Stack
+from services.engine.stepper import Stepper
 
 logger = logging.getLogger(__name__)
+
+Fail = Callable[[Job, Exception], None]
+"""Called with what went wrong with a job alone."""
 
 
 class Forwards:
@@ -25,40 +30,30 @@ class Forwards:
         self._counters = counters
         self._clock = clock
         self.sizes = ForwardSizes()
-        self._stacked: dict[Phase, tuple[list[Phase], dict[str, torch.Tensor]]] = {}
 
-    def run(
-        self, jobs: Sequence[Job], fail: Callable[[Job, Exception], None]
-    ) -> Iterator[tuple[Job, torch.Tensor]]:
-        """Each job of a group with the network's output for its rows, [rows, ...].
+    def run(self, jobs: Sequence[Job], fail: Fail) -> Iterator[tuple[Stack, torch.Tensor]]:
+        """The jobs of a group, stacked by stepper, with the network's output for each stack's rows.
 
         A forward that fails is taken again for each of its jobs alone; one that finds no memory, in
         halves. Nothing but the network's output is made here, so that the others go on unharmed.
 
         Args:
             jobs: can share a forward; their steps follow as the pairs are taken.
-            fail: is called in place of a pair, with what went wrong with the job alone.
+            fail: is called in place of a pair.
         """
         for part in self.sizes.parts(jobs):
             yield from self._run(part, fail)
 
-    def keep(self, jobs: Sequence[Job]) -> None:
-        """Forgets what was stacked for others than these jobs."""
-        phases = {job.phase for job in jobs}
-        self._stacked = {key: kept for key, kept in self._stacked.items() if key in phases}
-
-    def _run(
-        self, jobs: Sequence[Job], fail: Callable[[Job, Exception], None]
-    ) -> Iterator[tuple[Job, torch.Tensor]]:
+    def _run(self, jobs: Sequence[Job], fail: Fail) -> Iterator[tuple[Stack, torch.Tensor]]:
         try:
-            outputs = self._forward(jobs)
+            pairs = self._forward(jobs)
         except Exception as error:
             if len(jobs) == 1:
                 fail(jobs[0], error)
                 return
             parts = self._parted(jobs, error)
         else:
-            yield from zip(jobs, outputs, strict=True)
+            yield from pairs
             return
         # By now the failed forward's tensors, which its error's frames held, are free.
         if torch.cuda.is_available():
@@ -74,37 +69,54 @@ class Forwards:
         logger.exception("a forward of %s with %d jobs failed: each goes alone", name, len(jobs))
         return [[job] for job in jobs]
 
-    def _forward(self, jobs: Sequence[Job]) -> tuple[torch.Tensor, ...]:
-        network = jobs[0].phase.network
-        counts = [job.phase.rows for job in jobs]
-        pairs = list(zip(jobs, counts, strict=True))
+    def _forward(self, jobs: Sequence[Job]) -> list[tuple[Stack, torch.Tensor]]:
+        stacks = stacked(jobs)
+        jobs = [job for stack in stacks for job in stack.members]
+        network, counts = jobs[0].phase.network, [sum(stack.counts) for stack in stacks]
         output = network(
-            torch.cat([_repeat(job.inputs(), count) for job, count in pairs]),
-            torch.stack([job.timestep for job, count in pairs for _ in range(count)]),
-            self._conditioning(jobs),
+            _joined([stack.rows(stack.phases[0].stepper.inputs(stack)) for stack in stacks]),
+            to_device(_timesteps(jobs), stacks[0].latent),
+            _joined_by_name([stack.conditioning() for stack in stacks]),
         )
-        outputs: tuple[torch.Tensor, ...] = output.split(counts)
+        outputs = (output,) if len(stacks) == 1 else output.split(counts)
         rows, now = sum(counts), self._clock()
         done = tuple((job.id, job.step) for job in jobs)
         self._counters.record_forward(Forward(network.name, rows, done))
         for job in jobs:
             job.record_forward(rows, len(jobs) > 1, now)
-        return outputs
-
-    def _conditioning(self, jobs: Sequence[Job]) -> dict[str, torch.Tensor]:
-        """The jobs' conditioning stacked row under row; kept while the same jobs go on."""
-        phases = [job.phase for job in jobs]
-        before, stacked = self._stacked.get(phases[0], ([], {}))
-        if len(phases) != len(before) or any(
-            a is not b for a, b in zip(phases, before, strict=True)
-        ):
-            stacked = {
-                name: torch.cat([phase.conditioning[name] for phase in phases])
-                for name in phases[0].conditioning
-            }
-            self._stacked[phases[0]] = phases, stacked
-        return stacked
+        return list(zip(stacks, outputs, strict=True))
 
 
-def _repeat(row: torch.Tensor, count: int) -> torch.Tensor:
-    return row.expand(count, *row.shape[1:])
+def stacked(jobs: Sequence[Job]) -> list[Stack]:
+    """The jobs in stacks, one for each stepper; the ones that they are in, while these go on."""
+    by_stepper: dict[Stepper, list[Job]] = {}
+    for job in jobs:
+        by_stepper.setdefault(job.phase.stepper, []).append(job)
+    return [_stack(members) for members in by_stepper.values()]
+
+
+def _stack(jobs: list[Job]) -> Stack:
+    before = jobs[0].stack
+    if len(before.members) == len(jobs) and all(
+        job.stack is before and job.phase is phase
+        for job, phase in zip(jobs, before.phases, strict=True)
+    ):
+        return before
+    stack = Stack(jobs, [job.state for job in jobs])
+    for place, job in enumerate(jobs):
+        job.join(stack, place)
+    return stack
+
+
+def _timesteps(jobs: Sequence[Job]) -> torch.Tensor:
+    """Of each row."""
+    each = [(job.phase.timesteps[job.step], job.phase.rows_at(job.step)) for job in jobs]
+    return torch.tensor([step for step, count in each for _ in range(count)], dtype=torch.float32)
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _joined_by_name(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}

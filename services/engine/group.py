@@ -2,22 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
+from services.engine.layout import RowLayout
 from services.engine.phase import Network, Phase
-
-
-@dataclass(frozen=True)
-class RowLayout:
-    """Shape and dtype of one row of a tensor."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> "RowLayout":
-        """That of a tensor [rows, ...]."""
-        return cls(tensor.shape[1:], tensor.dtype)
+from services.engine.stack import State
 
 
 @dataclass(frozen=True)
@@ -30,17 +17,17 @@ class GroupKey:
     adapters: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, phase: Phase, inputs: torch.Tensor) -> "GroupKey":
+    def of(cls, phase: Phase, state: State) -> "GroupKey":
         """The key of a job in a phase.
 
         Args:
             phase: at work.
-            inputs: what its network sees, [1, ...].
+            state: of the job.
         """
         conditioning = sorted(phase.conditioning.items())
         return cls(
             phase.network,
-            RowLayout.of(inputs),
+            phase.layout(state),
             tuple((name, RowLayout.of(tensor)) for name, tensor in conditioning),
             phase.adapters,
         )

@@ -10,6 +10,7 @@ from services.engine.events import Event, Finished
 from services.engine.group import GroupKey
 from services.engine.phase import Phase
 from services.engine.snapshot import Snapshot
+from services.engine.stack import LATENT, Stack, State
 from services.engine.stats import JobStats
 
 
@@ -58,7 +59,8 @@ class Job:
     group: GroupKey = field(init=False)
     """Set when the job enters a phase."""
     _index: int = 0
-    _latent: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    _stack: Stack = field(init=False)
+    _place: int = 0
 
     def __post_init__(self) -> None:
         self.rows = max(phase.rows for phase in self.phases)
@@ -74,11 +76,6 @@ class Job:
     def phases_left(self) -> Sequence[Phase]:
         """The phase at work and those after it."""
         return self.phases[self._index :]
-
-    @property
-    def timestep(self) -> torch.Tensor:
-        """The scalar timestep of the next step."""
-        return self.phase.timesteps[self.step]
 
     @property
     def abandoned(self) -> bool:
@@ -111,58 +108,69 @@ class Job:
         self.stats.record_forward(rows, shared)
         self.late_steps += now >= self.expires_at
 
-    def inputs(self) -> torch.Tensor:
-        """What the network sees next: [1, ...]."""
-        return self.phase.inputs(self._latent, self.step)
+    @property
+    def stack(self) -> Stack:
+        """In which the job's state is."""
+        return self._stack
 
-    def predict(self, output: torch.Tensor) -> torch.Tensor:
-        """The prediction [1, ...] from the network's output [rows, ...] for this job."""
-        return self.phase.predict(output, self._latent, self.step)
+    @property
+    def state(self) -> State:
+        """What the job carries from step to step, [1, ...] each."""
+        return self._stack.state_of(self._place)
+
+    def join(self, stack: Stack, place: int) -> None:
+        """Have the state in a stack from now on.
+
+        Args:
+            stack: holds it.
+            place: of the job among its members.
+        """
+        self._stack, self._place = stack, place
 
     @property
     def preview_is_due(self) -> bool:
         """Whether a preview belongs to the next step."""
         return self.preview_every is not None and (self.step + 1) % self.preview_every == 0
 
-    def preview(self, prediction: torch.Tensor) -> torch.Tensor | None:
-        """The image that the prediction leads to; None where the phase makes no previews."""
-        return self.phase.preview(prediction, self._latent, self.step)
-
-    def advance(self, prediction: torch.Tensor) -> None:
-        """Take one step."""
-        self._latent = self.phase.advance(prediction, self._latent, self.step, self.generator)
-        self.step += 1
-
     def enter_next_phase(self, now: float) -> None:
         """After a phase's last step: enter the next phase, or end with the result."""
+        value = self.phase.result(self.state[LATENT])
         if self._index + 1 < len(self.phases):
             self._index += 1
-            self._enter(self._latent)
+            self._enter(value)
         else:
             self.stats.running = now - self.admitted
-            self.end(Finished(self.phase.outputs(self._latent), self.stats))
+            self.end(Finished(self.phase.outputs(value), self.stats))
 
     def end(self, outcome: Finished | Exception) -> None:
         """Give the caller a result or an error."""
         self.ended = True
+        self.leave()
         self.emit(outcome)
+
+    def leave(self) -> None:
+        """Let go of the state, which the stack would else keep on the device."""
+        self._stack = Stack([self], [{}])
 
     def snapshot(self) -> Snapshot | None:
         """The state between two steps; None where beginning again loses nothing."""
         if not self.step:
             return None
-        state = dict(self.phase.state())
-        return Snapshot(self._index, self.step, self._latent, self.generator.get_state(), state)
+        state = self.state
+        return Snapshot(
+            self._index,
+            self.step,
+            state[LATENT],
+            self.generator.get_state(),
+            self.phase.saved(state),
+        )
 
     def _enter(self, value: torch.Tensor | None) -> None:
         self.step = 0
-        self._latent = self.phase.begin(value, self.generator)
-        if self.resume_from is not None and self.resume_from.phase == self._index:
-            self._restore(self.resume_from)
-        self.group = GroupKey.of(self.phase, self.inputs())
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        self.generator.set_state(snapshot.generator_state)
-        self.phase.restore(snapshot.state)
-        self.step = snapshot.step
-        self._latent = snapshot.latent.to(self._latent)
+        state, saved = self.phase.begin(value, self.generator), self.resume_from
+        if saved is not None and saved.phase == self._index:
+            self.generator.set_state(saved.generator_state)
+            self.step = saved.step
+            state = self.phase.restore(saved, state)
+        self.join(Stack([self], [state]), 0)
+        self.group = GroupKey.of(self.phase, state)

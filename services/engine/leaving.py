@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from services.device.copies import HostCopy
 from services.engine.events import Event, Finished, Preview
-from services.engine.host_copy import HostCopy
 from services.engine.snapshot import Snapshot
 
 Carrier = Finished | Preview | Snapshot

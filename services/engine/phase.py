@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from services.engine.layout import RowLayout
 from services.engine.snapshot import Snapshot, SnapshotRefused
+from services.engine.stack import LATENT, State
+from services.engine.stepper import PASS_THROUGH, Stepper
 
 
 class Network(ABC):
@@ -40,67 +43,45 @@ class Network(ABC):
 class Phase(ABC):
     """A job's latent on its way through one network.
 
-    The defaults are those of a phase that keeps no state from step to step, has one row and makes
-    no previews.
+    The defaults are those of a single pass.
     """
 
     name: str
     network: Network
+    stepper: Stepper = PASS_THROUGH
+    """Takes the steps of all jobs whose phases have an equal one."""
     rows: int
-    """Rows that the job has in each forward: 2 with classifier-free guidance, else 1."""
+    """Rows that the job has in a forward, at most: 2 with classifier-free guidance, else 1."""
     latent_area: int
     """Height times width of one row's latent; 1 for an embedding."""
-    timesteps: Sequence[torch.Tensor]
-    """One scalar for each step."""
+    timesteps: Sequence[float]
+    """One for each step."""
     conditioning: Mapping[str, torch.Tensor]
-    """Named tensors [rows, ...], the same at every step; the unconditional row comes first."""
+    """Named tensors [rows, ...], the same at every step; the unconditional row comes first. A
+    forward with fewer rows sees the last of them."""
     adapters: tuple[str, ...] = ()
     """Names of the adapters that change the network's weights for this job."""
 
     @abstractmethod
-    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-        """The latent [1, ...] before the first step.
+    def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
+        """The state before the first step, [1, ...] each.
 
         Args:
             value: what the phase before ended with; None in the first.
             generator: the job's own, on the CPU.
         """
 
-    @abstractmethod
-    def inputs(self, latent: torch.Tensor, step: int) -> torch.Tensor:
-        """What the network sees of the latent at a step: [1, ...]."""
+    def layout(self, state: State) -> RowLayout:
+        """Of one row of what the network sees: the latent's."""
+        return RowLayout.of(state[LATENT])
 
-    def predict(self, output: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
-        """The job's prediction [1, ...], computed once a step: the output itself.
+    def rows_at(self, step: int) -> int:
+        """Rows in the forward of a step: as many as ever."""
+        return self.rows
 
-        Args:
-            output: the network's output for the job's rows, [rows, ...].
-            latent: [1, ...], before the step.
-            step: index into `timesteps`.
-        """
-        return output
-
-    def preview(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int
-    ) -> torch.Tensor | None:
-        """The predicted original sample as an image, uint8 [h, w, 3]: None, no preview.
-
-        Arguments as those of `advance`, before which it is called.
-        """
-        return None
-
-    @abstractmethod
-    def advance(
-        self, prediction: torch.Tensor, latent: torch.Tensor, step: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        """The latent after a step, or the phase's result after the last.
-
-        Args:
-            prediction: from `predict`.
-            latent: [1, ...], before the step.
-            step: index into `timesteps`.
-            generator: the job's own, on the CPU.
-        """
+    def result(self, latent: torch.Tensor) -> torch.Tensor:
+        """What the phase ends with, of the latent [1, ...] after the last step: that."""
+        return latent
 
     def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """The job's named outputs where this phase is the last: its value alone.
@@ -110,9 +91,13 @@ class Phase(ABC):
         """
         return {"latents": value}
 
-    def state(self) -> Mapping[str, torch.Tensor]:
-        """What the phase keeps from step to step beside latent and generator: nothing."""
-        return {}
+    def saved(self, state: State) -> Mapping[str, torch.Tensor]:
+        """What a snapshot holds beside latent and generator: the rest of the state.
+
+        Args:
+            state: between two steps.
+        """
+        return {name: tensor for name, tensor in state.items() if name != LATENT}
 
     def accept(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot that a request brings, in this replica's dtypes; called before `begin`.
@@ -128,11 +113,12 @@ class Phase(ABC):
             raise SnapshotRefused("state", "this phase keeps none")
         return snapshot
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take over the state of an accepted snapshot; called after `begin`.
+    def restore(self, snapshot: Snapshot, begun: State) -> State:
+        """The state to go on from.
 
-        Raises:
-            ValueError: there is any, and the phase keeps none.
+        Args:
+            snapshot: accepted.
+            begun: from `begin`.
         """
-        if state:
-            raise ValueError(f"{self.name} keeps no state between steps")
+        state = {LATENT: snapshot.latent, **snapshot.state}
+        return {name: state[name].to(tensor) for name, tensor in begun.items()}

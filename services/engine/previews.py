@@ -1,16 +1,28 @@
 """Previews of running jobs: charged to their tenants, within a bounded share of the time."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from services.device.clock import DeviceClock, Span
 from services.engine.counters import Counters
 from services.engine.events import Preview
 from services.engine.forward_sizes import is_out_of_memory
 from services.engine.job import Job
+from services.engine.stack import Stack
 
 SHARE = 0.2
 """Of the engine's time, for the previews of all tenants, where there are several."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Previews of one step."""
+
+    span: Span
+    tenants: Sequence[str | None]
+    """Of each; None for one that was alone, and pays nothing."""
 
 
 class Previews:
@@ -21,75 +33,87 @@ class Previews:
 
     Args:
         counters: of the engine.
-        clock: seconds.
+        device: on which they are timed.
     """
 
-    def __init__(self, counters: Counters, clock: Callable[[], float]) -> None:
+    def __init__(self, counters: Counters, device: DeviceClock) -> None:
         self._counters = counters
-        self._clock = clock
+        self._device = device
         self._owed: dict[str, float] = {}
         """Seconds, by tenant."""
-        self._spent: dict[str, float] = {}
-        """Seconds of the step at work, by tenant; of those beside others alone."""
-        self._seconds = 0.0
-        """Of the step at work, for all previews."""
+        self._made: list[Made] = []
+        """In the step at work."""
 
-    def make(self, job: Job, prediction: torch.Tensor, is_alone: bool) -> Preview | None:
-        """The preview that is due with the step to be taken with this prediction.
+    def make(
+        self, stack: Stack, prediction: torch.Tensor, is_alone: Callable[[Job], bool]
+    ) -> dict[int, Preview]:
+        """The previews that are due with the step to be taken with this prediction.
 
-        None where it is left out: the tenant's time for previews is used up, the device's memory
-        has run out, or the phase makes no previews.
+        One is left out where the tenant's time for previews is used up, the device's memory has run
+        out, or the phase makes none.
 
         Args:
-            job: between its forward and its step.
-            prediction: the job's own, from its network's output.
+            stack: between its forward and its step.
+            prediction: its jobs', from the network's output.
             is_alone: whether all jobs that run and wait are of the job's tenant.
+
+        Returns:
+            By place in the stack.
         """
-        if not is_alone and job.tenant in self._owed:
-            self._counters.previews_left_out += 1
-            return None
-        _finish_work(prediction)
-        begun = self._clock()
+        jobs = stack.members
+        due = {place: job for place, job in enumerate(jobs) if job.preview_is_due}
+        tenants = {p: None if is_alone(job) else job.tenant for p, job in due.items()}
+        places = [place for place, tenant in tenants.items() if tenant not in self._owed]
+        self._counters.previews_left_out += len(due) - len(places)
+        if not places:
+            return {}
+        begins = self._device.mark()
         try:
-            pixels = job.preview(prediction)
+            images = stack.phases[0].stepper.preview(stack, prediction, places)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self._counters.previews_left_out += 1
-            return None
-        if pixels is None:
-            return None
-        _finish_work(prediction)
-        seconds = self._clock() - begun
-        self._counters.previews += 1
-        self._seconds += seconds
-        if not is_alone:
-            self._spent[job.tenant] = self._spent.get(job.tenant, 0.0) + seconds
-        return Preview(job.step + 1, pixels, seconds)
+            self._counters.previews_left_out += len(places)
+            return {}
+        found = {p: image for p, image in zip(places, images, strict=True) if image is not None}
+        span = Span(begins, self._device.mark())
+        self._counters.previews += len(found)
+        self._made.append(Made(span, [tenants[place] for place in found]))
+        return {
+            place: Preview(jobs[place].step + 1, image, span, len(found))
+            for place, image in found.items()
+        }
 
-    def settle(self, seconds: float, running: Collection[Job]) -> tuple[float, dict[str, float]]:
-        """Ends a step.
+    def take(self) -> list[Made]:
+        """What was made since the last call."""
+        made, self._made = self._made, []
+        return made
+
+    def settle(
+        self, seconds: float, made: Collection[Made], tenants: Collection[str]
+    ) -> tuple[float, dict[str, float]]:
+        """Accounts for a step that the device has ended.
 
         Args:
             seconds: that it took with its previews; each tenant pays with its part of SHARE.
-            running: all jobs at work; tenants that have none owe nothing any more.
+            made: in it.
+            tenants: of all jobs at work; others owe nothing any more.
 
         Returns:
             The seconds without previews, and those of previews by the tenant to charge them to.
         """
-        tenants = {job.tenant for job in running}
         part = SHARE * seconds / max(len(tenants), 1)
-        spent, rest = self._spent, seconds - self._seconds
+        spent: dict[str, float] = {}
+        rest = seconds
+        for one in made:
+            rest -= one.span.seconds
+            for tenant in one.tenants:
+                if tenant is not None:
+                    each = one.span.seconds / len(one.tenants)
+                    spent[tenant] = spent.get(tenant, 0.0) + each
         owed = {
             tenant: self._owed.get(tenant, 0.0) + spent.get(tenant, 0.0) - part
             for tenant in tenants
         }
         self._owed = {tenant: each for tenant, each in owed.items() if each > 0}
-        self._spent, self._seconds = {}, 0.0
         return rest, spent
-
-
-def _finish_work(tensor: torch.Tensor) -> None:
-    """Waits for a device that works on its own, so that what follows is measured alone."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)

@@ -13,8 +13,8 @@ from services.diffusion.guidance import Guidance
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.prior.service import PriorFamily
-from services.samplers.formulas import new_sampler
 from services.samplers.sampler import Sampler
+from services.samplers.samplers import new_sampler
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
 

@@ -1,8 +1,8 @@
 """The engine of a replica: calibrated as it starts, drained as Serve stops it."""
 
+from services.device.clock import clock_of
 from services.engine.batcher import ENGINE_NICE, Batcher
 from services.engine.calibration import calibrated_limits
-from services.engine.device_clock import clock_of
 from services.engine.phase import Phase
 from services.engine.step_times import StepTimeEstimator
 from services.transport.draining import when_stopped

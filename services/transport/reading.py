@@ -13,7 +13,7 @@ from kandinsky.catalog.family import SamplerSpec
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.samplers.noise import to_device
+from services.device.copies import to_device
 from services.samplers.schedulers import SettingRefused
 
 

@@ -14,10 +14,12 @@ from kandinsky.wire import tensors
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
 from services.diffusion.previews import LinearPreview
-from services.samplers.sampler import BY_SIGMA, Sampler
+from services.engine.job import Job
+from services.samplers.samplers import new_sampler
 from services.samplers.schedulers import CLASSES, new_scheduler
 from tests.services.asking import decode_request
 from tests.services.conftest import StageStubs
+from tests.services.stepping import take_job_step
 
 SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes" / "decoder"
 
@@ -72,30 +74,38 @@ def test_a_preview_shows_the_clean_latent_of_the_guided_prediction(name, kind, s
     generator = torch.Generator().manual_seed(1)
     clean, noise, off = torch.randn(3, 1, 4, 3, 3, generator=generator, dtype=torch.float64)
     scale, seen = 3.0, []
+
+    def show(latents: torch.Tensor) -> torch.Tensor:
+        seen.append(latents)
+        return latents
+
     base = diffusers.DDPMScheduler(beta_schedule="linear")
     scheduler = new_scheduler(base, name)
     scheduler.register_to_config(prediction_type=kind)
-    sampler = Sampler(scheduler, 5)
+    sampler = new_sampler(scheduler, 5)
     embeds = torch.zeros(2, 4, dtype=torch.float64)
     guidance = Guidance(scale)
-    phase = Denoise(None, sampler, guidance, (4, 3, 3), {"embed": embeds}, previewer=seen.append)
-    for earlier in range(step):
-        latent = sampler.add_noise(clean, noise, earlier)
-        phase.inputs(latent, earlier)
-        nothing = phase.predict(torch.zeros(2, 8, 3, 3, dtype=torch.float64), latent, earlier)
-        phase.advance(nothing, latent, earlier, generator)
-    latent = sampler.add_noise(clean, noise, step)
-    phase.inputs(latent, step)
+    phase = Denoise(None, sampler, guidance, (4, 3, 3), {"embed": embeds}, previewer=show)
+    job = Job("seen", [phase], generator)
+    job.begin(0.0)
+    latent = sampler.add_noise(clean, noise)
+    for _ in range(step):
+        take_job_step(job, torch.zeros(2, 8, 3, 3, dtype=torch.float64))
+        latent = sampler.rows.noise_after(job.stack.at, clean, noise)
+    stack, stepper = job.stack, phase.stepper
+    stack.state = {**stack.state, "latent": latent}
+    stepper.inputs(stack)
     truth = noise
     if kind == "v_prediction":  # arXiv 2202.00512, appendix D
-        if type(scheduler).__name__ in BY_SIGMA:
-            signal = 1 / (1 + scheduler.sigmas[scheduler.step_index].double() ** 2)
+        by_sigma = float(scheduler.init_noise_sigma) > 1
+        if by_sigma:
+            signal = 1 / (1 + (latent - clean).div(noise).mean() ** 2)
         else:
             signal = scheduler.alphas_cumprod[sampler.timesteps[step].long()].double()
         truth = signal**0.5 * noise - (1 - signal) ** 0.5 * clean
     guided = torch.cat([truth + off, truth + off - off / scale])  # u + scale * (c - u) is the truth
     output = torch.cat([guided, torch.zeros_like(guided)], dim=1)
-    phase.preview(phase.predict(output, latent, step), latent, step)
+    stepper.preview(stack, stepper.predict(stack, output), [0])
     torch.testing.assert_close(seen[0], clean, rtol=1e-3, atol=1e-3)
 
 
@@ -106,7 +116,7 @@ def test_the_linear_map_shows_what_the_trained_autoencoder_holds() -> None:
     drawn = Image.new("RGB", (128, 128), (20, 40, 200))
     drawn.paste((220, 30, 30), (32, 32, 96, 96))
     pixels = torch.tensor(np.asarray(drawn), dtype=torch.float32).permute(2, 0, 1)[None]
-    seen = preview(movq.encode(pixels / 127.5 - 1).latents).int()
+    seen = preview(movq.encode(pixels / 127.5 - 1).latents)[0].int()
     small = torch.tensor(np.asarray(drawn.resize((128 // factor,) * 2, Image.BOX))).int()
     assert (seen - small).abs().float().mean() < 25
     corner, middle = seen[1, 1], seen[8 // 1, 8 // 1]

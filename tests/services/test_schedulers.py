@@ -19,11 +19,13 @@ from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
 from kandinsky.wire.errors import KandinskyError
-from services.samplers.sampler import Sampler
+from services.samplers.samplers import new_sampler
+from services.samplers.scheduler_sampler import SchedulerSampler
 from services.samplers.schedulers import CLASSES, new_scheduler
 from tests import tiny
 from tests.services.asking import SIZE, decode_request, drawn, row
 from tests.services.conftest import StageStubs, fields
+from tests.services.stepping import take_step
 from tests.stagehost import host_stages
 
 AS_THE_PIPELINE = ("ddpm", "ddim", "dpm-solver++")
@@ -150,14 +152,16 @@ async def test_it_equals_a_plain_loop(
 def test_known_pixels_have_the_noise_of_the_next_step(tiny_checkpoint: Path, name: str) -> None:
     """Blending asks in mid loop for a clean latent as it would be before the step that comes."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
-    sampler = Sampler(new_scheduler(base, name), 6)
+    sampler = new_sampler(new_scheduler(base, name), 6)
     clean, noise = torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1)
     betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
     kept = torch.cumprod(1 - betas, 0)
-    latent = sampler.initial_latents(noise)
+    rows, state = sampler.rows, sampler.rows.begun(sampler.initial_latents(noise))
     for step in range(len(sampler.timesteps) - 1):
-        latent = sampler.step(torch.zeros_like(latent), latent, step, torch.Generator())
-        actual = sampler.add_noise(clean, noise, step + 1)
+        at = rows.at([sampler], [step], [torch.Generator()], clean)
+        rows.scale_input(at, state["latent"])
+        state = rows.step(at, state, torch.zeros_like(clean), None)
+        actual = rows.noise_after(at, clean, noise)
         timestep = sampler.timesteps[step + 1]
         signal = np.interp(float(timestep), np.arange(1000), kept)
         if sampler.scheduler.init_noise_sigma > 1:  # these keep the signal and let the noise grow
@@ -174,19 +178,21 @@ def test_a_schedule_with_the_true_noise_ends_at_the_clean_latent(
 ) -> None:
     """Whatever the scheduler, and wherever the sampler begins."""
     base = KandinskyV22Pipeline.from_pretrained(tiny_checkpoint / "decoder").scheduler
-    sampler = Sampler(new_scheduler(base, name), 20, strength)
+    sampler = new_sampler(new_scheduler(base, name), 20, strength)
     clean = torch.linspace(-0.9, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     generator = torch.Generator().manual_seed(0)
-    latent = sampler.add_noise(clean, torch.randn(clean.shape, generator=generator).double(), 0)
+    latent = sampler.add_noise(clean, torch.randn(clean.shape, generator=generator).double())
+    rows, state = sampler.rows, sampler.rows.begun(latent)
     betas = torch.linspace(base.config.beta_start, base.config.beta_end, 1000)
     kept = torch.cumprod(1 - betas.double(), 0)
     for step, timestep in enumerate(sampler.timesteps):
         signal = np.interp(float(timestep), np.arange(1000), kept)
         # At variance 1, whatever the scheduler's scale.
-        seen = sampler.scale_model_input(latent, step).double()
+        at = rows.at([sampler], [step], [generator], latent)
+        seen = rows.scale_input(at, state["latent"]).double()
         noise = (seen - clean * signal**0.5) / (1 - signal) ** 0.5
-        latent = sampler.step(noise, latent, step, generator)
-    torch.testing.assert_close(latent.double(), clean, atol=0.1, rtol=0)
+        state = take_step(sampler, state, noise, step, generator)
+    torch.testing.assert_close(state["latent"].double(), clean, atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize("name", [None, *SCHEDULERS])
@@ -220,7 +226,7 @@ def test_every_scheduler_takes_the_most_steps_that_a_model_offers(
 ) -> None:
     offered = {sampler.max_steps for sampler in ENTRIES[model].stage_samplers(Stage.DECODER)}
     for steps in offered | {SamplerSpec.max_steps}:
-        sampler = Sampler(new_scheduler(BASES[model], name), steps)
+        sampler = new_sampler(new_scheduler(BASES[model], name), steps)
         assert len(sampler.timesteps) >= steps
 
 
@@ -280,7 +286,8 @@ async def test_progress_comes_as_often_as_asked(stages: StageStubs, every, expec
 def test_a_scheduler_that_takes_the_next_timestep_is_given_it() -> None:
     """UnCLIP takes t - 1 for it where it is not given, which is wrong for all but 1,000 steps."""
     scheduler = diffusers.UnCLIPScheduler(prediction_type="sample", variance_type="fixed_small_log")
-    sampler, plain = Sampler(scheduler, 5), diffusers.UnCLIPScheduler.from_config(scheduler.config)
+    sampler = SchedulerSampler(scheduler, 5)
+    plain = diffusers.UnCLIPScheduler.from_config(scheduler.config)
     plain.set_timesteps(5)
     draw = torch.Generator().manual_seed(1)
     output, start = torch.randn(2, 1, 8, generator=draw)
@@ -289,7 +296,7 @@ def test_a_scheduler_that_takes_the_next_timestep_is_given_it() -> None:
     generators = [torch.Generator().manual_seed(2) for _ in range(3)]
     for step, timestep in enumerate(plain.timesteps):
         later = plain.timesteps[step + 1] if step < 4 else None
-        latent = sampler.step(output, latent, step, generators[0])
+        latent = take_step(sampler, {"latent": latent}, output, step, generators[0])["latent"]
         expected = plain.step(
             output, timestep, expected, prev_timestep=later, generator=generators[1]
         ).prev_sample

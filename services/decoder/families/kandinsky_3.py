@@ -90,7 +90,9 @@ class TextUNet(DenoisingNetwork):
         )[0]
 
 
-def guidance(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float) -> torch.Tensor:
+def guidance(
+    unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
     """(1 + scale) * cond - scale * uncond: arXiv 2207.12598 eq. 6 with w = scale."""
     return (1 + scale) * conditional - scale * unconditional
 

@@ -1,6 +1,7 @@
 """A job that cannot be computed fails alone; memory that runs out makes batches smaller."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -8,8 +9,18 @@ import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.events import Preview
+from services.engine.stack import LATENT
+from services.engine.stepper import Stepper
 from tests.heldbatcher import HeldBatcher
-from tests.services.engine.toys import ToyNetwork, ToyPhase, engine, result, submitted, toy_job
+from tests.services.engine.toys import (
+    ToyNetwork,
+    ToyPhase,
+    ToySteps,
+    engine,
+    result,
+    submitted,
+    toy_job,
+)
 
 
 class Fragile(ToyNetwork):
@@ -30,31 +41,46 @@ class Marked(ToyPhase):
         self.conditioning["embed"] *= 1000
 
 
+def failing_at(step: int, error: Exception) -> Callable[[int], None]:
+    def fail(at: int) -> None:
+        if at == step:
+            raise error
+
+    return fail
+
+
 @dataclass(eq=False)
 class Blind(ToyPhase):
     """Cannot say what the network sees at the third step."""
 
-    def inputs(self, latent, step):
-        if step == 2:
-            raise IndexError("step_index is out of range")
-        return latent
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.on_inputs = failing_at(2, IndexError("step_index is out of range"))
 
 
 @dataclass(eq=False)
 class Stuck(ToyPhase):
     """Cannot take its third step."""
 
-    def advance(self, prediction, latent, step, generator):
-        if step == 2:
-            raise TypeError("no such state")
-        return super().advance(prediction, latent, step, generator)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.on_step = failing_at(2, TypeError("no such state"))
 
 
+@dataclass(frozen=True)
+class MisshapingSteps(ToySteps):
+    """Makes the latent another shape at the second step."""
+
+    def advance(self, stack, prediction, noise):
+        state = super().advance(stack, prediction, noise)
+        return {LATENT: state[LATENT].repeat(1, 1 + (stack.steps == [1]))}
+
+
+@dataclass(eq=False)
 class Misshapen(ToyPhase):
     """Changes its latent's shape, so that it no longer stacks with its group's."""
 
-    def advance(self, prediction, latent, step, generator):
-        return super().advance(prediction, latent, step, generator).repeat(1, 1 + (step == 1))
+    stepper: Stepper = MisshapingSteps()
 
 
 async def together(batcher: HeldBatcher, jobs: list) -> list:
@@ -143,7 +169,7 @@ async def test_a_job_that_alone_finds_no_memory_fails_and_says_so() -> None:
 class Watched(ToyPhase):
     """Has no memory for a preview."""
 
-    def preview(self, prediction, latent, step):
+    def preview(self):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 

@@ -9,13 +9,22 @@ from services.engine.batcher import Batcher
 from services.engine.events import Finished, Preview
 from services.engine.group import GroupKey
 from services.engine.phase import Phase
-from tests.services.engine.toys import ToyNetwork, ToyPhase, engine, result, submitted, toy_job
+from services.engine.stepper import Stepper
+from tests.services.engine.toys import (
+    ToyNetwork,
+    ToyPhase,
+    ToySteps,
+    engine,
+    result,
+    submitted,
+    toy_job,
+)
 
 NETWORK = ToyNetwork()
 
 
 def key(phase: Phase) -> GroupKey:
-    return GroupKey.of(phase, phase.inputs(phase.begin(None, torch.Generator()), 0))
+    return GroupKey.of(phase, phase.begin(None, torch.Generator()))
 
 
 def test_equal_layouts_of_one_network_share() -> None:
@@ -30,25 +39,31 @@ def test_another_network_width_or_adapter_does_not_share() -> None:
     assert len({key(phase) for phase in (*phases, adapted)}) == 4
 
 
-@dataclass(eq=False)
-class Counting(ToyPhase):
-    """Counts its predictions, and shows that a preview is made of the one that is advanced."""
+@dataclass(frozen=True)
+class CountingSteps(ToySteps):
+    """Counts predictions, and shows that a preview is made of the one that is advanced."""
 
-    seen: list[tuple[str, int]] = field(default_factory=list)
-
-    def predict(self, output, latent, step):
-        prediction = output * 1
-        self.seen.append(("predict", id(prediction)))
-        self.kept = prediction
+    def predict(self, stack, output):
+        prediction = super().predict(stack, output)
+        stack.phases[0].seen.append(("predict", id(prediction)))
+        stack.phases[0].kept = prediction
         return prediction
 
-    def preview(self, prediction, latent, step):
-        self.seen.append(("preview", id(prediction)))
-        return torch.zeros(1, 1, 3, dtype=torch.uint8)
+    def preview(self, stack, prediction, places):
+        stack.phases[0].seen.append(("preview", id(prediction)))
+        return [torch.zeros(1, 1, 3, dtype=torch.uint8)]
 
-    def advance(self, prediction, latent, step, generator):
-        self.seen.append(("advance", id(prediction)))
-        return super().advance(prediction, latent, step, generator)
+    def advance(self, stack, prediction, noise):
+        stack.phases[0].seen.append(("advance", id(prediction)))
+        return super().advance(stack, prediction, noise)
+
+
+@dataclass(eq=False)
+class Counting(ToyPhase):
+    """What its steps saw."""
+
+    stepper: Stepper = CountingSteps()
+    seen: list[tuple[str, int]] = field(default_factory=list)
 
 
 async def test_a_step_predicts_once_for_its_preview_and_its_advance() -> None:

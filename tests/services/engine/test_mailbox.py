@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kandinsky.wire.errors import KandinskyError, Reason
+from services.device.clock import HostMoment, Span
 from services.engine.events import Finished, Preview, Progress, Queued
 from services.engine.mailbox import Mailbox
 from services.engine.snapshot import Snapshot
@@ -14,12 +15,15 @@ from tests.services.engine.test_previews import Seen
 from tests.services.engine.toys import ToyNetwork, engine, result, toy_job
 
 
+NO_TIME = Span(HostMoment(0.0), HostMoment(0.0))
+
+
 def progress(step: int, phase: str = "denoise") -> Progress:
     return Progress(phase, step, 50, 0.0)
 
 
 def preview(step: int) -> Preview:
-    return Preview(step, torch.zeros(1, 1, 3, dtype=torch.uint8), 0.0)
+    return Preview(step, torch.zeros(1, 1, 3, dtype=torch.uint8), NO_TIME)
 
 
 def snapshot(step: int) -> Snapshot:

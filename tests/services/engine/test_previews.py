@@ -25,7 +25,7 @@ class Seen(ToyPhase):
 
     seconds: float = 0.0
 
-    def preview(self, prediction, latent, step):
+    def preview(self):
         if self.network.clock is not None:
             self.network.clock.now += self.seconds
         return torch.zeros(1, 1, 3, dtype=torch.uint8)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from services.diffusion.noise import draw_rows
 from services.engine.batcher import Batcher
 from services.engine.events import Event, Finished, Queued
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.phase import Network, Phase
+from services.engine.stack import LATENT, Stack, State
+from services.engine.stepper import Stepper
 from tests.heldbatcher import HeldBatcher
 
 
@@ -54,6 +57,30 @@ class ToyNetwork(Network):
         return inputs * 0.9 + timesteps[:, None] * 0.01 + conditioning["embed"]
 
 
+@dataclass(frozen=True)
+class ToySteps(Stepper):
+    """Means over each job's rows, plus noise; its callbacks may fail."""
+
+    def inputs(self, stack: Stack) -> torch.Tensor:
+        for phase, step in zip(stack.phases, stack.steps, strict=True):
+            phase.on_inputs(step)
+        return stack.latent
+
+    def draw(self, stack: Stack) -> torch.Tensor:
+        return draw_rows([job.generator for job in stack.members], stack.latent)
+
+    def predict(self, stack: Stack, output: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.mean(0) for part in output.split(stack.counts)])
+
+    def preview(self, stack, prediction, places):
+        return [stack.phases[place].preview() for place in places]
+
+    def advance(self, stack: Stack, prediction: torch.Tensor, noise: torch.Tensor | None) -> State:
+        for phase, step in zip(stack.phases, stack.steps, strict=True):
+            phase.on_step(step)
+        return {LATENT: prediction + noise}
+
+
 @dataclass(eq=False)
 class ToyPhase(Phase):
     network: ToyNetwork
@@ -62,23 +89,22 @@ class ToyPhase(Phase):
     width: int = 4
     name: str = "toy"
     latent_area: int = 1
+    on_inputs: Callable[[int], None] = lambda step: None
     on_step: Callable[[int], None] = lambda step: None
+    stepper: Stepper = ToySteps()
     conditioning: dict[str, torch.Tensor] = field(init=False)
-    timesteps: torch.Tensor = field(init=False)
+    timesteps: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.timesteps = torch.arange(self.steps, 0, -1)
+        self.timesteps = [float(step) for step in range(self.steps, 0, -1)]
         self.conditioning = {"embed": torch.ones(self.rows, self.width)}
 
     def begin(self, value, generator):
-        return torch.randn(1, self.width, generator=generator) if value is None else value
+        latent = torch.randn(1, self.width, generator=generator) if value is None else value
+        return {LATENT: latent}
 
-    def inputs(self, latent, step):
-        return latent
-
-    def advance(self, prediction, latent, step, generator):
-        self.on_step(step)
-        return prediction.mean(0, keepdim=True) + torch.randn(1, self.width, generator=generator)
+    def preview(self):
+        return None
 
 
 def toy_job(network: ToyNetwork, steps: int, seed: int = 0, **options) -> Job:

@@ -1,8 +1,21 @@
-"""Copies from a device to the host for which neither waits: into page-locked memory."""
+"""Copies between host and device for which neither waits: through page-locked memory."""
 
 from collections.abc import Mapping
 
 import torch
+
+
+def to_device(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A host's tensor on the device of `like`; the host goes on before the copy is made.
+
+    Args:
+        tensor: on any device.
+        like: has the device.
+    """
+    if like.is_cuda and not tensor.is_cuda:
+        # Else the copy waits for all that the device has to do.
+        tensor = torch.empty_like(tensor, pin_memory=True).copy_(tensor)
+    return tensor.to(like.device, non_blocking=True)
 
 
 class HostCopy:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from services.device.clock import CudaClock, DeviceClock, Moment, clock_of
+from services.device.copies import HostCopy, to_device
 from services.engine.batcher import Batcher
-from services.engine.device_clock import CudaClock, DeviceClock, Moment, clock_of
 from services.engine.events import Finished
-from services.engine.host_copy import HostCopy
 from services.engine.leaving import Leaving, leave
 from services.engine.limits import EngineLimits
-from services.samplers.noise import to_device
 from tests.services.engine.toys import ToyNetwork, result, toy_job
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

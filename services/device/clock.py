@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -17,6 +18,19 @@ class Moment(ABC):
     @abstractmethod
     def seconds_since(self, earlier: "Moment") -> float:
         """Of the device, from an earlier moment of the same device to this one; both are past."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """From one moment to a later one."""
+
+    begins: Moment
+    ends: Moment
+
+    @property
+    def seconds(self) -> float:
+        """Of the device; the end has come."""
+        return self.ends.seconds_since(self.begins)
 
 
 class DeviceClock(ABC):

@@ -1,0 +1,1 @@
+"""What the engine gives the device outside the networks, a step: counted, not timed."""

@@ -1,0 +1,124 @@
+"""Jobs that take their steps together, their states stacked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from services.device.copies import to_device
+
+if TYPE_CHECKING:
+    from services.engine.job import Job
+
+State = Mapping[str, torch.Tensor]
+"""What a job carries from step to step, [1, ...] each: the tensor LATENT, and a sampler's own."""
+LATENT = "latent"
+
+
+class Stack:
+    """Jobs whose phases have equal steppers, at any steps.
+
+    Nothing is dispatched per job while the same jobs go on: tensors that depend on who is there
+    are made once.
+
+    Args:
+        members: the jobs.
+        state: of each of them in turn.
+    """
+
+    def __init__(self, members: Sequence["Job"], states: Sequence[State]) -> None:
+        self.members = members
+        self.state = _stacked(states)
+        self.at: Any = None
+        """What the stepper knows of the step at work."""
+        self._kept: dict[str, torch.Tensor] = {}
+        self._counts: tuple[int, ...] = ()
+        self._conditioning: dict[str, torch.Tensor] = {}
+
+    @property
+    def latent(self) -> torch.Tensor:
+        """[J, ...] of J jobs."""
+        return self.state[LATENT]
+
+    @property
+    def phases(self) -> list[Any]:
+        """Of each job, at work."""
+        return [member.phase for member in self.members]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps done by each job."""
+        return [member.step for member in self.members]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows of each job in the next forward."""
+        return tuple(member.phase.rows_at(member.step) for member in self.members)
+
+    def state_of(self, place: int) -> State:
+        """One job's own."""
+        if len(self.members) == 1:
+            return self.state
+        return {name: tensor[place : place + 1] for name, tensor in self.state.items()}
+
+    def kept(self, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """A tensor that stays the same while these jobs go on.
+
+        Args:
+            name: of it.
+            make: is called the first time.
+        """
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def rows(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What each row's network sees [R, ...], of what each job's does [J, ...]."""
+        counts = self._arrange()
+        if max(counts) == 1:
+            return inputs
+        return inputs.index_select(0, self._kept["job of row"])
+
+    def conditional(self, output: torch.Tensor) -> torch.Tensor:
+        """The last row of each job [J, ...], of the network's output [R, ...]."""
+        if max(self._arrange()) == 1:
+            return output
+        return output.index_select(0, self._kept["last row"])
+
+    def unconditional(self, output: torch.Tensor) -> torch.Tensor:
+        """The first row of each job, likewise; of a job with one row, that."""
+        self._arrange()
+        return output.index_select(0, self._kept["first row"])
+
+    def conditioning(self) -> dict[str, torch.Tensor]:
+        """Named tensors [R, ...]."""
+        counts = self._arrange()
+        if not self._conditioning:
+            parts = [
+                {name: tensor[-count:] for name, tensor in phase.conditioning.items()}
+                for phase, count in zip(self.phases, counts, strict=True)
+            ]
+            self._conditioning = dict(_stacked(parts))
+        return self._conditioning
+
+    def _arrange(self) -> tuple[int, ...]:
+        """Forgets what was made for other numbers of rows."""
+        counts = self.counts
+        if counts != self._counts:
+            self._counts, self._conditioning = counts, {}
+            job_of_row = [job for job, count in enumerate(counts) for _ in range(count)]
+            last = [sum(counts[: job + 1]) - 1 for job in range(len(counts))]
+            first = [row - count + 1 for row, count in zip(last, counts, strict=True)]
+            for name, rows in (
+                ("job of row", job_of_row),
+                ("first row", first),
+                ("last row", last),
+            ):
+                self._kept[name] = to_device(torch.tensor(rows), self.latent)
+        return counts
+
+
+def _stacked(parts: Sequence[Mapping[str, torch.Tensor]]) -> State:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
