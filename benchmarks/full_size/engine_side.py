@@ -23,8 +23,8 @@ from kandinsky.v1 import decoder_pb2
 from kandinsky.wire import tensors
 from services.decoder.families import kandinsky_2_2
 from services.decoder.latent_decoder import LatentDecoder
-from services.engine.batcher import Batcher
 from services.device.clock import clock_of
+from services.engine.batcher import Batcher
 from services.engine.job import Finished, Job
 from services.engine.limits import EngineLimits
 from services.loading.model_offloader import ModelOffloader

@@ -11,8 +11,8 @@ from benchmarks.full_size.engine_side import EngineSide, as_uint8, decoder
 from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.side import Embeds
 from kandinsky.v1 import decoder_pb2
-from services.engine.batcher import Batcher
 from services.device.clock import clock_of
+from services.engine.batcher import Batcher
 from services.engine.events import Finished, Progress
 from services.engine.job import Job
 from services.engine.limits import EngineLimits

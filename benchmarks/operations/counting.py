@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import diffusers
 import torch
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -59,6 +59,9 @@ class Counting(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         kwargs.pop("pin_memory", None)  # which a machine without the device cannot do
+        for leaf in pytree.tree_leaves(args):
+            if isinstance(leaf, FakeTensor):
+                leaf.constant = None  # else small ones are computed, on a device that is not there
         found = func(*args, **kwargs)
         if not self.is_inside:
             given, made = _devices((args, kwargs)), _devices(found)
@@ -186,9 +189,3 @@ def _job(
         {"image_embed": embeds},
     )
     return Job(f"{scheduler} {place}", [phase], torch.Generator().manual_seed(place))
-
-
-def each_of(counts: Sequence[int], kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, int]]:
-    """Every kind of group at every number of jobs."""
-    for kind in kinds:
-        yield from ((kind, count) for count in counts)

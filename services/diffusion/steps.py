@@ -47,18 +47,20 @@ class DenoisingSteps(Stepper):
         if dtype.itemsize < torch.float32.itemsize:
             output = output.float()
         conditional = stack.conditional(output)
-        kept = conditional if self.keeps_variance else conditional[:, :channels]
+        prediction = conditional.narrow(1, 0, channels)
         if max(stack.counts) == 1:
-            return kept
-        prediction = conditional[:, :channels]
+            return conditional if self.keeps_variance else prediction
         guided = self.rule(
-            stack.unconditional(output)[:, :channels], prediction, self._scales(stack, output)
+            stack.unconditional(output).narrow(1, 0, channels),
+            prediction,
+            self._scales(stack, output),
         )
         if min(stack.counts) == 1:
             guided = torch.where(self._is_guided(stack), guided, prediction)
         if not self.keeps_variance:
             return guided
-        return torch.cat([guided, conditional[:, channels:]], dim=1)
+        variance = conditional.narrow(1, channels, conditional.shape[1] - channels)
+        return torch.cat([guided, variance], dim=1)
 
     def preview(
         self, stack: Stack, prediction: torch.Tensor, places: Sequence[int]

@@ -1,5 +1,6 @@
 """The steps of stacked jobs behind their forward, and what is seen of them."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -8,6 +9,8 @@ from services.engine.events import Preview
 from services.engine.job import Job
 from services.engine.previews import Previews
 from services.engine.stack import Stack
+
+logger = logging.getLogger(__name__)
 
 
 class Advances:
@@ -38,20 +41,26 @@ class Advances:
             fail: is called in place of a pair, with what went wrong with the job alone.
         """
         jobs = stack.members
-        noise = stack.phases[0].stepper.draw(stack)
+        try:
+            noise = stack.phases[0].stepper.draw(stack)
+        except Exception as error:  # the generators have gone on: nobody's step can be taken again
+            for job in jobs:
+                fail(job, error)
+            return []
         try:
             return self._take(stack, output, noise, is_alone)
         except Exception as error:
             if len(jobs) == 1:
                 fail(jobs[0], error)
                 return []
+            logger.exception("a step of %d jobs failed: each goes alone", len(jobs))
         taken = []
         outputs = output.split(stack.counts)
         for place, job in enumerate(jobs):
-            alone = Stack([job], [stack.state_of(place)])
-            job.join(alone, 0)
-            own = None if noise is None else noise[place : place + 1]
             try:
+                alone = Stack([job], [stack.state_of(place)])
+                job.join(alone, 0)
+                own = None if noise is None else noise.narrow(0, place, 1)
                 alone.phases[0].stepper.inputs(alone)  # tells the stepper where the job is
                 taken += self._take(alone, outputs[place], own, is_alone)
             except Exception as error:

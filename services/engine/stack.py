@@ -59,7 +59,7 @@ class Stack:
         """One job's own."""
         if len(self.members) == 1:
             return self.state
-        return {name: tensor[place : place + 1] for name, tensor in self.state.items()}
+        return {name: tensor.narrow(0, place, 1) for name, tensor in self.state.items()}
 
     def kept(self, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """A tensor that stays the same while these jobs go on.
@@ -95,7 +95,7 @@ class Stack:
         counts = self._arrange()
         if not self._conditioning:
             parts = [
-                {name: tensor[-count:] for name, tensor in phase.conditioning.items()}
+                {name: _last(tensor, count) for name, tensor in phase.conditioning.items()}
                 for phase, count in zip(self.phases, counts, strict=True)
             ]
             self._conditioning = dict(_stacked(parts))
@@ -116,6 +116,10 @@ class Stack:
             ):
                 self._kept[name] = to_device(torch.tensor(rows), self.latent)
         return counts
+
+
+def _last(rows: torch.Tensor, count: int) -> torch.Tensor:
+    return rows if count == len(rows) else rows.narrow(0, len(rows) - count, count)
 
 
 def _stacked(parts: Sequence[Mapping[str, torch.Tensor]]) -> State:

@@ -72,8 +72,11 @@ class Threshold:
         # As torch.quantile, which would read whether the ratio is one.
         place = self.ratio * (flat.shape[1] - 1)
         lower = int(place)
-        ascending = flat.abs().sort(dim=1).values[:, lower : lower + 2]
-        bound = torch.lerp(ascending[:, :1], ascending[:, -1:], place - lower)
+        ascending = flat.abs().sort(dim=1).values
+        upper = min(lower + 1, flat.shape[1] - 1)
+        bound = torch.lerp(
+            ascending.narrow(1, lower, 1), ascending.narrow(1, upper, 1), place - lower
+        )
         bound = bound.clamp(1.0, self.most)
         return (flat.clamp(-bound, bound) / bound).view_as(original)
 

@@ -76,7 +76,7 @@ class StepFormula(RowSampler):
     ) -> dict[str, torch.Tensor]:
         latent = state[LATENT]
         channels = latent.shape[1]
-        prediction, variance = output[:, :channels], output[:, channels:]
+        prediction = output.narrow(1, 0, channels)
         original = self.original(at, latent, prediction)
         if self.threshold is not None:
             original = self.threshold(original)
@@ -86,7 +86,7 @@ class StepFormula(RowSampler):
         if self.keeps_original:
             after = after + at.previous * state[ORIGINAL]
         if noise is not None:
-            after = after + self._deviation(at, variance) * noise
+            after = after + self._deviation(at, output) * noise
         kept = {ORIGINAL: original} if self.keeps_original else {}
         return {LATENT: after.to(latent.dtype), **kept}
 
@@ -96,11 +96,12 @@ class StepFormula(RowSampler):
         found: torch.Tensor = at.signal_after * clean + at.noise_after * noise
         return found
 
-    def _deviation(self, at: Coefficients, variance: torch.Tensor) -> torch.Tensor:
+    def _deviation(self, at: Coefficients, output: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = at.deviation
         if not self.learned_variance:
             return found
-        share = (variance + 1) / 2
+        channels = output.shape[1] // 2
+        share = (output.narrow(1, channels, channels) + 1) / 2
         log_variance = share * at.most_log + (1 - share) * at.least_log
         # The deviation in the table is 1 then, and 0 where no noise is added.
         return found * torch.exp(0.5 * log_variance)

@@ -55,6 +55,7 @@ class Sampler(ABC):
         scheduler.set_timesteps(steps)
         self.timesteps: torch.Tensor = _last(scheduler, steps, taken)
         """On the host, one for each pass of the network; Heun has two to a step."""
+        self._initial_noise = float(scheduler.init_noise_sigma)
 
     @property
     def reads_variance(self) -> bool:
@@ -64,7 +65,7 @@ class Sampler(ABC):
 
     def initial_latents(self, noise: torch.Tensor) -> torch.Tensor:
         """The latent before the first step where it is noise alone."""
-        return noise * float(self.scheduler.init_noise_sigma)
+        return noise * self._initial_noise
 
     @abstractmethod
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,6 @@ from services.engine.stats import JobStats
 from tests.services.engine.test_previews import Seen
 from tests.services.engine.toys import ToyNetwork, engine, result, toy_job
 
-
 NO_TIME = Span(HostMoment(0.0), HostMoment(0.0))
 
 
