@@ -61,6 +61,7 @@ def prior_request(
         put_negative_text(request, plan, Stage.PRIOR, run.text, run.negative, encodings)
     request.set("sampling.steps", settings.steps, "prior.steps")
     request.set("sampling.guidance_scale", settings.guidance_scale, "prior.guidance_scale")
+    request.set("sampling.guidance_interval", settings.guidance_interval, "prior.guidance_interval")
     _put_common(request, plan, image)
     request.set("latents", run.latents and run.latents.tensor, "prior.latents")
     if settings.start is not None and run.start is not None:
@@ -88,6 +89,11 @@ def decode_request(
     request.set("conditioning.hint", hint, image.hint.field if image.hint else "control.hints")
     request.set("sampling.steps", settings.steps, "decoder.steps")
     request.set("sampling.guidance_scale", settings.guidance_scale, "decoder.guidance_scale")
+    interval = settings.guidance_interval
+    request.set("sampling.guidance_interval", interval, "decoder.guidance_interval")
+    if settings.step_cache_interval > 1:
+        field = "decoder.step_cache_interval"
+        request.set("sampling.step_cache_interval", settings.step_cache_interval, field)
     request.set("sampling.scheduler", settings.scheduler, "decoder.scheduler")
     request.set("sampling.eta", settings.eta, "decoder.eta")
     _put_common(request, plan, image)

@@ -13,9 +13,14 @@ from gateway.requests.value_reader import ValueReader
 from gateway.requests.violations import Violations
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import SamplerSpec
+from kandinsky.catalog.presets import PRESETS, Preset
 from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
 from kandinsky.v1 import generation_pb2, sampling_pb2, settings_pb2
 
+PRESET_NAMES = {
+    number: name.removeprefix("PRESET_").lower().replace("unspecified", "exact")
+    for name, number in settings_pb2.Preset.items()
+}
 _WITH_QUALITY = frozenset({settings_pb2.OUTPUT_FORMAT_JPEG, settings_pb2.OUTPUT_FORMAT_WEBP})
 
 
@@ -56,6 +61,8 @@ class PriorSettings:
     negative_texts: tuple[Text, ...]
     """One for all items or one for each; none: as the guide says."""
     start: PriorStart | None
+    guidance_interval: sampling_pb2.GuidanceInterval | None
+    """None for everywhere."""
 
     @property
     def guided(self) -> bool:
@@ -79,6 +86,10 @@ class DecoderSettings:
     eta: float | None
     latents: tuple[Embedding, ...]
     """[C, h, w] each, one for all images or one for each; none: from the seed."""
+    guidance_interval: sampling_pb2.GuidanceInterval | None
+    """None for everywhere."""
+    step_cache_interval: int
+    """1 where every step is whole."""
 
     @property
     def guided(self) -> bool:
@@ -133,6 +144,7 @@ def prior_settings(
         latents=reader.rows(message.latents, "prior.latents"),
         negative_texts=reader.texts(message.negative_texts, "prior.negative_texts"),
         start=start,
+        guidance_interval=_guidance_interval(message, "prior", reader.violations),
     )
 
 
@@ -157,6 +169,7 @@ def decoder_settings(
     for name in ("texts", "negative_texts"):
         if getattr(message, name) and not entry.spec.decoder_reads_text:
             violations.add(f"decoder.{name}", "this model's decoder reads no text")
+    preset = PRESETS[PRESET_NAMES[message.preset]]
     scheduler = message.scheduler or None
     eta = message.eta if message.HasField("eta") else None
     if scheduler is not None and scheduler not in SCHEDULERS:
@@ -172,6 +185,8 @@ def decoder_settings(
         scheduler=scheduler,
         eta=eta,
         latents=reader.rows(message.latents, "decoder.latents"),
+        guidance_interval=_guidance_interval(message, "decoder", violations, preset),
+        step_cache_interval=_step_cache_interval(message, sampler, violations, preset),
     )
 
 
@@ -219,6 +234,38 @@ def _guidance_scale(
     message: settings_pb2.PriorSettings | settings_pb2.DecoderSettings, sampler: SamplerSpec
 ) -> float:
     return message.guidance_scale if message.HasField("guidance_scale") else sampler.guidance_scale
+
+
+def _guidance_interval(
+    message: settings_pb2.PriorSettings | settings_pb2.DecoderSettings,
+    group: str,
+    violations: Violations,
+    preset: Preset = PRESETS["exact"],
+) -> sampling_pb2.GuidanceInterval | None:
+    if not message.HasField("guidance_interval"):
+        if preset.guidance_interval == PRESETS["exact"].guidance_interval:
+            return None
+        low, high = preset.guidance_interval
+        return sampling_pb2.GuidanceInterval(low=low, high=high)
+    interval = message.guidance_interval
+    high = interval.high if interval.HasField("high") else 1.0
+    if interval.low > high:
+        violations.narrow(f"{group}.guidance_interval.low", f"is above the high end, {high:g}")
+    return interval
+
+
+def _step_cache_interval(
+    message: settings_pb2.DecoderSettings,
+    sampler: SamplerSpec,
+    violations: Violations,
+    preset: Preset,
+) -> int:
+    is_given = message.HasField("step_cache_interval")
+    interval = message.step_cache_interval if is_given else preset.step_cache_interval
+    if interval > 1 and not sampler.step_cache:
+        field = "step_cache_interval" if is_given else "preset"
+        violations.narrow(f"decoder.{field}", "this model computes every step whole")
+    return interval
 
 
 def _size(

@@ -82,6 +82,8 @@ class SamplerSpec:
     the first of them left out, as the Kandinsky 2 checkpoints do."""
     strength: float = 1.0
     """Share of the steps that is run from an image with noise added."""
+    step_cache: bool = False
+    """Whether its network's deep blocks can be left out between whole passes."""
     inpaint_strength: float = 1.0
     """The same where a part of an image is generated; 1 starts from noise alone."""
 

@@ -39,6 +39,7 @@ from kandinsky.client import (
     save_animation,
 )
 from kandinsky.client.fields import put
+from kandinsky.client.options import Preset
 from kandinsky.interrupts import undoing
 from kandinsky.v1.generation_pb2 import GenerateRequest
 from kandinsky.wire.errors import KandinskyError
@@ -58,6 +59,16 @@ def _settings(
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 or less means none.")] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="What is saved of the work; see docs/quality.md.")
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Noise levels with guidance, 0 to 1."),
+    ] = None,
+    step_cache_interval: Annotated[
+        int | None, typer.Option(help="Steps from one whole pass of the UNet to the next.")
+    ] = None,
     prior_steps: Annotated[int | None, typer.Option(help="Denoising steps of the prior.")] = None,
     prior_guidance_scale: Annotated[
         float | None, typer.Option(help="Of the prior; 1 or less means none.")

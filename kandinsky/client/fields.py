@@ -34,6 +34,8 @@ def _put(message: Any, field: FieldDescriptor, value: Any, path: str) -> None:
         getattr(message, field.name).extend(input_images(value, path))
     elif kind == "kandinsky.v1.Tensor":
         getattr(message, field.name).CopyFrom(tensor(value, path))
+    elif kind == "kandinsky.v1.GuidanceInterval" and not isinstance(value, Message):
+        _put_interval(getattr(message, field.name), value, path)
     elif kind:
         getattr(message, field.name).CopyFrom(value)
     elif field.is_repeated:
@@ -42,6 +44,14 @@ def _put(message: Any, field: FieldDescriptor, value: Any, path: str) -> None:
         _set(message, field.name, _number(field.enum_type, value, path), path)
     else:
         _set(message, field.name, value, path)
+
+
+def _put_interval(interval: Message, value: Any, path: str) -> None:
+    try:
+        low, high = value
+    except (TypeError, ValueError) as error:
+        raise invalid(path, f"cannot be {value!r}: it has a low and a high end") from error
+    put(interval, {"low": low, "high": high}, path)
 
 
 def _append_texts(texts: Any, value: Any, path: str) -> None:

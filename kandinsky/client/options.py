@@ -16,6 +16,7 @@ from kandinsky.wire.tensors import Array
 OutputFormat = Literal["png", "jpeg", "webp", "pixels", "float_pixels", "latents"]
 Interpolation = Literal["linear", "spherical"]
 PreviewMode = Literal["linear", "decode"]
+Preset = Literal["exact", "balanced", "fast"]
 OnProgress = Callable[[Progress], None]
 
 
@@ -107,6 +108,12 @@ class GenerationOptions(CallOptions, total=False):
     """Denoising steps of the decoder."""
     guidance_scale: float | None
     """Of the decoder; 1 or less means none."""
+    guidance_interval: tuple[float, float] | None
+    """Guidance of the decoder is on at these noise levels alone, 0 (clean) to 1 (noise)."""
+    step_cache_interval: int | None
+    """The decoder's deep blocks are computed every so many steps, 1 to 10."""
+    preset: Preset | None
+    """A choice of the two: see docs/quality.md. Default: exact."""
     scheduler: str | None
     """Of the decoder, such as `ddim`; see `kandinsky.catalog.schedulers`."""
     eta: float | None
@@ -117,6 +124,8 @@ class GenerationOptions(CallOptions, total=False):
     """Denoising steps of the prior."""
     prior_guidance_scale: float | None
     """Of the prior; 1 or less means none."""
+    prior_guidance_interval: tuple[float, float] | None
+    """As `guidance_interval`, of the prior."""
     prior_latents: Any
     """Array [images, D], or one row for all: initial noise of the prior."""
     output_format: OutputFormat | None

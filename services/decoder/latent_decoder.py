@@ -149,6 +149,8 @@ class LatentDecoder(DecoderFamily):
             self._conditioning(request, self.denoiser.network, guidance),
             given_noise=noise,
             previewer=self._previewer(request),
+            guidance_interval=reading.guidance_interval(request.sampling),
+            step_cache_interval=self._step_cache_interval(request, self.denoiser),
         )
 
     def _inpaint(self, request: decoder_pb2.DecodeRequest) -> Inpaint:
@@ -172,6 +174,8 @@ class LatentDecoder(DecoderFamily):
             given_noise=reading.optional_tensor(start, "noise", path, shape, self.like),
             start=self._given_latents(start, path, shape),
             previewer=self._previewer(request),
+            guidance_interval=reading.guidance_interval(request.sampling),
+            step_cache_interval=self._step_cache_interval(request, self.inpainter),
             kept=self._kept(request, shape),
             stacking=self.inpainter.inputs,
             from_noise=strength == 1,
@@ -224,6 +228,9 @@ class LatentDecoder(DecoderFamily):
             scheduler = denoiser.schedulers.new(reading.scheduler(request.sampling))
             eta = reading.eta(request.sampling)
             return new_sampler(scheduler, steps, strength, eta)
+
+    def _step_cache_interval(self, request: decoder_pb2.DecodeRequest, denoiser: Denoiser) -> int:
+        return reading.step_cache_interval(request.sampling, denoiser.network.splits)
 
     def _guidance(self, request: decoder_pb2.DecodeRequest) -> Guidance:
         return Guidance(reading.guidance_scale(request.sampling, self.sampler), self.rule)

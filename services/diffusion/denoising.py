@@ -9,6 +9,7 @@ import torch
 from services.diffusion.guidance import Guidance
 from services.diffusion.noise import draw
 from services.diffusion.previews import Previewer
+from services.diffusion.split_unet import SHALLOW_COST
 from services.diffusion.steps import DenoisingSteps
 from services.engine.phase import Network, Phase
 from services.engine.snapshot import Snapshot, SnapshotRefused, accept_latent
@@ -17,6 +18,8 @@ from services.engine.stepper import Stepper
 from services.samplers.sampler import Sampler
 from services.samplers.scheduler_state import StateRefused
 
+Interval = tuple[float, float]
+EVERYWHERE: Interval = (0.0, 1.0)
 NoiseAdder = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes a clean latent and noise; returns the latent that a loop starts from."""
 
@@ -48,16 +51,44 @@ class Denoise(Phase):
     output: str = "latents"
     """Name of the job's output, where the loop is the last phase."""
     name: str = "denoise"
+    guidance_interval: Interval = EVERYWHERE
+    """Of t / num_train_timesteps, in which guidance is on."""
+    step_cache_interval: int = 1
+    """Every so many steps the network is passed whole; between them without its deep part."""
     rows: int = field(init=False)
     latent_area: int = field(init=False)
     timesteps: Sequence[float] = field(init=False)
     stepper: Stepper = field(init=False)
+    _rows: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = len(next(iter(self.conditioning.values())))
+        rows = len(next(iter(self.conditioning.values())))
+        low, high = self.guidance_interval
+        levels = self.sampler.timesteps / self.sampler.scheduler.config.num_train_timesteps
+        self._rows = [rows if low <= level <= high else 1 for level in levels.tolist()]
+        self.rows = max(self._rows)
         self.latent_area = math.prod(self.shape[1:])
         self.timesteps = self.sampler.timesteps.tolist()
         self.stepper = self._stepper()
+
+    def rows_at(self, step: int) -> int:
+        return self._rows[step]
+
+    @property
+    def keeps_deep(self) -> bool:
+        return self.step_cache_interval > 1
+
+    def is_shallow(self, step: int) -> bool:
+        """Between whole passes; where guidance comes on, its rows have no deep part yet."""
+        is_between = step < len(self._rows) and step % self.step_cache_interval != 0
+        return is_between and self._rows[step] <= self._rows[step - 1]
+
+    def passes(self, done: int = 0) -> Mapping[bool, int]:
+        shallow = sum(self.is_shallow(step) for step in range(done, len(self.timesteps)))
+        return {False: len(self.timesteps) - done - shallow, True: shallow}
+
+    def cost_at(self, step: int) -> float:
+        return super().cost_at(step) * (SHALLOW_COST if self.is_shallow(step) else 1)
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
         noise = self._noise(generator)

@@ -23,6 +23,11 @@ class DenoisingNetwork(Network):
             width: likewise.
         """
 
+    @property
+    def splits(self) -> bool:
+        """Whether steps may leave out its deep part: no; see SplitNetwork."""
+        return False
+
     def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The conditioning [rows, ...] as the network is called with it, once a job: unchanged."""
         return conditioning

@@ -21,6 +21,8 @@ class Step:
     group: GroupKey
     phase: Phase
     """Of one of its jobs."""
+    cost: float
+    """Of its forward."""
     rows: int
     jobs: int
     begins: Moment
@@ -70,7 +72,8 @@ class Accounts:
         """Record what a group's step costs, before its jobs advance."""
         rows = sum(job.phase.rows_at(job.step) for job in jobs)
         first, forwards = jobs[0], self._counters.forwards
-        return Step(first.group, first.phase, rows, len(jobs), self._device.mark(), forwards)
+        cost = sum(job.phase.cost_at(job.step) for job in jobs)
+        return Step(first.group, first.phase, cost, rows, len(jobs), self._device.mark(), forwards)
 
     def settle(self, step: Step, running: Sequence[Job]) -> dict[str, float]:
         """Account for a step that the device was given, and time those that have ended.
@@ -89,7 +92,7 @@ class Accounts:
             span = Span(step.begins, self._device.mark())
             tenants = frozenset(job.tenant for job in running)
             self._given.append(GivenStep(step, span, made, tenants))
-        self._share.record(step.group, step.rows * step.phase.latent_area, step.jobs)
+        self._share.record(step.group, step.cost, step.jobs)
         return self.time(self._device.steps_ahead)
 
     def time(self, ahead: int = 0) -> dict[str, float]:
@@ -109,7 +112,7 @@ class Accounts:
                 given.span.seconds, given.previews, given.tenants
             )
             step = given.step
-            self._step_times.record(step.phase, step.rows, max(seconds, 0.0))
+            self._step_times.record(step.phase, step.rows, max(seconds, 0.0), step.group.is_shallow)
             extra = {name: self._step_times.cost(each) or 0.0 for name, each in spent.items()}
             self._share.record(step.group, sum(extra.values()), step.jobs)
             costs.update(extra)

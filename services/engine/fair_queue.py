@@ -37,7 +37,7 @@ class FairQueue:
         return (job for queue in self._queues.values() for _, _, job in queue)
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> float:
         """Denoise cost of all that wait."""
         return sum(job.cost for job in self)
 

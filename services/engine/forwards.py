@@ -9,6 +9,7 @@ from services.device.copies import to_device
 from services.engine.counters import Counters, Forward
 from services.engine.forward_sizes import ForwardSizes, is_out_of_memory
 from services.engine.job import Job
+from services.engine.phase import SplitNetwork
 from services.engine.stack import Stack
 from services.engine.stepper import Stepper
 
@@ -72,8 +73,10 @@ class Forwards:
     def _forward(self, jobs: Sequence[Job]) -> list[tuple[Stack, torch.Tensor]]:
         stacks = stacked(jobs)
         jobs = [job for stack in stacks for job in stack.members]
-        network, counts = jobs[0].phase.network, [sum(stack.counts) for stack in stacks]
-        output = network(
+        counts = [sum(stack.counts) for stack in stacks]
+        output = _pass(
+            stacks,
+            counts,
             _joined([stack.rows(stack.phases[0].stepper.inputs(stack)) for stack in stacks]),
             to_device(_timesteps(jobs), stacks[0].latent),
             _joined_by_name([stack.conditioning() for stack in stacks]),
@@ -81,10 +84,36 @@ class Forwards:
         outputs = (output,) if len(stacks) == 1 else output.split(counts)
         rows, now = sum(counts), self._clock()
         done = tuple((job.id, job.step) for job in jobs)
-        self._counters.record_forward(Forward(network.name, rows, done))
+        self._counters.record_forward(Forward(jobs[0].group.name, rows, done))
         for job in jobs:
             job.record_forward(rows, len(jobs) > 1, now)
         return list(zip(stacks, outputs, strict=True))
+
+
+def _pass(
+    stacks: Sequence[Stack],
+    counts: Sequence[int],
+    inputs: torch.Tensor,
+    timesteps: torch.Tensor,
+    conditioning: dict[str, torch.Tensor],
+) -> torch.Tensor:
+    """The network's output; a shallow pass, or a whole one whose deep part is kept, where due."""
+    jobs = [job for stack in stacks for job in stack.members]
+    network = jobs[0].phase.network
+    keeping = [job for job in jobs if job.phase.keeps_deep]
+    if not keeping:
+        return network(inputs, timesteps, conditioning)
+    if not isinstance(network, SplitNetwork):
+        raise TypeError(f"{network.name} has no deep part to leave out")
+    if jobs[0].phase.is_shallow(jobs[0].step):
+        deep = _joined([stack.deep() for stack in stacks])
+        return network.shallow(inputs, timesteps, conditioning, deep)
+    for job in keeping:
+        job.keep_snapshot()
+    output, deep = network.keeping(inputs, timesteps, conditioning)
+    for stack, part in zip(stacks, deep.split(list(counts)), strict=True):
+        stack.keep_deep(part)
+    return output
 
 
 def stacked(jobs: Sequence[Job]) -> list[Stack]:
@@ -102,7 +131,7 @@ def _stack(jobs: list[Job]) -> Stack:
         for job, phase in zip(jobs, before.phases, strict=True)
     ):
         return before
-    stack = Stack(jobs, [job.state for job in jobs])
+    stack = Stack(jobs, [job.state for job in jobs], [job.deep for job in jobs])
     for place, job in enumerate(jobs):
         job.join(stack, place)
     return stack

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -54,10 +54,12 @@ class Job:
     """Rows that the job has in a forward, at most."""
     latent_area: int = field(init=False)
     """Latent area of the job's rows in a forward, at most."""
-    cost: int = field(init=False)
-    """Rows times latent area times steps, of all phases."""
-    group: GroupKey = field(init=False)
-    """Set when the job enters a phase."""
+    cost: float = field(init=False)
+    """Of all steps of all phases; see Phase.cost_at."""
+    _group: GroupKey = field(init=False)
+    """Of whole passes; set when the job enters a phase."""
+    _before: Snapshot | None = None
+    """Before the latest whole pass; what shallow ones after it begin from is not kept."""
     _index: int = 0
     _stack: Stack = field(init=False)
     _place: int = 0
@@ -65,7 +67,9 @@ class Job:
     def __post_init__(self) -> None:
         self.rows = max(phase.rows for phase in self.phases)
         self.latent_area = max(phase.rows * phase.latent_area for phase in self.phases)
-        self.cost = sum(p.rows * p.latent_area * len(p.timesteps) for p in self.phases)
+        self.cost = sum(
+            phase.cost_at(step) for phase in self.phases for step in range(len(phase.timesteps))
+        )
 
     @property
     def phase(self) -> Phase:
@@ -109,6 +113,12 @@ class Job:
         self.late_steps += now >= self.expires_at
 
     @property
+    def group(self) -> GroupKey:
+        """Of the next step."""
+        shallow = self.phase.is_shallow(self.step)
+        return replace(self._group, is_shallow=True) if shallow else self._group
+
+    @property
     def stack(self) -> Stack:
         """In which the job's state is."""
         return self._stack
@@ -117,6 +127,11 @@ class Job:
     def state(self) -> State:
         """What the job carries from step to step, [1, ...] each."""
         return self._stack.state_of(self._place)
+
+    @property
+    def deep(self) -> torch.Tensor | None:
+        """What the network's deep part gave for the job's rows, where that is kept."""
+        return self._stack.deep_of(self._place) if self.phase.keeps_deep else None
 
     def join(self, stack: Stack, place: int) -> None:
         """Have the state in a stack from now on.
@@ -150,12 +165,23 @@ class Job:
 
     def leave(self) -> None:
         """Let go of the state, which the stack would else keep on the device."""
-        self._stack = Stack([self], [{}])
+        self._stack, self._before = Stack([self], [{}]), None
 
     def snapshot(self) -> Snapshot | None:
-        """The state between two steps; None where beginning again loses nothing."""
+        """The state between two steps; None where beginning again loses nothing.
+
+        Before a shallow pass: that before the whole pass whose deep part it uses.
+        """
         if not self.step:
             return None
+        found = self._before if self.phase.is_shallow(self.step) else self._now()
+        return found if found is not None and found.step else None
+
+    def keep_snapshot(self) -> None:
+        """Note the state before a whole pass, where shallow ones may follow."""
+        self._before = self._now()
+
+    def _now(self) -> Snapshot:
         state = self.state
         return Snapshot(
             self._index,
@@ -173,4 +199,4 @@ class Job:
             self.step = saved.step
             state = self.phase.restore(saved, state)
         self.join(Stack([self], [state]), 0)
-        self.group = GroupKey.of(self.phase, state)
+        self._group, self._before = GroupKey.of(self.phase, state), None

@@ -40,6 +40,36 @@ class Network(ABC):
         """
 
 
+class SplitNetwork(Network):
+    """A network whose deep part can be left out, and its output of an earlier step be used."""
+
+    @abstractmethod
+    def keeping(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A forward pass, and what its deep part gave: [rows, ...] both."""
+
+    @abstractmethod
+    def shallow(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+        deep: torch.Tensor,
+    ) -> torch.Tensor:
+        """A forward pass without the deep part.
+
+        Args:
+            inputs: [rows, ...].
+            timesteps: [rows].
+            conditioning: named tensors [rows, ...].
+            deep: from `keeping`, of the same rows at an earlier step.
+        """
+
+
 class Phase(ABC):
     """A job's latent on its way through one network.
 
@@ -78,6 +108,27 @@ class Phase(ABC):
     def rows_at(self, step: int) -> int:
         """Rows in the forward of a step: as many as ever."""
         return self.rows
+
+    @property
+    def keeps_deep(self) -> bool:
+        """Whether some of its steps leave out the network's deep part: none. Its network splits."""
+        return False
+
+    def is_shallow(self, step: int) -> bool:
+        """Whether a step uses what the deep part gave at an earlier one."""
+        return False
+
+    def passes(self, done: int = 0) -> Mapping[bool, int]:
+        """How many steps are left, of whole passes (False) and of shallow ones (True).
+
+        Args:
+            done: steps.
+        """
+        return {False: len(self.timesteps) - done}
+
+    def cost_at(self, step: int) -> float:
+        """Of a step's forward: rows times latent area, less where it is shallow."""
+        return self.rows_at(step) * self.latent_area
 
     def result(self, latent: torch.Tensor) -> torch.Tensor:
         """What the phase ends with, of the latent [1, ...] after the last step: that."""

@@ -23,17 +23,25 @@ class Stack:
 
     Args:
         members: the jobs.
-        state: of each of them in turn.
+        states: of each of them in turn.
+        deep: what the network's deep part gave for each, [rows, ...], where it is kept.
     """
 
-    def __init__(self, members: Sequence["Job"], states: Sequence[State]) -> None:
+    def __init__(
+        self,
+        members: Sequence["Job"],
+        states: Sequence[State],
+        deep: Sequence[torch.Tensor | None] = (),
+    ) -> None:
         self.members = members
+        self._deep = [part for part in deep if part is not None]
         self.state = _stacked(states)
         self.at: Any = None
         """What the stepper knows of the step at work."""
         self._kept: dict[str, torch.Tensor] = {}
         self._counts: tuple[int, ...] = ()
         self._conditioning: dict[str, torch.Tensor] = {}
+        self._deep_counts: tuple[int, ...] = ()
 
     @property
     def latent(self) -> torch.Tensor:
@@ -60,6 +68,32 @@ class Stack:
         if len(self.members) == 1:
             return self.state
         return {name: tensor.narrow(0, place, 1) for name, tensor in self.state.items()}
+
+    def keep_deep(self, deep: torch.Tensor) -> None:
+        """Note what the network's deep part gave for the rows of the stack, [R, ...]."""
+        self._deep, self._deep_counts = [deep], self.counts
+
+    def deep_of(self, place: int) -> torch.Tensor | None:
+        """What it gave for one job's rows; None where nothing is kept."""
+        if not self._deep:
+            return None
+        if len(self._deep) == len(self.members):
+            return self._deep[place]
+        first = sum(self._deep_counts[:place])
+        return self._deep[0].narrow(0, first, self._deep_counts[place])
+
+    def deep(self) -> torch.Tensor:
+        """What it gave for the rows of the next forward; where they became less, for the last."""
+        if len(self._deep) == 1 and self.counts == self._deep_counts:
+            return self._deep[0]
+        parts = [self.deep_of(place) for place in range(len(self.members))]
+        rows = [
+            _last(part, count)
+            for part, count in zip(parts, self.counts, strict=True)
+            if part is not None
+        ]
+        self.keep_deep(rows[0] if len(rows) == 1 else torch.cat(rows))
+        return self._deep[0]
 
     def kept(self, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """A tensor that stays the same while these jobs go on.

@@ -7,25 +7,29 @@ from services.engine.phase import Phase
 DECAY = 0.9
 """Weight of what was known before, at each new measurement."""
 
+Key = tuple[str, int, bool]
+"""A network's name, the latent area of a row, and whether its deep part is left out."""
+
 
 class StepTimeEstimator:
     """Seconds of steps and the rate of work, from the forwards so far."""
 
     def __init__(self) -> None:
-        self._least: dict[tuple[str, int], float] = {}
-        self._usual: dict[tuple[str, int], float] = {}
+        self._least: dict[Key, float] = {}
+        self._usual: dict[Key, float] = {}
         self._work = 0.0
         self._seconds = 0.0
 
-    def record(self, phase: Phase, rows: int, seconds: float) -> None:
+    def record(self, phase: Phase, rows: int, seconds: float, is_shallow: bool = False) -> None:
         """Record one step of a group.
 
         Args:
             phase: of one of its jobs.
             rows: of all of them.
             seconds: from the step's start to its end.
+            is_shallow: whether the network's deep part was left out.
         """
-        key = (phase.network.name, phase.latent_area)
+        key = (phase.network.name, phase.latent_area, is_shallow)
         self._least[key] = min(seconds, self._least.get(key, seconds))
         self._usual[key] = DECAY * self._usual.get(key, seconds) + (1 - DECAY) * seconds
         self._work = DECAY * self._work + rows * phase.latent_area
@@ -59,12 +63,11 @@ class StepTimeEstimator:
         """
         return seconds * self._work / self._seconds if self._seconds else None
 
-    def _sum(
-        self, times: dict[tuple[str, int], float], phases: Iterable[Phase], done: int
-    ) -> float:
+    def _sum(self, times: dict[Key, float], phases: Iterable[Phase], done: int) -> float:
         total = 0.0
         for phase in phases:
-            steps = len(phase.timesteps) - done
-            total += steps * times.get((phase.network.name, phase.latent_area), 0.0)
+            for is_shallow, steps in phase.passes(done).items():
+                key = (phase.network.name, phase.latent_area, is_shallow)
+                total += steps * times.get(key, 0.0)
             done = 0
         return total

@@ -8,7 +8,7 @@ import torch
 from kandinsky.catalog.family import ConditioningField, SamplerSpec
 from kandinsky.v1 import prior_pb2
 from kandinsky.wire.errors import invalid
-from services.diffusion.denoising import Denoise
+from services.diffusion.denoising import EVERYWHERE, Denoise, Interval
 from services.diffusion.guidance import Guidance
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
@@ -44,7 +44,7 @@ class EmbeddingPrior(PriorFamily):
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]:
         levels = self.schedulers.default.config.num_train_timesteps
         steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
-        for field in ("scheduler", "eta"):
+        for field in ("scheduler", "eta", "step_cache_interval"):
             if request.sampling.HasField(field):
                 raise invalid(f"sampling.{field}", "cannot be chosen in the prior")
         guidance = Guidance(reading.guidance_scale(request.sampling, self.sampler))
@@ -57,7 +57,8 @@ class EmbeddingPrior(PriorFamily):
             guidance.is_on,
             self.like,
         )
-        loop = self._loop(guidance, sampler, self.network.prepare(rows))
+        interval = reading.guidance_interval(request.sampling)
+        loop = self._loop(guidance, sampler, self.network.prepare(rows), interval)
         shape = [self.width]
         loop.given_noise = reading.optional_tensor(request, "latents", "", shape, self.like)
         loop.start = reading.optional_tensor(request, "start_embed", "", shape, self.like)
@@ -74,7 +75,13 @@ class EmbeddingPrior(PriorFamily):
     def _sampler(self, steps: int, strength: float) -> Sampler:
         return new_sampler(self.schedulers.new(None), steps, strength)
 
-    def _loop(self, guidance: Guidance, sampler: Sampler, rows: dict[str, torch.Tensor]) -> Denoise:
+    def _loop(
+        self,
+        guidance: Guidance,
+        sampler: Sampler,
+        rows: dict[str, torch.Tensor],
+        guidance_interval: Interval = EVERYWHERE,
+    ) -> Denoise:
         return Denoise(
             self.network,
             sampler,
@@ -84,4 +91,5 @@ class EmbeddingPrior(PriorFamily):
             finish=self.finish,
             output="image_embed",
             name="prior",
+            guidance_interval=guidance_interval,
         )

@@ -22,6 +22,36 @@ def guidance_scale(sampling: sampling_pb2.Sampling, spec: SamplerSpec) -> float:
     return sampling.guidance_scale if sampling.HasField("guidance_scale") else spec.guidance_scale
 
 
+def guidance_interval(sampling: sampling_pb2.Sampling) -> tuple[float, float]:
+    """The noise levels at which guidance is on; all of them where the request names none.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if the low end is above the high one.
+    """
+    interval = sampling.guidance_interval
+    high = interval.high if interval.HasField("high") else 1.0
+    if interval.low > high:
+        raise invalid("sampling.guidance_interval.low", f"is above the high end, {high:g}")
+    return interval.low, high
+
+
+def step_cache_interval(sampling: sampling_pb2.Sampling, splits: bool) -> int:
+    """Steps from one whole pass of the network to the next.
+
+    Args:
+        sampling: holds it.
+        splits: whether the network's deep part can be left out.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if it is more than 1 and the network cannot.
+    """
+    if not sampling.HasField("step_cache_interval"):
+        return 1
+    if sampling.step_cache_interval > 1 and not splits:
+        raise invalid("sampling.step_cache_interval", "this model computes every step whole")
+    return sampling.step_cache_interval
+
+
 def steps(sampling: sampling_pb2.Sampling, least: int, most: int) -> int:
     """The request's number of denoising steps.
 

@@ -50,7 +50,7 @@ KANDINSKY_2_2 = FamilySpec(
     samplers=(
         # UnCLIPScheduler.set_timesteps divides by steps - 1.
         SamplerSpec("prior", Stage.PRIOR, 25, 4.0, min_steps=2, strength=0.3),
-        SamplerSpec("decoder", Stage.DECODER, 50, 4.0, strength=0.3),
+        SamplerSpec("decoder", Stage.DECODER, 50, 4.0, strength=0.3, step_cache=True),
     ),
     size_multiple=64,
     latent_scale=8,

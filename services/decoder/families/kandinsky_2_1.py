@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel, VQModel
@@ -12,10 +13,9 @@ from services.decoder.latent_decoder import Denoiser, Inpainter, LatentDecoder
 from services.diffusion.autoencoder import movq_autoencoder
 from services.diffusion.denoising import NoiseAdder
 from services.diffusion.inpainting import InpaintInputs
-from services.diffusion.network import DenoisingNetwork, Shapes
-from services.loading.denoising_call import denoising_call
+from services.diffusion.network import Shapes
+from services.diffusion.unet_network import UNetNetwork
 from services.loading.loader import Loader
-from services.loading.runtime_options import RuntimeOptions
 from services.samplers.schedulers import Schedulers
 
 TEXT_POSITIONS = 77
@@ -28,15 +28,8 @@ DDPM_FOLDER = "ddpm_scheduler"
 """Where the published checkpoint holds a second scheduler, beside the DDIM one that it names."""
 
 
-class TextImageUNet(DenoisingNetwork):
-    """[rows, C, h, w] to noise and variance [rows, 2C, h, w]; attends to the text's states."""
-
-    def __init__(
-        self, unet: UNet2DConditionModel, runtime: RuntimeOptions, name: str = "unet"
-    ) -> None:
-        self.unet = unet
-        self.name = name
-        self._call = denoising_call(unet, runtime)
+class TextImageUNet(UNetNetwork):
+    """Follows a text embedding and an image embedding, and attends to the text's states."""
 
     def shapes(self, height: int, width: int) -> Shapes:
         return {
@@ -45,23 +38,15 @@ class TextImageUNet(DenoisingNetwork):
             "text_states": (TEXT_POSITIONS, self.unet.config.encoder_hid_dim),
         }
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
+    def arguments(self, conditioning: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         # Like the reference, no attention mask goes in: the UNet attends to padding.
-        return self._call(
-            sample=inputs,
-            timestep=timesteps,
-            encoder_hidden_states=conditioning["text_states"],
-            added_cond_kwargs={
+        return {
+            "encoder_hidden_states": conditioning["text_states"],
+            "added_cond_kwargs": {
                 "text_embeds": conditioning["text_embed"],
                 "image_embeds": conditioning["image_embed"],
             },
-            return_dict=False,
-        )[0]
+        }
 
 
 def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder:

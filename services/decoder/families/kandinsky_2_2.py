@@ -5,6 +5,7 @@ a hint as well, stands in the UNet's place.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel, VQModel
@@ -14,22 +15,14 @@ from kandinsky.catalog.family import Stage
 from services.decoder.latent_decoder import Denoiser, Inpainter, LatentDecoder
 from services.diffusion.autoencoder import movq_autoencoder
 from services.diffusion.inpainting import InpaintInputs
-from services.diffusion.network import DenoisingNetwork, Shapes
-from services.loading.denoising_call import denoising_call
+from services.diffusion.network import Shapes
+from services.diffusion.unet_network import UNetNetwork
 from services.loading.loader import Loader
-from services.loading.runtime_options import RuntimeOptions
 from services.samplers.schedulers import Schedulers
 
 
-class ImageUNet(DenoisingNetwork):
-    """[rows, C, h, w] to noise and variance [rows, 2C, h, w]."""
-
-    def __init__(
-        self, unet: UNet2DConditionModel, runtime: RuntimeOptions, name: str = "unet"
-    ) -> None:
-        self.unet = unet
-        self.name = name
-        self._call = denoising_call(unet, runtime)
+class ImageUNet(UNetNetwork):
+    """Follows an image embedding; with a ControlNet checkpoint, a hint as well."""
 
     @property
     def takes_hint(self) -> bool:
@@ -40,22 +33,11 @@ class ImageUNet(DenoisingNetwork):
         embed = {"image_embed": (self.unet.config.encoder_hid_dim,)}
         return {**embed, "hint": (3, height, width)} if self.takes_hint else embed
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
+    def arguments(self, conditioning: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         added = {"image_embeds": conditioning["image_embed"]}
         if self.takes_hint:
             added["hint"] = conditioning["hint"]
-        return self._call(
-            sample=inputs,
-            timestep=timesteps,
-            encoder_hidden_states=None,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
+        return {"encoder_hidden_states": None, "added_cond_kwargs": added}
 
 
 def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder:
