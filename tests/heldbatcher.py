@@ -73,7 +73,8 @@ class HeldBatcher(Batcher):
 
         Each as the steps that its jobs had done, by name; the most of those of one name.
         """
-        loops = [f for f in self.counters.trace if f.network in ("unet", "inpaint unet", "prior")]
+        names = ("unet", "inpaint unet", "prior")
+        loops = [f for f in self.counters.trace if f.network.removesuffix(", shallow") in names]
         return [dict(sorted(f.jobs)) for f in loops if {job for job, _ in f.jobs} >= set(jobs)]
 
     def _submit(self, job: Job) -> None:

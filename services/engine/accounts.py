@@ -24,6 +24,7 @@ class Step:
     cost: float
     """Of its forward."""
     rows: int
+    is_shallow: bool
     jobs: int
     begins: Moment
     """When the device comes to it."""
@@ -73,7 +74,16 @@ class Accounts:
         rows = sum(job.phase.rows_at(job.step) for job in jobs)
         first, forwards = jobs[0], self._counters.forwards
         cost = sum(job.phase.cost_at(job.step) for job in jobs)
-        return Step(first.group, first.phase, cost, rows, len(jobs), self._device.mark(), forwards)
+        return Step(
+            first.group,
+            first.phase,
+            cost,
+            rows,
+            first.is_shallow,
+            len(jobs),
+            self._device.mark(),
+            forwards,
+        )
 
     def settle(self, step: Step, running: Sequence[Job]) -> dict[str, float]:
         """Account for a step that the device was given, and time those that have ended.
@@ -112,7 +122,7 @@ class Accounts:
                 given.span.seconds, given.previews, given.tenants
             )
             step = given.step
-            self._step_times.record(step.phase, step.rows, max(seconds, 0.0), step.group.is_shallow)
+            self._step_times.record(step.phase, step.rows, max(seconds, 0.0), step.is_shallow)
             extra = {name: self._step_times.cost(each) or 0.0 for name, each in spent.items()}
             self._share.record(step.group, sum(extra.values()), step.jobs)
             costs.update(extra)

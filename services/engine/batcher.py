@@ -185,11 +185,15 @@ class Batcher:
             self._admission.charge(preview_costs)
 
     def _select(self) -> list[Job]:
-        """The running jobs of the group that is furthest behind its share."""
+        """The running jobs of the group that is furthest behind its share.
+
+        Whole passes go first: then the jobs that leave out the deep part are in step again.
+        """
         groups: dict[GroupKey, list[Job]] = {}
         for job in self._running:
             groups.setdefault(job.group, []).append(job)
-        return groups[self._share.next(groups)]
+        jobs = groups[self._share.next(groups)]
+        return [job for job in jobs if not job.is_shallow] or jobs
 
     def _advance(self, stack: Stack, output: torch.Tensor) -> None:
         for job, preview in self._advances.take(stack, output, self._is_alone, self._fail):

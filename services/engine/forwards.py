@@ -84,7 +84,10 @@ class Forwards:
         outputs = (output,) if len(stacks) == 1 else output.split(counts)
         rows, now = sum(counts), self._clock()
         done = tuple((job.id, job.step) for job in jobs)
-        self._counters.record_forward(Forward(jobs[0].group.name, rows, done))
+        name = jobs[0].phase.network.name
+        if jobs[0].is_shallow:
+            name = f"{name}, shallow"
+        self._counters.record_forward(Forward(name, rows, done))
         for job in jobs:
             job.record_forward(rows, len(jobs) > 1, now)
         return list(zip(stacks, outputs, strict=True))
@@ -105,7 +108,7 @@ def _pass(
         return network(inputs, timesteps, conditioning)
     if not isinstance(network, SplitNetwork):
         raise TypeError(f"{network.name} has no deep part to leave out")
-    if jobs[0].phase.is_shallow(jobs[0].step):
+    if jobs[0].is_shallow:
         deep = _joined([stack.deep() for stack in stacks])
         return network.shallow(inputs, timesteps, conditioning, deep)
     for job in keeping:

@@ -15,13 +15,6 @@ class GroupKey:
     inputs: RowLayout
     conditioning: tuple[tuple[str, RowLayout], ...] = ()
     adapters: tuple[str, ...] = ()
-    is_shallow: bool = False
-    """Whether the network's deep part is left out."""
-
-    @property
-    def name(self) -> str:
-        """Of the network, and the pass through it."""
-        return f"{self.network.name}, shallow" if self.is_shallow else self.network.name
 
     @classmethod
     def of(cls, phase: Phase, state: State) -> "GroupKey":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -56,8 +56,8 @@ class Job:
     """Latent area of the job's rows in a forward, at most."""
     cost: float = field(init=False)
     """Of all steps of all phases; see Phase.cost_at."""
-    _group: GroupKey = field(init=False)
-    """Of whole passes; set when the job enters a phase."""
+    group: GroupKey = field(init=False)
+    """Set when the job enters a phase."""
     _before: Snapshot | None = None
     """Before the latest whole pass; what shallow ones after it begin from is not kept."""
     _index: int = 0
@@ -113,10 +113,9 @@ class Job:
         self.late_steps += now >= self.expires_at
 
     @property
-    def group(self) -> GroupKey:
-        """Of the next step."""
-        shallow = self.phase.is_shallow(self.step)
-        return replace(self._group, is_shallow=True) if shallow else self._group
+    def is_shallow(self) -> bool:
+        """Whether the next step leaves out the network's deep part."""
+        return self.phase.is_shallow(self.step)
 
     @property
     def stack(self) -> Stack:
@@ -174,7 +173,7 @@ class Job:
         """
         if not self.step:
             return None
-        found = self._before if self.phase.is_shallow(self.step) else self._now()
+        found = self._before if self.is_shallow else self._now()
         return found if found is not None and found.step else None
 
     def keep_snapshot(self) -> None:
@@ -199,4 +198,4 @@ class Job:
             self.step = saved.step
             state = self.phase.restore(saved, state)
         self.join(Stack([self], [state]), 0)
-        self._group, self._before = GroupKey.of(self.phase, state), None
+        self.group, self._before = GroupKey.of(self.phase, state), None

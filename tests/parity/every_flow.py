@@ -48,8 +48,19 @@ class Flow:
         """Whether its decoder job encodes an image before its loop."""
         return self.name in ("image_to_image", "inpaint", "outpaint")
 
+    @property
+    def most_redone(self) -> int:
+        """Steps that are taken again at most, where the job moves between two of them."""
+        return int(self.settings.get("step_cache_interval", 1)) - 1
+
+    @property
+    def apart(self) -> int:
+        """Steps for which two jobs may go apart where one begins: whole passes go first."""
+        return int(self.most_redone > 0)
+
     def __str__(self) -> str:
-        return f"{self.family} {self.name}"
+        saving = ", saving" if self.most_redone else ""
+        return f"{self.family} {self.name}{saving}"
 
 
 class Running:

@@ -24,11 +24,19 @@ LEVELS = 1
 FLOWS_2_2 = [Flow("2.2", name) for name in FLOWS]
 # With noise at every step of DDIM, so that a job's generator matters there too.
 FLOWS_2_1 = [Flow("2.1", name, {"eta": 0.5}) for name in FLOWS if name != "control"]
+# Fewer rows and fewer passes.
+SAVING: dict[str, Any] = {"step_cache_interval": 3, "guidance_interval": (0.3, 0.9)}
+FLOWS_SAVING = [
+    Flow("2.2", "text_to_image", SAVING),
+    Flow("2.2", "inpaint", SAVING),
+    Flow("2.2", "control", SAVING),
+    Flow("2.1", "image_to_image", {**SAVING, "eta": 0.5}),
+]
 BOTH_FAMILIES = [FLOWS_2_2[0], FLOWS_2_1[0]]
 Draw = Callable[..., Running]
 
 
-@pytest.fixture(params=[*FLOWS_2_2, *FLOWS_2_1], ids=str)
+@pytest.fixture(params=[*FLOWS_2_2, *FLOWS_2_1, *FLOWS_SAVING], ids=str)
 def flow(request: pytest.FixtureRequest) -> Flow:
     return request.param
 
@@ -106,7 +114,8 @@ async def test_joined_while_another_was_between_its_first_and_last_step(
     assert_same(await late.image(), expected)
     assert_same(await early.image(), expected_early)
     joined = decoder.forwards_with("early", "late")[0]
-    assert joined["late"] == 0
+    # A whole pass that is not due in the other is a forward of its own.
+    assert joined["late"] <= flow.apart
     assert 3 <= joined["early"] <= 4
 
 
@@ -123,7 +132,7 @@ async def test_neighbour_cancelled(chain: Chain, draw: Draw, flow: Flow) -> None
     decoder.release()
     assert_same(await kept.image(), expected)
     together = decoder.forwards_with("neighbour", "kept")
-    assert 3 <= together[-1]["kept"] <= 4, "it stayed for more than the step under way"
+    assert 3 - flow.apart <= together[-1]["kept"] <= 4, "it stayed for more than the step under way"
     assert decoder.counters.abandoned >= 1
     assert max(leave.steps for leave in decoder.counters.leaves) <= 1
     with pytest.raises(asyncio.CancelledError):
@@ -150,7 +159,8 @@ async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, flow:
         assert_same(image, expected[seed])
         # The pass that encodes an image is taken again: the loop needs its result.
         redone = int(flow.encodes)
-        assert (image.decoder_stats.resumes, image.decoder_stats.steps_redone) == (1, redone)
+        assert image.decoder_stats.resumes == 1
+        assert redone <= image.decoder_stats.steps_redone <= redone + flow.most_redone
     assert 3 <= first.forwards_with("moved 1", "moved 2")[-1]["moved 1"] <= 4
     assert second.forwards_with("moved 1", "moved 2")[0]["moved 1"] >= 3
     assert second.counters.resumed == first.counters.drained >= 2
