@@ -169,7 +169,7 @@ def decoder_settings(
     for name in ("texts", "negative_texts"):
         if getattr(message, name) and not entry.spec.decoder_reads_text:
             violations.add(f"decoder.{name}", "this model's decoder reads no text")
-    preset = PRESETS[PRESET_NAMES[message.preset]]
+    preset = PRESETS[PRESET_NAMES.get(message.preset, "exact")]
     scheduler = message.scheduler or None
     eta = message.eta if message.HasField("eta") else None
     if scheduler is not None and scheduler not in SCHEDULERS:

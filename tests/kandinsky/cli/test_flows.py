@@ -176,6 +176,9 @@ SETTINGS = {
     "--prior-guidance-scale 2.5": {"prior": {"guidance_scale": 2.5}},
     "--seed 0": {"seed": 0},
     "--scheduler ddim --eta 0.5": {"decoder": {"scheduler": "ddim", "eta": 0.5}},
+    "--preset balanced": {"decoder": {"preset": "PRESET_BALANCED"}},
+    "--guidance-interval 0.25 1": {"decoder": {"guidance_interval": {"low": 0.25, "high": 1}}},
+    "--step-cache-interval 2": {"decoder": {"step_cache_interval": 2}},
     "--progress-every 2": {"events": {"progress_every": 2}},
     "--preview-every 2 --preview-mode decode": {
         "events": {"preview_every": 2, "preview_mode": "PREVIEW_MODE_DECODE"}
