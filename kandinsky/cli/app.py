@@ -21,7 +21,7 @@ from kandinsky.wire.errors import KandinskyError
 
 COMMANDS = "kandinsky.commands"
 """The entry-point group of further commands: name to function."""
-SERVING = ("up", "down", "status")
+SERVING = ("up", "down", "status", "tune")
 """Those of them that the packages of the extra `serve` bring."""
 
 

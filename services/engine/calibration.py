@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -43,12 +43,30 @@ def calibrated_limits(
     return limits.measured(rows, rows * phase.latent_area)
 
 
+def forward_seconds(phase: Phase, rows: Sequence[int]) -> dict[int, float]:
+    """Seconds of the fastest of some forwards, by the number of its rows.
+
+    Args:
+        phase: such as requests of the usual size have.
+        rows: multiples of the phase's own.
+    """
+    with torch.inference_mode():
+        inputs = _inputs(phase)
+        for count in rows:  # the first is never like the others: some are compiled by it
+            _forward(phase, inputs, count)
+        return {count: _least(phase, inputs, count) for count in rows}
+
+
+def _inputs(phase: Phase) -> torch.Tensor:
+    job = Job("calibration", [phase], torch.Generator("cpu").manual_seed(0))
+    job.begin(0.0)
+    return phase.stepper.inputs(job.stack)
+
+
 def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tuple[int, float]]:
     """Seconds of a forward by its number of rows, until more of them bring nothing twice over."""
     with torch.inference_mode():
-        job = Job("calibration", [phase], torch.Generator("cpu").manual_seed(0))
-        job.begin(0.0)
-        inputs = phase.stepper.inputs(job.stack)
+        inputs = _inputs(phase)
         rows, best, in_vain = phase.rows, float("inf"), 0
         _forward(phase, inputs, rows)  # the first is never like the others
         while rows <= LEAST_ROWS or (rows <= MOST_ROWS and in_vain < 2):

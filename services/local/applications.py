@@ -34,6 +34,8 @@ class Applications:
     """CPU threads of each replica's networks."""
     engine: Mapping[str, Any]
     """Limits of the stages' engines, the fields of EngineLimits."""
+    runtime: Mapping[str, Mapping[Stage, Mapping[str, Any]]] = field(default_factory=dict)
+    """How networks run, by model and stage, where that was tuned: the fields of RuntimeOptions."""
     scaled: Mapping[str, int] = field(default_factory=dict)
     """Replicas by application; they win over `replicas`."""
 
@@ -69,6 +71,7 @@ class Applications:
                 "catalog": list(self.catalog),
                 "threads": self.threads,
                 "engine": dict(self.engine),
+                "runtime": dict(self.runtime.get(model, {}).get(stage, {})),
             },
             "deployments": [
                 {

@@ -62,6 +62,7 @@ class LocalCluster:
         replicas: Mapping[Stage, int] | None = None,
         threads: int = 1,
         engine: Mapping[str, Any] | None = None,
+        runtime: Mapping[str, Mapping[Stage, Mapping[str, Any]]] | None = None,
     ) -> None:
         self._applications = Applications(
             list(entries),
@@ -69,6 +70,7 @@ class LocalCluster:
             dict(replicas or {}),
             threads,
             dict(engine or {}),
+            dict(runtime or {}),
         )
         self._port = port
         self._processes: list[psutil.Process] = []

@@ -8,6 +8,7 @@ from typing import Annotated
 import psutil
 import typer
 
+from kandinsky.catalog.entry import CatalogError
 from kandinsky.catalog.family import Stage
 from kandinsky.cli import run_file
 from kandinsky.cli.address import AddressOption, resolve
@@ -35,6 +36,9 @@ def up(
     replicas_prior: Replicas = 1,
     replicas_decoder: Replicas = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each replica.")] = 1,
+    runtime: Annotated[
+        Path | None, typer.Option(help="How networks run, as `kandinsky tune` found it.")
+    ] = None,
 ) -> None:
     """Serve models on this machine until Ctrl-C or `kandinsky down`."""
     from services.local import up as system
@@ -48,12 +52,46 @@ def up(
     folders = [folder.absolute() for folder in catalog or []]
     try:
         models = model or [DEFAULT_MODEL]
-        options = system.Options(models, folders, host, port, stages_port, replicas, threads)
+        options = system.Options(
+            models, folders, host, port, stages_port, replicas, threads, runtime
+        )
         code = system.up(options)
     except (PreflightError, system.StartError) as error:
         raise fail(str(error)) from error
     if code:
         raise typer.Exit(code)
+
+
+def tune(
+    model: Annotated[list[str] | None, typer.Option(help="A model to tune; repeat.")] = None,
+    catalog: Annotated[
+        list[Path] | None, typer.Option(help="Folder of catalog files; repeat.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each replica.")] = 1,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "runtime.yaml"
+    ),
+) -> None:
+    """Find the fastest layout and compilation of models on this machine, for `up --runtime`."""
+    from services.loading.runtime_options import RuntimeOptions
+    from services.local import tuning
+    from services.transport.replica import keep_compiled
+
+    def show(stage: Stage, options: RuntimeOptions, times: tuning.Times) -> None:
+        how = options.model_dump(exclude_defaults=True) or "as it comes"
+        each = ", ".join(f"{rows} rows {1e3 * taken:.1f} ms" for rows, taken in times.items())
+        typer.echo(f"{stage.value:8} {how}: {each}")
+
+    keep_compiled()
+    folders = [folder.absolute() for folder in catalog or []]
+    try:
+        found = {
+            name: tuning.tune(name, folders, threads, show) for name in model or [DEFAULT_MODEL]
+        }
+    except (CatalogError, RuntimeError) as error:
+        raise fail(str(error)) from error
+    tuning.Tuning(device=tuning.device_name(), models=found).write(output)
+    typer.echo(f"written to {output}")
 
 
 def down() -> None:

@@ -50,6 +50,8 @@ class Options:
     """Of the stages' own proxy; 0 takes a free one."""
     replicas: Mapping[Stage, int]
     threads: int
+    runtime: Path | None = None
+    """How networks run, from `kandinsky tune`."""
 
 
 def up(options: Options) -> int:
@@ -114,6 +116,7 @@ def _start(
         port=stages_port,
         replicas=options.replicas,
         threads=options.threads,
+        runtime=_runtime(options.runtime),
     )
     stack.callback(cluster.stop)
     try:
@@ -131,6 +134,17 @@ def _start(
     with suppress(OSError):  # a terminal that has gone
         print(f"kandinsky serves {', '.join(own.models)} at {own.address}", flush=True)
     return gateway
+
+
+def _runtime(path: Path | None) -> Mapping[str, Mapping[Stage, Mapping[str, object]]]:
+    if path is None:
+        return {}
+    from services.local.tuning import Tuning, TuningError
+
+    try:
+        return Tuning.read(path).arguments()
+    except TuningError as error:
+        raise StartError(str(error)) from error
 
 
 def _watch(gateway: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,8 @@
 """What every replica of a stage does as it starts."""
 
 import logging
+import os
+from pathlib import Path
 
 import torch
 
@@ -11,8 +13,15 @@ from services.transport.settings import StageSettings
 def prepare_process(settings: StageSettings) -> None:
     """Set up this process: threads, logs, memory."""
     torch.set_num_threads(settings.threads)
+    keep_compiled()
     log_through_serve()
     keep_freed_memory()
+
+
+def keep_compiled() -> None:
+    """Keep what torch.compile makes on disk, so that a restart does not pay for it again."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "kandinsky-serve" / "compiled"))
 
 
 def log_through_serve() -> None:

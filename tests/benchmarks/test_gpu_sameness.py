@@ -45,8 +45,10 @@ def test_the_image_is_the_pipelines(device: str) -> None:
 @pytest.mark.parametrize("dtype", LEVELS, ids=str)
 @pytest.mark.parametrize("runtime", ["eager", "compiled+graphs"])
 def test_company_changes_nothing(device: str, dtype: torch.dtype, runtime: str) -> None:
-    if device == "cpu" and (runtime != "eager" or dtype != torch.float32):
-        pytest.skip("a CPU has no graphs")
+    if device == "cpu" and dtype != torch.float32:
+        pytest.skip("too slow on a CPU")
+    if device == "cpu" and runtime != "eager":
+        runtime = "compiled"  # a CPU has no graphs
     networks = REDUCED.build(device, dtype)
     embeds = Embeds.random(32, networks.latents(1, PIXELS))
     images = Sameness(networks, RUNTIMES[runtime], embeds, PIXELS, STEPS).images()
