@@ -14,6 +14,8 @@ from diffusers import UNet2DConditionModel
 from services.loading.denoising_call import Call, denoising_call
 from services.loading.runtime_options import RuntimeOptions
 
+CUT = 1
+"""Residual blocks of the last up block that are not of the deep part."""
 SHALLOW_COST = 0.25
 """Of a pass through the outermost blocks, to a whole one: of Kandinsky 2.2 at full size."""
 
@@ -66,6 +68,9 @@ class SplitUNet:
                 upsample_size=skips[-1].shape[2:],
                 **_attended(block, states),
             )
+        block = unet.up_blocks[-1]
+        for resnet in block.resnets[:-CUT]:
+            sample = resnet(torch.cat([sample, skips.pop()], dim=1), time)
         return self._last(sample, time, skips), sample
 
     def _shallow(
@@ -77,7 +82,7 @@ class SplitUNet:
     ) -> tuple[torch.Tensor]:
         sample, time, _ = self._read(sample, timestep, conditioning)
         skips = [sample]
-        for resnet in self._unet.down_blocks[0].resnets:
+        for resnet in self._unet.down_blocks[0].resnets[: CUT - 1]:
             sample = resnet(sample, time)
             skips.append(sample)
         return (self._last(deep, time, skips),)
@@ -103,9 +108,9 @@ class SplitUNet:
     def _last(
         self, deep: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]
     ) -> torch.Tensor:
-        unet, block = self._unet, self._unet.up_blocks[-1]
-        own = len(block.resnets)
-        sample = block(hidden_states=deep, temb=time, res_hidden_states_tuple=tuple(skips[-own:]))
+        unet, sample, block = self._unet, deep, self._unet.up_blocks[-1]
+        for resnet in block.resnets[-CUT:]:
+            sample = resnet(torch.cat([sample, skips.pop()], dim=1), time)
         found: torch.Tensor = unet.conv_out(unet.conv_act(unet.conv_norm_out(sample)))
         return found
 

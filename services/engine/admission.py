@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kandinsky.wire.errors import KandinskyError
 from services.engine import errors
@@ -10,6 +11,7 @@ from services.engine.events import Queued
 from services.engine.fair_queue import FairQueue
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
+from services.engine.preemption import Preemption
 from services.engine.step_times import StepTimeEstimator
 
 UNMEASURED_RETRY = 1.0
@@ -18,6 +20,16 @@ DOUBT = 0.7
 """Share of the estimated wait that counts against a deadline: others may leave early."""
 POSITIONS_EVERY, POSITION_EVERY = 0.5, 0.1
 """Seconds between two rounds of Queued events: at least, and for each job that waits."""
+
+
+@dataclass
+class Changes:
+    """What becomes of the running batch."""
+
+    running: list[Job]
+    """From now on."""
+    admitted: list[Job] = field(default_factory=list)
+    """Those of them that are new."""
 
 
 class Admission:
@@ -42,13 +54,20 @@ class Admission:
         self._counters = counters
         self._clock = clock
         self._queue = FairQueue()
+        self._preemption = Preemption(limits, step_times, clock)
+        self._paused: list[Job] = []
         self._reported = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        """Jobs that wait: to be admitted, or to go on."""
+        return len(self._queue) + len(self._paused)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, running: Sequence[Job] = ()) -> None:
         """Put a job into the queue, and emit its place.
+
+        Args:
+            job: new.
+            running: the batch as it is.
 
         Raises:
             KandinskyError: DEADLINE_EXCEEDED if there is no time even for the job alone;
@@ -57,7 +76,7 @@ class Admission:
         """
         job.arrived = self._clock()
         try:
-            self._check_deadline(job)
+            self._check_deadline(job, running)
             if len(self._queue) >= self._limits.max_queue:
                 self._make_room(job)
         except KandinskyError:
@@ -66,8 +85,8 @@ class Admission:
         self._queue.push(job)
         job.emit(self._place(job))
 
-    def admit(self, running: Sequence[Job]) -> list[Job]:
-        """Take the jobs out of the queue that enter the running batch.
+    def admit(self, running: Sequence[Job]) -> Changes:
+        """Decide who enters the running batch and who makes room.
 
         The head of the queue is not overtaken by a smaller job: it would never find room.
 
@@ -75,20 +94,57 @@ class Admission:
             running: the batch as it is.
         """
         self._queue.keep_only(self.is_live)
-        admitted: list[Job] = []
+        self._paused = [job for job in self._paused if self.stays(job)]
+        changes = Changes(list(running))
+        self._resume(changes)
         while self._queue:
-            job, batch = self._queue.head(), (*running, *admitted)
-            if batch and not self._fits((*batch, job)):
+            job = self._queue.head()
+            if changes.running and not self._preemption.fits((*changes.running, job)):
                 break
             self._queue.pop()
-            if self._clock() + self._shortest(job) > job.deadline:
-                self._counters.expired += 1
-                job.end(errors.deadline_exceeded("the deadline cannot be kept any more"))
-                continue
-            admitted.append(job)
-        self._counters.admitted += len(admitted)
-        self._counters.resumed += sum(job.resume_from is not None for job in admitted)
-        return admitted
+            self._enter(job, changes)
+        self._preempt(changes)
+        self._counters.admitted += len(changes.admitted)
+        self._counters.resumed += sum(job.resume_from is not None for job in changes.admitted)
+        return changes
+
+    def _resume(self, changes: Changes) -> None:
+        """Let paused jobs go on, unless one that waits goes before them."""
+        for job in sorted(self._paused, key=lambda each: -each.priority):
+            is_outranked = any(
+                other.tenant == job.tenant and other.priority > job.priority
+                for other in self._queue
+            )
+            fits = not changes.running or self._preemption.fits((*changes.running, job))
+            if fits and not is_outranked:
+                self._paused.remove(job)
+                changes.running.append(job)
+
+    def _preempt(self, changes: Changes) -> None:
+        """Pause running jobs for those that wait and go before them."""
+        for job in list(self._queue):
+            victims = self._preemption.victims(job, changes.running)
+            if victims:
+                self._queue.take(job)
+                self._counters.preempted += len(victims)
+                self._paused += victims
+                changes.running = [each for each in changes.running if each not in victims]
+                self._enter(job, changes)
+
+    def _enter(self, job: Job, changes: Changes) -> None:
+        if self._clock() + self._shortest(job) > job.deadline:
+            self._counters.expired += 1
+            job.end(errors.deadline_exceeded("the deadline cannot be kept any more"))
+            return
+        changes.admitted.append(job)
+        changes.running.append(job)
+
+    def stays(self, job: Job) -> bool:
+        """As `is_live`; a job that goes lets go of its state."""
+        stays = self.is_live(job)
+        if not stays:
+            job.leave()
+        return stays
 
     def is_live(self, job: Job) -> bool:
         """Whether a job goes on; end one that is past its deadline with an error."""
@@ -116,8 +172,9 @@ class Admission:
             job.emit(self._place(job))
 
     def pop_all(self) -> list[Job]:
-        """Take every job out of the queue."""
-        return self._queue.pop_all()
+        """Take every job out: those that are paused, and the queue's."""
+        paused, self._paused = self._paused, []
+        return [*paused, *self._queue.pop_all()]
 
     def charge(self, costs: Mapping[str, float]) -> None:
         """Let tenants wait for what they used beside their jobs' own cost; see FairQueue."""
@@ -125,9 +182,9 @@ class Admission:
 
     def has_only(self, tenant: str) -> bool:
         """Whether no job of another tenant waits."""
-        return all(job.tenant == tenant for job in self._queue)
+        return all(job.tenant == tenant for job in (*self._queue, *self._paused))
 
-    def _check_deadline(self, job: Job) -> None:
+    def _check_deadline(self, job: Job, running: Sequence[Job]) -> None:
         if job.deadline == math.inf:
             return
         left, alone = job.deadline - job.arrived, self._shortest(job)
@@ -136,7 +193,7 @@ class Admission:
                 f"this takes {alone:.2f} s at the least, and {left:.2f} s are left"
             )
         wait = self._place(job).wait or 0.0
-        if DOUBT * wait + alone > left:
+        if DOUBT * wait + alone > left and not self._preemption.victims(job, running):
             raise errors.overloaded(
                 f"about {wait:.1f} s of work wait before this, and {left:.1f} s are left", wait
             )
@@ -160,12 +217,6 @@ class Admission:
     def _place(self, job: Job) -> Queued:
         cost = sum(other.cost for other in self._queue.ahead(job))
         return Queued(self._queue.position(job), self._step_times.seconds(cost))
-
-    def _fits(self, jobs: Sequence[Job]) -> bool:
-        return (
-            sum(job.rows for job in jobs) <= self._limits.rows
-            and sum(job.latent_area for job in jobs) <= self._limits.latent_area
-        )
 
     def _shortest(self, job: Job) -> float:
         if job.resume_from is None:

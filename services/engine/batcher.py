@@ -21,11 +21,11 @@ from services.engine.counters import Counters
 from services.engine.events import Alive, Event, Finished, Preview
 from services.engine.fair_share import FairShare
 from services.engine.forwards import Forwards
-from services.engine.group import GroupKey
 from services.engine.job import Job
 from services.engine.leaving import Leaving
 from services.engine.limits import EngineLimits
 from services.engine.mailbox import Mailbox
+from services.engine.preemption import leading
 from services.engine.previews import Previews
 from services.engine.progress import ProgressReporter
 from services.engine.stack import Stack
@@ -147,7 +147,7 @@ class Batcher:
         with self._wake:
             if self._draining:
                 raise errors.draining()
-            self._admission.submit(job)
+            self._admission.submit(job, self._running)
             self._wake.notify()
 
     def _loop(self, nice: int) -> None:
@@ -162,12 +162,11 @@ class Batcher:
                         self._evict_all()
                         self._wake.wait_for(lambda: self._closing)
                         continue
-                    admitted = self._admission.admit(self._running)
+                    changes = self._admission.admit(self._running)
                     self._admission.report_places()
-                for job in admitted:
-                    self._running.append(job)
+                for job in changes.admitted:
                     self._attempt(job, partial(job.begin, self._clock()))
-                self._running = [job for job in self._running if self._stays(job)]
+                self._running = [job for job in changes.running if self._admission.stays(job)]
                 if self._running:
                     self._step()
                 else:
@@ -187,12 +186,11 @@ class Batcher:
     def _select(self) -> list[Job]:
         """The running jobs of the group that is furthest behind its share.
 
-        Whole passes go first: then the jobs that leave out the deep part are in step again.
+        Jobs of a tenant's lower priorities take no turns, but share those of their group. Whole
+        passes go first: then the jobs that leave out the deep part are in step again.
         """
-        groups: dict[GroupKey, list[Job]] = {}
-        for job in self._running:
-            groups.setdefault(job.group, []).append(job)
-        jobs = groups[self._share.next(groups)]
+        group = self._share.next({job.group: None for job in leading(self._running)})
+        jobs = [job for job in self._running if job.group == group]
         return [job for job in jobs if not job.is_shallow] or jobs
 
     def _advance(self, stack: Stack, output: torch.Tensor) -> None:
@@ -205,12 +203,6 @@ class Batcher:
         if job.step == len(job.phase.timesteps):
             job.enter_next_phase(self._clock())
             self.counters.finished += job.ended
-
-    def _stays(self, job: Job) -> bool:
-        stays = self._admission.is_live(job)
-        if not stays:
-            job.leave()
-        return stays
 
     def _is_alone(self, job: Job) -> bool:
         """Whether all jobs that run and wait are of one tenant."""

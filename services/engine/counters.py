@@ -40,6 +40,8 @@ class Counters:
     """Jobs that entered the running batch."""
     resumed: int = 0
     """Those of them that went on from a snapshot."""
+    preempted: int = 0
+    """Times that a running job was paused for another of its tenant."""
     finished: int = 0
     abandoned: int = 0
     """Jobs dropped because their caller had gone."""

@@ -88,6 +88,14 @@ class FairQueue:
             self._ring.rotate(-1)
         return job
 
+    def take(self, job: Job) -> None:
+        """Takes out a job that is let in before its turn; its tenant pays as for any other."""
+        self._queues[job.tenant] = [
+            entry for entry in self._queues[job.tenant] if entry[2] is not job
+        ]
+        self._size -= 1
+        self._deficits[job.tenant] -= job.cost
+
     def charge(self, costs: Mapping[str, float]) -> None:
         """Lets tenants wait for what they have used beside their jobs' own cost.
 

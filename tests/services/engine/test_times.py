@@ -138,7 +138,8 @@ async def test_a_deadline_that_the_queue_does_not_leave_time_for_is_given_the_wa
         await result(batcher, toy_job(network, 10))
         network.open.clear()
         network.entered.clear()
-        running = await submitted(batcher, toy_job(network, 10))
+        # Whose own deadline leaves no time to make room for another.
+        running = await submitted(batcher, toy_job(network, 10, deadline=clock.now + 15))
         await asyncio.to_thread(network.entered.wait)
         waiting = [await submitted(batcher, toy_job(network, 10)) for _ in range(3)]
         with pytest.raises(KandinskyError) as refusal:

@@ -1,0 +1,253 @@
+"""A job of higher priority, or one in a hurry, goes before others of its tenant, which go on."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kandinsky.wire.errors import KandinskyError, Reason
+from services.engine.batcher import Batcher
+from services.engine.job import Job
+from services.engine.limits import EngineLimits
+from services.engine.snapshot import Snapshot
+from tests.services.engine.toys import (
+    Clock,
+    ToyNetwork,
+    ToyPhase,
+    engine,
+    last_value,
+    result,
+    submitted,
+    toy_job,
+)
+
+STEPS = 20
+FULL = {"max_batch_rows": 4, "max_batch_latent_area": 4}
+
+
+@dataclass(eq=False)
+class Narrow(ToyPhase):
+    """Ends as wide as every last phase is."""
+
+    def result(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent[:, :4]
+
+
+async def undisturbed(*recipes: tuple[int, int]) -> list[torch.Tensor]:
+    """Results of jobs alone, by their steps and seeds."""
+    network = ToyNetwork()
+    async with engine() as batcher:
+        return [await result(batcher, toy_job(network, *recipe)) for recipe in recipes]
+
+
+async def full_of_low(
+    batcher: Batcher, network: ToyNetwork, **options
+) -> list[asyncio.Task[torch.Tensor]]:
+    """Four jobs of priority 0 that run and fill the batch, and are held at their first forward."""
+    network.open.clear()
+    network.entered.clear()
+    tasks = [
+        await submitted(batcher, toy_job(network, STEPS, seed, id=f"low {seed}", **options))
+        for seed in range(4)
+    ]
+    await asyncio.to_thread(network.entered.wait)
+    return tasks
+
+
+def steps_of(batcher: Batcher, name: str) -> int:
+    """Engine steps from a job's first one to its last."""
+    ids = [[job for job, _ in forward.jobs] for forward in batcher.counters.trace]
+    own = [place for place, names in enumerate(ids) if name in names]
+    return own[-1] - own[0] + 1
+
+
+@pytest.mark.parametrize("width", [4, 5], ids=["of their group", "of another group"])
+async def test_a_high_priority_takes_hardly_more_steps_than_on_an_idle_engine(width: int) -> None:
+    expected = await undisturbed(*((STEPS, seed) for seed in range(4)))
+    network = ToyNetwork()
+    async with engine(**FULL) as batcher:
+        await result(batcher, toy_job(network, STEPS, width=4, id="idle"))
+        idle = steps_of(batcher, "idle")
+        low = await full_of_low(batcher, network)
+        arrived = batcher.counters.forwards
+        high = await submitted(
+            batcher, toy_job(network, STEPS, 9, priority=1, id="high", width=width, kind=Narrow)
+        )
+        network.open.set()
+        await high
+        waited = [job for job, _ in batcher.counters.trace[arrived + 1].jobs]
+        for task, value in zip(low, expected, strict=True):
+            torch.testing.assert_close(await task, value, rtol=0, atol=0)
+    assert "high" in waited, "it was not let in after the step under way"
+    assert steps_of(batcher, "high") <= 1.3 * idle
+    assert batcher.counters.preempted == 1, "more made room than had to"
+
+
+async def test_nobody_of_another_tenant_or_of_as_high_a_priority_makes_room() -> None:
+    for other in ({"tenant": "other"}, {"priority": 1}, {"priority": 2}):
+        network = ToyNetwork()
+        async with engine(**FULL) as batcher:
+            low = await full_of_low(batcher, network, **other)
+            high = await submitted(batcher, toy_job(network, STEPS, 9, priority=1, id="high"))
+            network.open.set()
+            await asyncio.gather(high, *low)
+            assert batcher.counters.preempted == 0
+
+
+async def test_the_lowest_makes_room_and_of_those_the_last() -> None:
+    network = ToyNetwork()
+    async with engine(**FULL) as batcher:
+        network.open.clear()
+        tasks = [
+            await submitted(
+                batcher, toy_job(network, STEPS, seed, priority=priority, id=f"{priority} {seed}")
+            )
+            for seed, priority in enumerate((1, 0, 0, 2))
+        ]
+        await asyncio.to_thread(network.entered.wait)
+        tasks.append(await submitted(batcher, toy_job(network, 5, 9, priority=3, id="high")))
+        network.open.set()
+        await asyncio.gather(*tasks)
+        beside = {
+            job for f in batcher.counters.trace if "high" in dict(f.jobs) for job, _ in f.jobs
+        }
+    assert beside == {"high", "1 0", "0 1", "2 3"}
+
+
+async def test_a_job_in_a_hurry_goes_before_those_that_can_wait() -> None:
+    clock = Clock()
+    network = ToyNetwork(clock=clock)
+    async with engine(clock, **FULL) as batcher:
+        await result(batcher, toy_job(network, STEPS))  # measures a step
+        low = await full_of_low(batcher, network)
+        late = toy_job(network, STEPS, 9, deadline=clock.now + STEPS + 4, id="late")
+        hurried = await submitted(batcher, late)
+        network.open.set()
+        await asyncio.gather(hurried, *low)
+        assert batcher.counters.preempted == 1
+
+
+async def test_a_job_with_time_to_wait_waits() -> None:
+    clock = Clock()
+    network = ToyNetwork(clock=clock)
+    async with engine(clock, **FULL) as batcher:
+        await result(batcher, toy_job(network, STEPS))
+        low = await full_of_low(batcher, network)
+        patient = toy_job(network, STEPS, 9, deadline=clock.now + 4 * STEPS, id="patient")
+        waiting = await submitted(batcher, patient)
+        network.open.set()
+        await asyncio.gather(waiting, *low)
+        assert batcher.counters.preempted == 0
+
+
+async def with_one_paused(batcher: Batcher, network: ToyNetwork) -> tuple[list, asyncio.Task]:
+    low = await full_of_low(batcher, network)
+    high = await submitted(batcher, toy_job(network, 400, 9, priority=1, id="high"))
+    batcher.hold()
+    network.open.set()
+    while not batcher.counters.preempted:
+        batcher.release()
+        await asyncio.sleep(0)
+    return low, high
+
+
+async def test_a_paused_job_that_nobody_waits_for_any_more_leaves() -> None:
+    network = ToyNetwork()
+    async with engine(**FULL) as batcher:
+        low, high = await with_one_paused(batcher, network)
+        low[3].cancel()  # the last that came is the one that was paused
+        await batcher.departure("low 3")
+        while batcher.waiting:
+            await asyncio.sleep(0)
+        assert not high.done()
+        assert batcher.counters.abandoned == 1
+        high.cancel()
+        await asyncio.gather(*low[:3])
+
+
+async def test_a_paused_job_is_handed_on_when_the_engine_drains() -> None:
+    expected = (await undisturbed((STEPS, 3)))[0]
+    network, events = ToyNetwork(), []
+
+    async def read(job: Job, batcher: Batcher) -> None:
+        async for event in batcher.run(job):
+            events.append(event)
+
+    async with engine(**FULL) as batcher:
+        batcher.hold()
+        low = [
+            asyncio.create_task(read(toy_job(network, STEPS, seed, id=f"low {seed}"), batcher))
+            for seed in (0, 1, 2)
+        ]
+        last = toy_job(network, STEPS, 3, id="last")
+        low.append(asyncio.create_task(read(last, batcher)))
+        await batcher.held_at("last", 4)
+        high = asyncio.create_task(read(toy_job(network, 400, 9, priority=1, id="high"), batcher))
+        await batcher.arrival("high")
+        batcher.release()
+        while not batcher.counters.preempted:
+            await asyncio.sleep(0)
+        events.clear()
+        batcher.drain()
+        failures = await asyncio.gather(*low, high, return_exceptions=True)
+    assert all(
+        isinstance(one, KandinskyError) and one.reason is Reason.DRAINING for one in failures
+    )
+    assert last.step == 5
+    handed_on = [
+        event for event in events if isinstance(event, Snapshot) and event.step == last.step
+    ]
+    async with engine() as other:
+        again = toy_job(network, STEPS, 3, id="again")
+        again.resume_from = handed_on[0]
+        torch.testing.assert_close(await result(other, again), expected, rtol=0, atol=0)
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.integers(1, 9),  # steps
+        st.integers(0, 2),  # priority
+        st.sampled_from(["a", "b"]),
+        st.integers(1, 3),  # rows
+        st.integers(0, 5),  # engine steps before it comes
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(arrivals)
+def test_whoever_comes_when_every_job_ends_as_if_it_were_alone(
+    coming: list[tuple[int, int, str, int, int]],
+) -> None:
+    async def run() -> None:
+        network = ToyNetwork()
+        batcher = Batcher(EngineLimits(max_batch_rows=4, max_batch_latent_area=4), nice=0)
+        try:
+            tasks = []
+            for seed, (steps, priority, tenant, rows, pause) in enumerate(coming):
+                begun = batcher.counters.forwards
+                for _ in range(200):
+                    if batcher.counters.forwards >= begun + pause or not batcher.running:
+                        break
+                    await asyncio.sleep(0)
+                job = toy_job(
+                    network, steps, seed, priority=priority, tenant=tenant, rows=rows, id=str(seed)
+                )
+                tasks.append(asyncio.create_task(last_value(batcher.run(job))))
+            values = await asyncio.wait_for(asyncio.gather(*tasks), 60)
+            alone = Batcher(EngineLimits(), nice=0)
+            try:
+                for seed, (steps, _, _, rows, _) in enumerate(coming):
+                    expected = await result(alone, toy_job(network, steps, seed, rows=rows))
+                    torch.testing.assert_close(values[seed], expected, rtol=0, atol=0)
+            finally:
+                await asyncio.to_thread(alone.close)
+        finally:
+            await asyncio.to_thread(batcher.close)
+
+    asyncio.run(run())
