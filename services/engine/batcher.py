@@ -28,6 +28,7 @@ from services.engine.mailbox import Mailbox
 from services.engine.preemption import leading
 from services.engine.previews import Previews
 from services.engine.progress import ProgressReporter
+from services.engine.slices import slice_of
 from services.engine.stack import Stack
 from services.engine.step_times import StepTimeEstimator
 
@@ -191,6 +192,7 @@ class Batcher:
         """
         group = self._share.next({job.group: None for job in leading(self._running)})
         jobs = [job for job in self._running if job.group == group]
+        jobs = slice_of(jobs, self._running, self.step_times)
         return [job for job in jobs if not job.is_shallow] or jobs
 
     def _advance(self, stack: Stack, output: torch.Tensor) -> None:

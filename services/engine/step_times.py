@@ -17,6 +17,7 @@ class StepTimeEstimator:
     def __init__(self) -> None:
         self._least: dict[Key, float] = {}
         self._usual: dict[Key, float] = {}
+        self._row: dict[Key, float] = {}
         self._work = 0.0
         self._seconds = 0.0
 
@@ -32,6 +33,8 @@ class StepTimeEstimator:
         key = (phase.network.name, phase.latent_area, is_shallow)
         self._least[key] = min(seconds, self._least.get(key, seconds))
         self._usual[key] = DECAY * self._usual.get(key, seconds) + (1 - DECAY) * seconds
+        each = seconds / max(rows, 1)
+        self._row[key] = DECAY * self._row.get(key, each) + (1 - DECAY) * each
         self._work = DECAY * self._work + rows * phase.latent_area
         self._seconds = DECAY * self._seconds + seconds
 
@@ -47,6 +50,14 @@ class StepTimeEstimator:
     def usual(self, phases: Iterable[Phase], done: int = 0) -> float:
         """Seconds that some phases usually take, each step with the rows that share it."""
         return self._sum(self._usual, phases, done)
+
+    def step(self, phase: Phase) -> float:
+        """Seconds that a whole step of a phase usually takes; 0 where none was measured."""
+        return self._usual.get((phase.network.name, phase.latent_area, False), 0.0)
+
+    def row(self, phase: Phase) -> float:
+        """Seconds of it for each of its rows; 0 where none was measured."""
+        return self._row.get((phase.network.name, phase.latent_area, False), 0.0)
 
     def seconds(self, cost: float) -> float | None:
         """Seconds that work of a cost takes at the measured rate; None before the first step.

@@ -59,6 +59,7 @@ def engine_stats(batcher: Batcher) -> sampling_pb2.EngineStats:
         out_of_memory=counters.out_of_memory,
         previews=counters.previews,
         previews_left_out=counters.previews_left_out,
+        preempted=counters.preempted,
         cancel_steps_max=max((leave.steps for leave in leaves), default=0),
     )
     if leaves:

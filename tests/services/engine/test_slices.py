@@ -1,0 +1,64 @@
+"""Passes of several jobs go in slices no longer than a step of the loops that run beside them."""
+
+import asyncio
+
+import pytest
+
+from tests.services.engine.toys import Clock, ToyNetwork, ToyPhase, engine, result, toy_job
+
+
+class RowNetwork(ToyNetwork):
+    """Takes so many seconds a row."""
+
+    def __call__(self, inputs, timesteps, conditioning):
+        self.clock.now += self.seconds * (len(inputs) - 1)
+        return super().__call__(inputs, timesteps, conditioning)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.5, 4), (0.9, 2), (5.0, 1), (0.1, 8)])
+async def test_a_slice_takes_no_longer_than_a_step_of_the_loop(seconds: float, most: int) -> None:
+    clock = Clock()
+    loop = ToyNetwork("loop", clock, 2.0)
+    decode = RowNetwork("decode", clock, seconds)
+
+    def drawn(seed: int, steps: int):
+        job = toy_job(loop, steps, seed, id=f"{seed}")
+        job.phases[-1] = ToyPhase(decode, 1, name="decode")
+        return job
+
+    async with engine(clock) as batcher:
+        await result(batcher, drawn(0, 3))  # measures both
+        batcher.hold()
+        tasks = [asyncio.create_task(result(batcher, drawn(seed, 5))) for seed in range(8)]
+        tasks.append(asyncio.create_task(result(batcher, drawn(99, 40))))
+        for seed in (*range(8), 99):
+            await batcher.arrival(f"{seed}")
+        batcher.counters.trace.clear()
+        batcher.release()
+        await asyncio.gather(*tasks)
+    trace = list(batcher.counters.trace)
+    together = [f for f in trace if f.network == "decode" and "99" not in dict(f.jobs)]
+    assert sum(forward.rows for forward in together) == 8
+    assert max(forward.rows for forward in together) == most
+    places = [place for place, forward in enumerate(trace) if forward in together]
+    if most < 8:
+        between = {f.network for f in trace[places[0] : places[-1]]}
+        assert "loop" in between, "the loop stood still until all were decoded"
+
+
+async def test_alone_all_go_at_once() -> None:
+    clock = Clock()
+    loop, decode = ToyNetwork("loop", clock, 0.1), RowNetwork("decode", clock, 9.0)
+    async with engine(clock) as batcher:
+        for _ in range(2):
+            jobs = [toy_job(loop, 3, seed, id=f"{seed}") for seed in range(6)]
+            for job in jobs:
+                job.phases[-1] = ToyPhase(decode, 1, name="decode")
+            batcher.hold()
+            tasks = [asyncio.create_task(result(batcher, job)) for job in jobs]
+            for job in jobs:
+                await batcher.arrival(job.id)
+            batcher.release()
+            await asyncio.gather(*tasks)
+            batcher._came.clear()
+    assert batcher.counters.trace[-1].rows == 6
