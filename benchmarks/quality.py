@@ -8,6 +8,7 @@ machine slows them all.
 
 import asyncio
 import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,10 @@ from typing import Any
 import torch
 from diffusers import KandinskyV22PriorPipeline
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.full_size.networks import FULL, scheduler
+from benchmarks.machine import machine
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.family import Stage
 from kandinsky.catalog.presets import PRESETS, Preset
@@ -27,12 +31,15 @@ from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from services.decoder.families import FAMILIES
 from services.decoder.latent_decoder import LatentDecoder
+from services.diffusion.split_unet import SplitUNet
 from services.engine.batcher import Batcher
 from services.engine.events import Finished
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.phase import SplitNetwork
 from services.loading.families import load
+from services.loading.runtime_options import RuntimeOptions
+from services.samplers.samplers import new_sampler
 from services.transport.settings import StageSettings
 from training.shapes.classifier import classify
 from training.shapes.drawing import SIZE
@@ -40,6 +47,10 @@ from training.shapes.evaluate import ATTRIBUTES, BATCH, GUIDANCE, STEPS, generat
 from training.shapes.vocabulary import Scene, held_out_prompts
 
 OPEN, CHUNK = 8, 20
+PUBLISHED = 500
+"""Prompts behind the table of docs/quality.md."""
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "quality.md"
 INTERVALS = ((0.0, 0.6), (0.2, 1.0), (0.3, 1.0))
 BOTH = (((0.0, 0.8), 2), ((0.1, 0.9), 2), ((0.1, 0.8), 2), ((0.1, 0.8), 3), ((0.2, 0.8), 3))
 SETTINGS: Mapping[str, Preset] = {
@@ -213,16 +224,93 @@ def rows(scores: Mapping[str, Score]) -> list[dict[str, Any]]:
     ]
 
 
+def full_size_saved(preset: Preset) -> float:
+    """Share of the UNet's operations saved at full size: 768 pixels, 50 steps of DDPM."""
+    network = FULL.build("meta")
+    unet = SplitUNet(network.unet, RuntimeOptions())
+    inputs = network.unet_inputs(1, 768)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            _, deep = unet.keeping(**inputs)
+        whole = counter.get_total_flops()
+        with FlopCounterMode(display=False) as counter:
+            unet.shallow(**inputs, deep=deep)
+        shallow = counter.get_total_flops() / whole
+    levels = new_sampler(scheduler(), 50).timesteps / 1000
+    low, high = preset.guidance_interval
+    rows = [2 if low <= level <= high else 1 for level in levels.tolist()]
+    cost = 0.0
+    for step, count in enumerate(rows):
+        is_whole = step % preset.step_cache_interval == 0 or count > rows[step - 1]
+        cost += count * (1 if is_whole else shallow)
+    return 1 - cost / (2 * len(rows))
+
+
+def page(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> str:
+    """The table of docs/quality.md."""
+    names = {preset: name for name, preset in PRESETS.items()}
+    lines = [
+        "| setting | preset | colour | background | shape | UNet time saved | MoVQ, s | "
+        "operations saved at full size |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        preset = settings[row["setting"]]
+        lines.append(
+            f"| {row['setting']} | {names.get(preset, '')} | {row['colour']:.1%} | "
+            f"{row['background']:.1%} | {row['shape']:.1%} | {row['saved']:.0%} | "
+            f"{row['movq_seconds']:.1f} | {full_size_saved(preset):.0%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(content: Mapping[str, Any], path: Path) -> None:
+    """Images whose shape is right over the UNet's time saved."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    for row in content["rows"]:
+        axes.scatter(100 * row["saved"], 100 * row["shape"], color="tab:blue")
+        axes.annotate(
+            row["setting"],
+            (100 * row["saved"], 100 * row["shape"]),
+            textcoords="offset points",
+            xytext=(4, 4),
+            fontsize=7,
+        )
+    axes.set_xlabel("UNet time saved, %")
+    axes.set_ylabel("images with the right shape, %")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def publish(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> None:
+    """Puts table and plot into docs/quality.md, and the figures beside the other benchmarks'."""
+    figures = ROOT / "docs" / "benchmarks" / "quality.json"
+    figures.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    plot(content, ROOT / "docs" / "images" / "quality.png")
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = "<!-- table: quality -->\n", "<!-- end of table -->\n"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}{page(content, settings)}{end}{after}", encoding="utf-8")
+
+
 def main(prompts: int, out: Path, names: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes JSON."""
+    """Measures, prints, and writes JSON; the table and plot of all settings go to docs/."""
     torch.set_num_threads(1)
     settings = {name: SETTINGS[name] for name in names} if names else SETTINGS
     quality = Quality(prompts, settings)
     for progress in quality.measure():
         print(progress, flush=True)
         out.mkdir(parents=True, exist_ok=True)
-        content = {"prompts": prompts, "rows": rows(quality.scores)}
+        content: dict[str, Any] = {"prompts": prompts, "rows": rows(quality.scores)}
         content["settings"] = {name: asdict(each) for name, each in settings.items()}
+        content["machine"] = asdict(machine())
         (out / "quality.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for row in rows(quality.scores):
         print(
@@ -230,3 +318,9 @@ def main(prompts: int, out: Path, names: Sequence[str] | None = None) -> None:
             f"shape {row['shape']:6.1%} saved {row['saved']:6.1%} "
             f"UNet {row['unet_seconds']:.1f} s MoVQ {row['movq_seconds']:.1f} s"
         )
+    if names is None and prompts >= PUBLISHED:
+        publish(content, settings)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED, ROOT / "out" / "quality")
