@@ -84,6 +84,8 @@ class Denoise(Phase):
         return is_between and self._rows[step] <= self._rows[step - 1]
 
     def passes(self, done: int = 0) -> Mapping[bool, int]:
+        if not self.keeps_deep:
+            return super().passes(done)
         shallow = sum(self.is_shallow(step) for step in range(done, len(self.timesteps)))
         return {False: len(self.timesteps) - done - shallow, True: shallow}
 

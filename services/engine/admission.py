@@ -122,7 +122,7 @@ class Admission:
 
     def _preempt(self, changes: Changes) -> None:
         """Pause running jobs for those that wait and go before them."""
-        for job in list(self._queue):
+        for job in list(self._preemption.candidates(self._queue, changes.running)):
             victims = self._preemption.victims(job, changes.running)
             if victims:
                 self._queue.take(job)

@@ -4,8 +4,7 @@ A job goes before those of lower priority, and before those that can wait where 
 its deadline. A paused job keeps its state where it is: its image is the same.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
@@ -36,6 +35,23 @@ class Preemption:
             and sum(job.latent_area for job in jobs) <= self._limits.latent_area
         )
 
+    def candidates(self, waiting: Iterable[Job], running: Sequence[Job]) -> Iterator[Job]:
+        """The waiting jobs that may go before running ones of their tenant.
+
+        Args:
+            waiting: in the order in which they would be admitted.
+            running: the batch.
+        """
+        lowest: dict[str, int] = {}
+        for job in running:
+            lowest[job.tenant] = min(job.priority, lowest.get(job.tenant, job.priority))
+        room = self._room(running)
+        for job in waiting:
+            if job.tenant in lowest and (
+                job.priority > lowest[job.tenant] or self._is_urgent(job, room)
+            ):
+                yield job
+
     def victims(self, job: Job, running: Sequence[Job]) -> list[Job]:
         """The fewest running jobs that have to be paused for a job that waits; none where none may.
 
@@ -46,7 +62,8 @@ class Preemption:
             running: the batch, in which there is no room for it.
         """
         paused: list[Job] = []
-        yielding = [other for other in running if self._yields(other, job, running)]
+        is_urgent = self._is_urgent(job, self._room(running))
+        yielding = [other for other in running if self._yields(other, job, is_urgent)]
         for other in sorted(yielding, key=lambda each: (each.priority, -each.admitted)):
             paused.append(other)
             if self._makes_room(paused, job, running):
@@ -62,19 +79,18 @@ class Preemption:
     def _makes_room(self, paused: Sequence[Job], job: Job, running: Sequence[Job]) -> bool:
         return self.fits((*(each for each in running if each not in paused), job))
 
-    def _yields(self, other: Job, job: Job, running: Sequence[Job]) -> bool:
+    def _yields(self, other: Job, job: Job, is_urgent: bool) -> bool:
         if other.tenant != job.tenant or other.priority > job.priority:
             return False
-        return other.priority < job.priority or (
-            self._is_urgent(job, running) and self._can_wait(other, job)
-        )
+        return other.priority < job.priority or (is_urgent and self._can_wait(other, job))
 
-    def _is_urgent(self, job: Job, running: Sequence[Job]) -> bool:
-        """Whether a job would miss its deadline if it waited until one that runs has ended."""
-        if job.deadline == math.inf:
-            return False
-        first = min((self._left(other) for other in running), default=0.0)
-        return self._clock() + first + self._step_times.usual(job.phases) > job.deadline
+    def _room(self, running: Sequence[Job]) -> float:
+        """When the first of the running jobs ends."""
+        return self._clock() + min((self._left(job) for job in running), default=0.0)
+
+    def _is_urgent(self, job: Job, room: float) -> bool:
+        """Whether a job would miss its deadline if it waited for room."""
+        return room + self._step_times.usual(job.phases) > job.deadline
 
     def _can_wait(self, other: Job, job: Job) -> bool:
         """Whether a job keeps its deadline if it goes on once another has ended."""

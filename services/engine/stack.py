@@ -34,7 +34,8 @@ class Stack:
         deep: Sequence[torch.Tensor | None] = (),
     ) -> None:
         self.members = members
-        self._deep = [part for part in deep if part is not None]
+        self._deep_parts = list(deep)
+        self._deep: torch.Tensor | None = None
         self.state = _stacked(states)
         self.at: Any = None
         """What the stepper knows of the step at work."""
@@ -71,29 +72,28 @@ class Stack:
 
     def keep_deep(self, deep: torch.Tensor) -> None:
         """Note what the network's deep part gave for the rows of the stack, [R, ...]."""
-        self._deep, self._deep_counts = [deep], self.counts
+        self._deep, self._deep_counts = deep, self.counts
 
     def deep_of(self, place: int) -> torch.Tensor | None:
         """What it gave for one job's rows; None where nothing is kept."""
-        if not self._deep:
-            return None
-        if len(self._deep) == len(self.members):
-            return self._deep[place]
+        if self._deep is None:
+            return self._deep_parts[place] if self._deep_parts else None
         first = sum(self._deep_counts[:place])
-        return self._deep[0].narrow(0, first, self._deep_counts[place])
+        return self._deep.narrow(0, first, self._deep_counts[place])
 
     def deep(self) -> torch.Tensor:
         """What it gave for the rows of the next forward; where they became less, for the last."""
-        if len(self._deep) == 1 and self.counts == self._deep_counts:
-            return self._deep[0]
+        if self._deep is not None and self.counts == self._deep_counts:
+            return self._deep
         parts = [self.deep_of(place) for place in range(len(self.members))]
         rows = [
             _last(part, count)
             for part, count in zip(parts, self.counts, strict=True)
             if part is not None
         ]
-        self.keep_deep(rows[0] if len(rows) == 1 else torch.cat(rows))
-        return self._deep[0]
+        joined = rows[0] if len(rows) == 1 else torch.cat(rows)
+        self.keep_deep(joined)
+        return joined
 
     def kept(self, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """A tensor that stays the same while these jobs go on.

@@ -132,17 +132,20 @@ async def test_the_lowest_makes_room_and_of_those_the_last() -> None:
     assert beside == {"high", "1 0", "0 1", "2 3"}
 
 
-async def test_a_job_in_a_hurry_goes_before_those_that_can_wait() -> None:
+@pytest.mark.parametrize("priority", [0, 1])
+async def test_a_job_in_a_hurry_goes_before_those_that_can_wait(priority: int) -> None:
+    """But before none of higher priority."""
     clock = Clock()
     network = ToyNetwork(clock=clock)
     async with engine(clock, **FULL) as batcher:
         await result(batcher, toy_job(network, STEPS))  # measures a step
-        low = await full_of_low(batcher, network)
+        low = await full_of_low(batcher, network, priority=priority)
         late = toy_job(network, STEPS, 9, deadline=clock.now + STEPS + 4, id="late")
         hurried = await submitted(batcher, late)
         batcher.release()
-        await asyncio.gather(hurried, *low)
-        assert batcher.counters.preempted == 1
+        outcome, *_ = await asyncio.gather(hurried, *low, return_exceptions=True)
+        assert batcher.counters.preempted == (priority == 0)
+        assert isinstance(outcome, KandinskyError) == (priority == 1)
 
 
 async def test_a_job_with_time_to_wait_waits() -> None:
