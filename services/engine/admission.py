@@ -95,7 +95,7 @@ class Admission:
         """
         self._queue.keep_only(self.is_live)
         self._paused = [job for job in self._paused if self.stays(job)]
-        changes = Changes(list(running))
+        changes = Changes([job for job in running if self.stays(job)])
         self._resume(changes)
         while self._queue:
             job = self._queue.head()
