@@ -109,14 +109,9 @@ class Admission:
         return changes
 
     def _resume(self, changes: Changes) -> None:
-        """Let paused jobs go on, unless one that waits goes before them."""
+        """Let paused jobs go on where there is room, those of higher priority first."""
         for job in sorted(self._paused, key=lambda each: -each.priority):
-            is_outranked = any(
-                other.tenant == job.tenant and other.priority > job.priority
-                for other in self._queue
-            )
-            fits = not changes.running or self._preemption.fits((*changes.running, job))
-            if fits and not is_outranked:
+            if not changes.running or self._preemption.fits((*changes.running, job)):
                 self._paused.remove(job)
                 changes.running.append(job)
 

@@ -148,6 +148,39 @@ async def test_a_job_in_a_hurry_goes_before_those_that_can_wait(priority: int) -
         assert isinstance(outcome, KandinskyError) == (priority == 1)
 
 
+async def test_no_more_make_room_than_have_to() -> None:
+    network = ToyNetwork()
+    async with engine(max_batch_rows=5, max_batch_latent_area=5) as batcher:
+        batcher.hold()
+        tasks = [
+            await submitted(batcher, toy_job(network, STEPS, rows, rows=rows, id=f"{rows} rows"))
+            for rows in (3, 2)  # the last that came goes first, but cannot make room alone
+        ]
+        await batcher.held_at("2 rows", 1)
+        high = toy_job(network, 5, 9, priority=1, rows=3, id="high")
+        tasks.append(await submitted(batcher, high))
+        batcher.release()
+        await asyncio.gather(*tasks)
+        beside = {
+            job for f in batcher.counters.trace if "high" in dict(f.jobs) for job, _ in f.jobs
+        }
+    assert beside == {"high", "2 rows"}
+
+
+async def test_a_paused_job_goes_on_before_those_that_wait() -> None:
+    network = ToyNetwork()
+    async with engine(**FULL) as batcher:
+        low, high = await with_one_paused(batcher, network)
+        later = await submitted(batcher, toy_job(network, 5, 7, id="later"))
+        high.cancel()
+        await batcher.departure("high")
+        batcher.release()
+        await asyncio.gather(*low, later)
+        trace = list(batcher.counters.trace)
+    again = next(i for i, f in enumerate(trace) if dict(f.jobs).get("low 3", 0) == 2)
+    assert again < next(i for i, f in enumerate(trace) if "later" in dict(f.jobs))
+
+
 async def test_a_job_with_time_to_wait_waits() -> None:
     clock = Clock()
     network = ToyNetwork(clock=clock)
