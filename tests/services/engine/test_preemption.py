@@ -164,6 +164,7 @@ async def test_no_more_make_room_than_have_to() -> None:
         beside = {
             job for f in batcher.counters.trace if "high" in dict(f.jobs) for job, _ in f.jobs
         }
+        assert batcher.counters.preempted == 1
     assert beside == {"high", "2 rows"}
 
 
