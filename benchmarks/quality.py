@@ -2,8 +2,8 @@
 
 Prompts are the held-out ones of the checkpoint's card, image i from seed i, at 25 steps and
 guidance 4 with eight jobs open; embeddings are the prior's, the same for every setting. The time of
-UNet and MoVQ is taken around each forward; settings take turns, chunk by chunk, so that a busy
-machine slows them all.
+UNet and MoVQ is taken around each forward, of the first prompts once more: settings take turns in
+small chunks, each in every place of the order, so that a busy machine slows them all.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ from training.shapes.drawing import SIZE
 from training.shapes.evaluate import ATTRIBUTES, BATCH, GUIDANCE, STEPS, generators
 from training.shapes.vocabulary import Scene, held_out_prompts
 
-OPEN, CHUNK = 8, 20
+OPEN, CHUNK = 8, 50
+TIMED, TIMED_CHUNK = 96, 8
 PUBLISHED = 500
 """Prompts behind the table of docs/quality.md."""
 ROOT = Path(__file__).parents[1]
@@ -115,10 +116,11 @@ class Quality:
 
     Args:
         prompts: how many.
+        chunk: of them, before another setting's turn.
         settings: by name.
     """
 
-    def __init__(self, prompts: int, settings: Mapping[str, Preset]) -> None:
+    def __init__(self, prompts: int, chunk: int, settings: Mapping[str, Preset]) -> None:
         stage = StageSettings(model="shapes")
         family = load(FAMILIES, stage.entry.family)
         decoder: LatentDecoder = family(stage.loaders(Stage.DECODER), stage.entry)
@@ -128,16 +130,18 @@ class Quality:
         self._prompts = held_out_prompts(prompts)
         self._embeds = _embeds([prompt for prompt, _, _ in self._prompts])
         self.scores = {name: Score() for name in settings}
-        self._settings = settings
+        self._settings, self._chunk = settings, chunk
 
     def measure(self) -> Iterator[str]:
         """Takes every setting through each chunk; yields its progress."""
         limits = EngineLimits(max_batch_rows=2 * OPEN, max_batch_latent_area=2 * OPEN * SIZE**2)
         engine = Batcher(limits)
         try:
-            for first in range(0, len(self._prompts), CHUNK):
-                places = range(first, min(first + CHUNK, len(self._prompts)))
-                for name, preset in self._settings.items():
+            for first in range(0, len(self._prompts), self._chunk):
+                places = range(first, min(first + self._chunk, len(self._prompts)))
+                turn = first // self._chunk % len(self._settings)
+                order = list(self._settings.items())
+                for name, preset in order[turn:] + order[:turn]:
                     self._unet.score = self._decode.score = self.scores[name]
                     images = asyncio.run(self._make(engine, places, preset))
                     for place, image in zip(places, images, strict=True):
@@ -206,17 +210,21 @@ def _embeds(prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     return _embeds_of(tuple(prompts))
 
 
-def rows(scores: Mapping[str, Score]) -> list[dict[str, Any]]:
-    """A line a setting: shares that are right, and the UNet's time saved, beside exact."""
-    exact = scores["exact"]
-    unet = exact.seconds["unet"]
+def rows(scores: Mapping[str, Score], times: Mapping[str, Score]) -> list[dict[str, Any]]:
+    """A line a setting: shares that are right, and the UNet's time saved, beside exact.
+
+    Args:
+        scores: of the images.
+        times: of the forwards.
+    """
+    unet = times["exact"].seconds["unet"]
     return [
         {
             "setting": name,
             **{each: count / score.images for each, count in score.right.items()},
-            "unet_seconds": score.seconds["unet"],
-            "movq_seconds": score.seconds["movq decode"],
-            "saved": 1 - score.seconds["unet"] / unet,
+            "unet_seconds": times[name].seconds["unet"],
+            "movq_seconds": times[name].seconds["movq decode"],
+            "saved": 1 - times[name].seconds["unet"] / unet,
             "rows_whole": score.rows["unet, whole"],
             "rows_shallow": score.rows["unet, shallow"],
         }
@@ -250,16 +258,17 @@ def page(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> str:
     """The table of docs/quality.md."""
     names = {preset: name for name, preset in PRESETS.items()}
     lines = [
-        "| setting | preset | colour | background | shape | UNet time saved | MoVQ, s | "
+        "| setting | preset | colour | background | shape | UNet, s | saved | MoVQ, s | "
         "operations saved at full size |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
         preset = settings[row["setting"]]
+        right = " | ".join(f"{row[name]:.1%}" for name in ATTRIBUTES)
+        times = f"{row['unet_seconds']:.1f} | {row['saved']:.0%} | {row['movq_seconds']:.1f}"
         lines.append(
-            f"| {row['setting']} | {names.get(preset, '')} | {row['colour']:.1%} | "
-            f"{row['background']:.1%} | {row['shape']:.1%} | {row['saved']:.0%} | "
-            f"{row['movq_seconds']:.1f} | {full_size_saved(preset):.0%} |"
+            f"| {row['setting']} | {names.get(preset, '')} | {right} | {times} | "
+            f"{full_size_saved(preset):.0%} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -300,26 +309,31 @@ def publish(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> None:
     PAGE.write_text(f"{before}{begin}{page(content, settings)}{end}{after}", encoding="utf-8")
 
 
-def main(prompts: int, out: Path, names: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes JSON; the table and plot of all settings go to docs/."""
+def main(prompts: int, out: Path) -> None:
+    """Measures, prints, and writes JSON; with enough prompts, table and plot go to docs/."""
     torch.set_num_threads(1)
-    settings = {name: SETTINGS[name] for name in names} if names else SETTINGS
-    quality = Quality(prompts, settings)
-    for progress in quality.measure():
+    quality = Quality(prompts, CHUNK, SETTINGS)
+    times = Quality(min(prompts, TIMED), TIMED_CHUNK, SETTINGS)
+    for progress in (*quality.measure(), *times.measure()):
         print(progress, flush=True)
-        out.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {"prompts": prompts, "rows": rows(quality.scores)}
-        content["settings"] = {name: asdict(each) for name, each in settings.items()}
-        content["machine"] = asdict(machine())
-        (out / "quality.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for row in rows(quality.scores):
+    found = rows(quality.scores, times.scores)
+    content: dict[str, Any] = {
+        "prompts": prompts,
+        "timed": min(prompts, TIMED),
+        "rows": found,
+        "settings": {name: asdict(each) for name, each in SETTINGS.items()},
+        "machine": asdict(machine()),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "quality.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for row in found:
         print(
             f"{row['setting']:28s} colour {row['colour']:6.1%} background {row['background']:6.1%} "
             f"shape {row['shape']:6.1%} saved {row['saved']:6.1%} "
             f"UNet {row['unet_seconds']:.1f} s MoVQ {row['movq_seconds']:.1f} s"
         )
-    if names is None and prompts >= PUBLISHED:
-        publish(content, settings)
+    if prompts >= PUBLISHED:
+        publish(content, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "exact": Preset(),
-    "balanced": Preset((0.1, 0.8), 2),
+    "balanced": Preset((0.0, 0.8), 2),
     "fast": Preset((0.1, 0.8), 3),
 }
 """By the names of `Preset` in settings.proto."""
