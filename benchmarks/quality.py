@@ -292,6 +292,7 @@ def plot(content: Mapping[str, Any], path: Path) -> None:
         )
     axes.set_xlabel("UNet time saved, %")
     axes.set_ylabel("images with the right shape, %")
+    axes.margins(x=0.2)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
