@@ -299,8 +299,8 @@ def plot(content: Mapping[str, Any], path: Path) -> None:
 
 
 def publish(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> None:
-    """Puts table and plot into docs/quality.md, and the figures beside the other benchmarks'."""
-    figures = ROOT / "docs" / "benchmarks" / "quality.json"
+    """Puts table, plot and figures into docs."""
+    figures = ROOT / "docs" / "quality.json"
     figures.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     plot(content, ROOT / "docs" / "images" / "quality.png")
     text = PAGE.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from kandinsky.catalog.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
-FIGURES = json.loads((ROOT / "docs" / "benchmarks" / "quality.json").read_text(encoding="utf-8"))
+FIGURES = json.loads((ROOT / "docs" / "quality.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", PRESETS)
