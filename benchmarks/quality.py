@@ -22,7 +22,7 @@ from PIL import Image
 
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.family import Stage
-from kandinsky.catalog.presets import PRESETS, Preset
+from kandinsky.catalog.presets import Preset
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire import tensors
 from services.decoder.families import FAMILIES

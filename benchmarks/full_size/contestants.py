@@ -1,9 +1,9 @@
 """Which sides take part, and the reasons of those that cannot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -23,7 +23,7 @@ class Failure:
     reason: str
 
 
-def attempt(work: Callable[[], T | Failure]) -> T | Failure:
+def attempt(work: Callable[[], T]) -> T | Failure:
     """What the work gives, or its Failure: what others' code raises is one of the figures."""
     try:
         return work()
@@ -67,46 +67,39 @@ class Contestants:
         }
 
     def entries(self, pixels: int) -> list[Entry]:
-        """The sides of an image size; the baseline is first."""
-        return [
-            *(self._bare(key, batch) for batch in (1, self._plan.batch) for key in self._pipelines),
-            *(
-                self._engine(key, pixels, concurrency)
-                for key in self._decoders
-                for concurrency in self._concurrencies(key)
-            ),
-        ]
+        """The sides of an image size; the baseline is first.
 
-    def _concurrencies(self, runtime: str) -> tuple[int, ...]:
-        """All for the last runtime; the others are there to compare with a batch."""
-        is_last = runtime == self._plan.runtimes[-1]
-        return self._plan.concurrencies if is_last else (self._plan.batch,)
+        The last runtime takes part at every concurrency, the others beside a batch.
+        """
+        plan = self._plan
+        found = []
+        for batch in (1, plan.batch):
+            images = plan.sequence_images if batch == 1 else batch * plan.turns
+            for key, made in self._pipelines.items():
+                name = f"bare, {key}, " + ("in sequence" if batch == 1 else f"batch of {batch}")
+                side = self._or_failure(made, lambda made, batch=batch: self._bare(made, batch))
+                found.append(Entry(name, "a" if name == BASELINE else "b", side, batch, images))
+        for key, made in self._decoders.items():
+            is_last = key == plan.runtimes[-1]
+            for open_ in plan.concurrencies if is_last else (plan.batch,):
+                side = self._or_failure(made, partial(self._engine, open_, pixels))
+                images = open_ * max(plan.turns, 2 if open_ == 1 else 1)
+                found.append(Entry(f"engine, {key}, {open_} open", "c", side, open_, images))
+        return found
 
-    def _bare(self, key: str, batch: int) -> Entry:
-        name = f"bare, {key}, " + ("in sequence" if batch == 1 else f"batch of {batch}")
-        group = "a" if name == BASELINE else "b"
-        images = self._plan.sequence_images if batch == 1 else batch * self._plan.turns
-        found = self._pipelines[key]
-        if isinstance(found, Failure):
-            return Entry(name, group, found, batch, images)
-        side = BareSide(found, self._embeds, self._plan.guidance, batch)
-        return Entry(name, group, side, batch, images)
+    def _or_failure(self, made: T | Failure, start: Callable[[T], Side]) -> Side | Failure:
+        return made if isinstance(made, Failure) else attempt(partial(start, made))
 
-    def _engine(self, key: str, pixels: int, concurrency: int) -> Entry:
-        def start() -> Side | Failure:
-            found = self._decoders[key]
-            if isinstance(found, Failure):
-                return found
-            from benchmarks.full_size.engine_side import EngineSide
+    def _bare(self, made: object, batch: int) -> Side:
+        return BareSide(made, self._embeds, self._plan.guidance, batch)
 
-            return EngineSide(found, self._embeds, self._plan.guidance, concurrency, pixels)
+    def _engine(self, open_: int, pixels: int, made: object) -> Side:
+        from benchmarks.full_size.engine_side import EngineSide
 
-        name = f"engine, {key}, {concurrency} open"
-        images = concurrency * max(self._plan.turns, 2 if concurrency == 1 else 1)
-        return Entry(name, "c", attempt(start), concurrency, images)
+        return EngineSide(made, self._embeds, self._plan.guidance, open_, pixels)
 
 
-def _decoder(networks: Networks, options: Mapping[str, bool]) -> Any:
+def _decoder(networks: Networks, options: dict[str, bool]) -> object:
     from benchmarks.full_size.engine_side import decoder
 
     return decoder(networks, options)

@@ -117,5 +117,5 @@ def _round(plan: Plan, entry: Entry, measured: Measured, pixels: int) -> Made | 
     if isinstance(made, Failure):
         measured.failure, measured.rounds = made.reason, []
         return None
-    measured.rounds.append(Round(elapsed, made.latencies))
+    measured.rounds.append(Round(elapsed, tuple((0.0, each) for each in made.latencies)))
     return made
