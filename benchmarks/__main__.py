@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.machine import cores, machine
 from benchmarks.publish import publish
 from benchmarks.report import Report, heading, write
-from benchmarks.setup import Setup
+from benchmarks.setup import CONCURRENCIES, Setup
 from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import CatalogError
@@ -46,6 +46,9 @@ def main(
     decoders: Annotated[
         int | None, typer.Option(help="Decoder replicas. Default: as many as cores.")
     ] = None,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(help="Requests open; repeat. Default: 1, 8, 16, 32.")
+    ] = None,
     runtime: Annotated[
         Path | None, typer.Option(help="Written by `kandinsky tune`. Default: tune first.")
     ] = None,
@@ -61,7 +64,9 @@ def main(
         raise _failed(f"unknown table {', '.join(sorted(unknown))}; use {', '.join(TABLES)}")
     folders = tuple(folder.absolute() for folder in catalog or ())
     try:
-        setup = Setup(Catalog.load(folders)[model], folders, decoders or cores(), quick, runtime)
+        open_ = tuple(concurrency or CONCURRENCIES)
+        entry = Catalog.load(folders)[model]
+        setup = Setup(entry, folders, decoders or cores(), quick, open_, runtime)
         for name in tables or TABLES:
             written = _measure(name, setup, out)
             if into_docs:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -53,12 +54,16 @@ def bare_processes(entry: CatalogEntry, processes: int) -> Iterator[BareProcesse
         yield BareProcesses(pool)
 
 
+RAY_NICENESS = 15
+"""Of Ray's workers: where the machine does other work, every side gives way to it alike."""
+
 _pipelines: dict[bool, BarePipelines]
 """Of this process, by whether they are compiled, once `_load` has run in it."""
 
 
 def _load(entry: CatalogEntry) -> None:
     global _pipelines
+    os.nice(RAY_NICENESS)
     keep_freed_memory()
     torch.set_num_threads(1)
     _pipelines = {compiled: BarePipelines(entry, compiled) for compiled in (False, True)}

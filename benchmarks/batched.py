@@ -13,7 +13,7 @@ from benchmarks.setup import Say, Setup
 from benchmarks.workload import ImageTask
 
 BUILDER = "benchmarks.batched_app:build"
-WAITS = (0.005, 0.05)
+WAITS = (0.05, 0.005)
 """Seconds that a batch may wait for more, of those tried."""
 
 
@@ -34,32 +34,28 @@ def applications(setup: Setup) -> dict[str, dict[str, Any]]:
     }
 
 
-def candidates(replicas: int, concurrency: int) -> list[Batching]:
-    """What is tried: a replica's whole share of what is open in a batch, or half of it."""
+def sizes(replicas: int, concurrency: int) -> list[int]:
+    """Of a batch, as tried: a replica's whole share of what is open, or half of it."""
     share = math.ceil(concurrency / replicas)
-    return [
-        Batching(size, wait)
-        for size in sorted({share, math.ceil(share / 2)})
-        for wait in (WAITS if size > 1 else (0.0,))
-    ]
+    return sorted({share, math.ceil(share / 2)})
 
 
 def best(
     setup: Setup, address: str, tasks: Sequence[ImageTask], concurrencies: Sequence[int], say: Say
 ) -> Mapping[int, Batching]:
-    """The fastest of the candidates at each concurrency, each then tried compiled too."""
+    """The fastest setting at each concurrency: its size, then its wait, then compiled or not."""
     found = {}
     for open_ in concurrencies:
         say(f"trying request batching, {open_} open")
         tried: dict[Batching, float] = {}
-
-        def fastest(some: Sequence[Batching], open_: int = open_, tried: Any = tried) -> Batching:
-            for one in some:
+        for size in sizes(setup.decoders, open_):
+            one = Batching(size, WAITS[0] if size > 1 else 0.0)
+            tried[one] = _throughput(setup, address, one, tasks, open_)
+        for change in ({"wait_seconds": WAITS[1]}, {"compiled": True}):
+            one = replace(max(tried, key=tried.__getitem__), **change)
+            if one.max_batch_size > 1 or one.compiled:
                 tried[one] = _throughput(setup, address, one, tasks, open_)
-            return max(tried, key=tried.__getitem__)
-
-        first = fastest(candidates(setup.decoders, open_))
-        found[open_] = fastest([replace(first, compiled=True)])
+        found[open_] = max(tried, key=tried.__getitem__)
         say(", ".join(f"{one}: {rate:.2f} images/s" for one, rate in tried.items()))
     return found
 
@@ -71,7 +67,7 @@ def _throughput(
         async with batched(address, batching.application, [batching.metadata()]) as ask:
             if batching.compiled:  # the first batch of a size may compile
                 await asyncio.gather(*map(ask, tasks[: 2 * open_]))
-            made = await window(ask, tasks, open_, 4.0 if setup.quick else 10.0)
+            made = await window(ask, tasks, open_, 3.0 if setup.quick else 6.0)
             return made.images_a_second
 
     return asyncio.run(run())

@@ -27,7 +27,7 @@ from benchmarks.load import Ask, served, window
 from benchmarks.load import batched as ask_batched
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import ImageTask
+from benchmarks.workload import ImageTask, groups
 from kandinsky.wire import images
 
 PAUSE = 0.3
@@ -118,7 +118,7 @@ def sides(
             setting = kept[min(kept, key=lambda tried: abs(tried - open_))]
             return ask_batched(proxy, setting.application, [setting.metadata()])
 
-        found = [_bare(bare, *ways) for ways in _bare_ways()]
+        found = [_bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1)]
         found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
         for preset in ("exact", "balanced"):
             name = f"{SERVED}, {setup.decoders} decoders, {preset}"
@@ -127,10 +127,10 @@ def sides(
         yield Sides(found, bare, kept, runtime.get(setup.entry.name, {}))
 
 
-def _bare_ways() -> list[tuple[int, int, bool]]:
-    """Processes, threads of each, compiled or not."""
-    counts = sorted({(1, 1), (1, cores()), (cores(), 1)})
-    return [(*each, compiled) for each in counts for compiled in (False, True)]
+def _bare_ways(is_uniform: bool) -> list[tuple[int, int, bool]]:
+    """Processes, threads of each, compiled or not: that takes minutes for each size and canvas."""
+    ways = [(1, 1, False), (1, cores(), False), (cores(), 1, False)]
+    return [*ways, (1, 1, True), (cores(), 1, True)] if is_uniform else ways
 
 
 def _bare(bare: BareProcesses, processes: int, threads: int, compiled: bool) -> Side:

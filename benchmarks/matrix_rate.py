@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.full_size.accelerator import MATRIX_SIDES, matrix_rate, seconds
+from benchmarks.full_size.accelerator import MATRIX_SIDES, matrix_rate
 from benchmarks.full_size.engine_side import EngineSide
 from benchmarks.full_size.networks import Networks, flops
 from benchmarks.full_size.side import Embeds
-from benchmarks.full_size.steps import step_seconds
+from benchmarks.full_size.steps import step
 from benchmarks.report import Report, lines
 from benchmarks.setup import Say, Setup
 from kandinsky.catalog.family import Stage
@@ -19,7 +19,6 @@ from services.transport.replica import keep_compiled
 from services.transport.settings import StageSettings
 
 JOBS = (1, 4, 8, 16)
-REPEATS = 10
 
 
 def measure(setup: Setup, say: Say) -> Report:
@@ -43,10 +42,7 @@ def measure(setup: Setup, say: Say) -> Report:
         for jobs in JOBS:
             say(f"{jobs} jobs, {'compiled' if compiled else 'as it comes'}")
             side = EngineSide(decoder, embeds, 4.0, jobs, pixels)
-            step = step_seconds(side, jobs, pixels)
-            with torch.inference_mode():
-                forward = side.forward(networks.unet_inputs(2 * jobs, pixels))
-                network = min(seconds(forward, 1) for _ in range(REPEATS))
+            one = step(networks, side, jobs, pixels)
             side.close()
             rates += [matrix_rate(device, dtype, each) for each in MATRIX_SIDES[device]]
             work = 2 * jobs * a_row
@@ -54,10 +50,10 @@ def measure(setup: Setup, say: Say) -> Report:
                 {
                     "network": "compiled" if compiled else "as it comes",
                     "jobs": jobs,
-                    "step, ms": step * 1e3,
-                    "network, ms": network * 1e3,
-                    "outside": f"{1 - network / step:.1%}",
-                    "GFLOP/s": work / step / 1e9,
+                    "step, ms": one.seconds * 1e3,
+                    "network, ms": one.network_seconds * 1e3,
+                    "outside": f"{one.outside:.1%}",
+                    "GFLOP/s": work / one.seconds / 1e9,
                 }
             )
     rate = max(rates)

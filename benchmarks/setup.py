@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kandinsky.catalog.entry import CatalogEntry
 
+CONCURRENCIES = (1, 8, 16, 32)
 Say = Callable[[str], None]
 """Takes a sentence of progress."""
 
@@ -22,6 +23,8 @@ class Setup:
     quick: bool
     """Fewer and shorter rounds; the figures are no good for publishing."""
 
+    concurrencies: tuple[int, ...] = CONCURRENCIES
+    """Requests open at the same time, each measured."""
     runtime: Path | None = None
     """This system's runtime options, as `kandinsky tune` wrote them; tuned first where absent."""
 

@@ -9,7 +9,6 @@ from benchmarks.report import Report, bars, cell, lines
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import MIXED_GUIDANCE, MIXED_SIZES, MIXED_STEPS, ImageTask, mixed, plain
 
-CONCURRENCIES = (1, 8, 16, 32)
 TASKS = 180
 """In the list that every side takes its images from, again and again."""
 
@@ -18,7 +17,7 @@ def uniform(setup: Setup, say: Say) -> Report:
     """Requests that differ in prompt and seed alone."""
     tasks = plain(setup.entry, TASKS)
     steps = f"{tasks[0].size} pixels, {tasks[0].steps} steps, guidance {tasks[0].guidance_scale:g}"
-    return _measured(setup, say, tasks, CONCURRENCIES, f"Uniform requests: {steps}.")
+    return _measured(setup, say, tasks, setup.concurrencies, f"Uniform requests: {steps}.")
 
 
 def mixed_load(setup: Setup, say: Say) -> Report:
@@ -32,7 +31,7 @@ def mixed_load(setup: Setup, say: Say) -> Report:
         "a batch and the decoder once for each group of equal parameters; inpainted images go "
         "alone, since the reference blends a batch of them with its first."
     )
-    return _measured(setup, say, tasks, CONCURRENCIES, about)
+    return _measured(setup, say, tasks, setup.concurrencies, about)
 
 
 def overhead(setup: Setup, say: Say) -> Report:
@@ -74,8 +73,8 @@ def _turns(
     scale = 0.3 if setup.quick else 1.0
     if side.kind is BARE:
         counts = [side.processes] if side.processes == 1 or max(concurrencies) > 1 else []
-        return [Turn(side, open_, tasks, 12 * scale) for open_ in counts]
-    return [Turn(side, open_, tasks, (12 + open_ / 2) * scale) for open_ in concurrencies]
+        return [Turn(side, open_, tasks, 8 * scale) for open_ in counts]
+    return [Turn(side, open_, tasks, (8 + open_ / 4) * scale) for open_ in concurrencies]
 
 
 def _note(found: Sides, differs: dict[str, int]) -> str:
@@ -83,15 +82,15 @@ def _note(found: Sides, differs: dict[str, int]) -> str:
     tuned = ", ".join(f"{stage} {how or 'as it comes'}" for stage, how in found.runtime.items())
     levels = ", ".join(f"{name} {cell(most)}" for name, most in differs.items())
     return (
-        "Same weights, dtype, PNG, allocator setting and autoencoder layout on every side, each "
-        "free to compile. So many requests are open at any time; a window begins once as many "
-        "images have come, and an image counts by the part of its time that lies in it. "
-        "Throughput and ratios are medians over interleaved rounds. Times bare: over the fastest "
-        "bare side with no more processes than requests are open. Times batching: over the same "
-        "pipelines behind the same Ray Serve proxy with @serve.batch, as many replicas as "
-        "decoders, one thread each, each time at the setting that was the fastest in a trial: "
-        f"{kept}. This system ran as `kandinsky tune` found: {tuned}. Exact and balanced are "
-        "its presets: exact saves no work, balanced does at a loss that docs/quality.md states. "
-        "Peak rows: the most rows in one decoder forward, mean over the images; a guided image has "
-        f"two. Levels of 255 from the bare images, at most: {levels}."
+        "Same weights, dtype, PNG, allocator setting and autoencoder layout on every side, free to "
+        "compile; the bare pipelines under uniform load alone. So many requests are open at any "
+        "time; a window begins once as many images have come, and an image counts by the part of "
+        "its time in it. Throughput and ratios are medians over interleaved rounds. Times "
+        "bare: over the fastest bare side with no more processes than requests are open. Times "
+        "batching: over the same pipelines behind the same Ray Serve proxy with @serve.batch, as "
+        "many replicas as decoders, one thread each, each time at the setting that was the fastest "
+        f"in a trial: {kept}. This system ran as `kandinsky tune` found: {tuned}. Exact and "
+        "balanced are its presets: exact saves no work, balanced does at a loss that "
+        "docs/quality.md states. Peak rows: the most rows in one decoder forward, mean over the "
+        f"images; a guided image has two. Levels of 255 from the bare images, at most: {levels}."
     )

@@ -23,7 +23,7 @@ import torch
 from benchmarks.full_size import plan as plans
 from benchmarks.full_size import report
 from benchmarks.full_size.accelerator import accelerator
-from benchmarks.full_size.measure import Point, measure
+from benchmarks.full_size.measure import Measured, Measurement
 from benchmarks.full_size.plan import RUNTIMES, SETTINGS, Plan
 from benchmarks.report import cell, draw
 
@@ -58,28 +58,28 @@ def main(words: list[str] | None = None) -> int:
     networks = plan.size.build(plan.device, plan.dtype)
     alone = list(report.forwards(plan, networks, about.matrix_rate))
     print("\nEach network alone, eager\n" + _text(alone) + "\n")
-    points: list[Point] = []
+    sides: list[Measured] = []
     found: list[dict[str, Any]] = []
-    for point in measure(plan, networks):
-        if isinstance(point, str):
-            print(point, file=sys.stderr, flush=True)
+    for event in Measurement(plan, networks).run():
+        if isinstance(event, str):
+            print(event, file=sys.stderr, flush=True)
             continue
-        points.append(point)
-        flops = plan.size.image_flops(point.pixels, plan.steps)
-        found += report.images(point, flops, about.matrix_rate)
+        sides += event
+        flops = plan.size.image_flops(event[0].pixels, plan.steps)
+        found += report.images(event, flops, about.matrix_rate)
         content = {
             "plan": asdict(plan) | {"dtype": about.dtype},
             "machine": asdict(about) | {"matrix_rate": about.matrix_rate},
             "parameters": parameters,
             "forwards": alone,
             "rows": found,
-            "points": [asdict(point) for point in points],
+            "sides": [asdict(one) for one in sides],
         }
         text = json.dumps(content, indent=2) + "\n"
         (options.out / "figures.json").write_text(text, encoding="utf-8")
     print(f"Images a second\n{_text(found)}")
-    print(*(f"{s.side}: {s.failure}" for p in points for s in p.sides if s.failure), sep="\n")
-    steps = _text(report.steps(points))
+    print(*(f"{one.side}: {one.failure}" for one in sides if one.failure), sep="\n")
+    steps = _text(report.steps(sides))
     print(LEGEND.format(rounds=plan.rounds, guidance=plan.guidance, steps=steps))
     print(options.out / "figures.json")
     try:

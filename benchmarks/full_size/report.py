@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.figures import latency, throughput, throughput_ratio
 from benchmarks.full_size.accelerator import seconds
-from benchmarks.full_size.measure import Measured, Point
+from benchmarks.full_size.measure import Measured
 from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.plan import Plan
 from benchmarks.report import Plot, Row, lines
@@ -54,16 +54,16 @@ def forwards(plan: Plan, networks: Networks, matrix_rate: float) -> Iterator[Row
                 }
 
 
-def images(point: Point, image_flops: int, matrix_rate: float) -> list[dict[str, Any]]:
-    """A point's sides in their order; without figures where a side failed."""
-    bare = [one for one in point.sides if one.rounds and one.group in "ab"]
+def images(sides: Sequence[Measured], image_flops: int, matrix_rate: float) -> list[dict[str, Any]]:
+    """The sides of a size in their order; without figures where one failed."""
+    bare = [one for one in sides if one.rounds and one.group in "ab"]
     baselines = {
-        "times (a)": point.sides[0],
+        "times (a)": sides[0],
         "times best single": _fastest([one for one in bare if one.at_once == 1]),
         "times best batch": _fastest([one for one in bare if one.at_once > 1]),
     }
     found = []
-    for one in point.sides:
+    for one in sides:
         rate = throughput(one.rounds) if one.rounds else None
         share = f"{rate * image_flops / matrix_rate:.1%}" if rate else None
         ratios = {
@@ -71,18 +71,18 @@ def images(point: Point, image_flops: int, matrix_rate: float) -> list[dict[str,
             for name, base in baselines.items()
         }
         found.append(
-            {"pixels": point.pixels, "side": f"({one.group}) {one.side}", "open": one.at_once}
+            {"pixels": one.pixels, "side": f"({one.group}) {one.side}", "open": one.at_once}
             | {"images/s": rate, "of matrix rate": share, **ratios}
             | {"p50, s": latency(one.rounds) if rate else None}
         )
     return found
 
 
-def steps(points: Sequence[Point]) -> list[dict[str, Any]]:
+def steps(sides: Sequence[Measured]) -> list[dict[str, Any]]:
     """What a step of each engine is made of; operations as counted on fake tensors."""
     return [
         {
-            "pixels": point.pixels,
+            "pixels": one.pixels,
             "side": one.side,
             "step, ms": one.step.seconds * 1e3,
             "network, ms": one.step.network_seconds * 1e3,
@@ -94,8 +94,7 @@ def steps(points: Sequence[Point]) -> list[dict[str, Any]]:
             "warm after, s": round(one.warm_up),
             "apart": "{} ({:.2f})".format(*one.difference) if one.difference else None,
         }
-        for point in points
-        for one in point.sides
+        for one in sides
         if one.step is not None
     ]
 

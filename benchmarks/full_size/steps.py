@@ -1,15 +1,13 @@
 """A step of the engine taken apart: its network, what is outside of it, and what waits."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.full_size.accelerator import seconds
-from benchmarks.full_size.contestants import Entry
 from benchmarks.full_size.networks import Networks
-from benchmarks.full_size.plan import Plan
 from benchmarks.operations.counting import operations
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ SHORT, LONG = 10, 30
 """Denoising steps of two runs whose difference is steps alone."""
 RUNS = 3
 PROFILED = 2
-REPEATS = 10
+REPEATS = 4
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cuLaunchKernelEx", "cudaLaunchKernelExC")
 
@@ -46,16 +44,15 @@ class Step:
         return 1 - self.network_seconds / self.seconds
 
 
-def step(plan: Plan, networks: Networks, entry: Entry, pixels: int) -> Step:
-    """Of an engine that is warm."""
-    side: EngineSide = entry.side  # type: ignore[assignment]
-    each = step_seconds(side, entry.at_once, pixels)
-    forward = side.forward(networks.unet_inputs(2 * entry.at_once, pixels))
+def step(networks: Networks, side: Any, jobs: int, pixels: int) -> Step:
+    """Of an engine that is warm, with so many jobs."""
+    each = step_seconds(side, jobs, pixels)
+    forward = side.forward(networks.unet_inputs(2 * jobs, pixels))
     with torch.inference_mode():
-        network = seconds(forward, REPEATS)
-    counted = operations(entry.at_once, ["ddpm"], {"variance_type": "learned_range"})
+        network = min(seconds(forward, REPEATS) for _ in range(RUNS))
+    counted = operations(jobs, ["ddpm"], {"variance_type": "learned_range"})
     counts = counted.device.total(), counted.to_host.total()
-    return Step(each, network, *counts, *_counts(side, entry.at_once, pixels))
+    return Step(each, network, *counts, *_counts(side, jobs, pixels))
 
 
 def step_seconds(side: "EngineSide", jobs: int, pixels: int) -> float:
