@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +11,30 @@ from rich.console import Console
 
 from benchmarks.machine import cores, machine
 from benchmarks.publish import publish
-from benchmarks.report import heading, write
-from benchmarks.setup import Report, Setup
-from benchmarks.tables import TABLES
+from benchmarks.report import Report, heading, write
+from benchmarks.setup import CONCURRENCIES, Setup
 from kandinsky import KandinskyError
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import CatalogError
 from services.local.child import ServerError
 
-console = Console(width=None if sys.stdout.isatty() else 120)
+TABLES: Mapping[str, str] = {
+    "overhead": "benchmarks.throughput:overhead",
+    "throughput": "benchmarks.throughput:uniform",
+    "mixed": "benchmarks.throughput:mixed_load",
+    "operations": "benchmarks.operations.table:measure",
+    "matrix-rate": "benchmarks.matrix_rate:measure",
+    "hops": "benchmarks.hops:measure",
+    "snapshots": "benchmarks.snapshots:measure",
+    "cancel": "benchmarks.cancel:measure",
+    "recovery": "benchmarks.recovery:measure",
+    "fairness": "benchmarks.fairness:measure",
+    "flood": "benchmarks.flood:measure",
+    "attacks": "benchmarks.attacks:measure",
+}
+"""A function of setup and progress for each, which returns a Report."""
+
+console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(
@@ -28,10 +44,15 @@ def main(
     model: Annotated[str, typer.Option(help="Name in the catalog.")] = "shapes",
     catalog: Annotated[list[Path] | None, typer.Option(help="Folder of entries; repeat.")] = None,
     decoders: Annotated[
-        list[int] | None,
-        typer.Option(help="Decoder replicas; repeat for a server each. Default: 1, and as cores."),
+        int | None, typer.Option(help="Decoder replicas. Default: as many as cores.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, 1 decoder.")] = False,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(help="Requests open; repeat. Default: 1, 8, 16, 32.")
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="Written by `kandinsky tune`. Default: tune first.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = Path("out/bench"),
     into_docs: Annotated[
         bool, typer.Option("--publish", help="Put the tables into docs/benchmarks.md too.")
@@ -42,13 +63,14 @@ def main(
     if unknown:
         raise _failed(f"unknown table {', '.join(sorted(unknown))}; use {', '.join(TABLES)}")
     folders = tuple(folder.absolute() for folder in catalog or ())
-    counts = tuple(decoders or ([1] if quick else sorted({1, cores()})))
     try:
-        setup = Setup(Catalog.load(folders)[model], folders, counts, quick)
+        open_ = tuple(concurrency or CONCURRENCIES)
+        entry = Catalog.load(folders)[model]
+        setup = Setup(entry, folders, decoders or cores(), quick, open_, runtime)
         for name in tables or TABLES:
-            figures, plot = _measure(name, setup, out)
+            written = _measure(name, setup, out)
             if into_docs:
-                publish(figures, plot)
+                publish(*written)
     except (CatalogError, LookupError, ServerError, OSError) as error:
         raise _failed(str(error)) from error
     except KandinskyError as error:
@@ -58,13 +80,13 @@ def main(
 def _measure(name: str, setup: Setup, out: Path) -> tuple[Path, Path]:
     about = machine()
     console.print(heading(about))
-    module = importlib.import_module(TABLES[name])
-    report: Report = module.measure(setup, lambda line: console.print(f"[dim]{line}[/dim]"))
+    module, _, function = TABLES[name].partition(":")
+    measure = getattr(importlib.import_module(module), function)
+    report: Report = measure(setup, lambda line: console.print(f"[dim]{line}[/dim]"))
     console.print(report.table())
-    console.print(report.note())
+    console.print(report.note)
     written = write(name, report, about, setup.entry.name, out)
-    for path in written:
-        console.print(path)
+    console.print(*written)
     return written
 
 

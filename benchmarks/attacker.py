@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,14 @@ Metadata = tuple[tuple[str, str], ...]
 ATTACKER: Metadata = (("x-tenant", "attacker"),)
 
 
-def calls(
-    channel: grpc.aio.Channel, path: str, bodies: Iterable[bytes], metadata: Metadata
-) -> Work:
+def calls(channel: grpc.aio.Channel, path: str, bodies: Sequence[bytes], meta: Metadata) -> Work:
     """A worker that makes one call after the other and reads each to its end."""
     method: Any = channel.unary_stream(path)  # bytes in, bytes out
 
     async def work(outcomes: Counter[str]) -> None:
         for body in itertools.cycle(bodies):
             try:
-                async for _ in method(body, metadata=metadata, timeout=CALL_SECONDS):
+                async for _ in method(body, metadata=meta, timeout=CALL_SECONDS):
                     pass
             except grpc.aio.AioRpcError as error:
                 outcomes[from_rpc_error(error).reason.value] += 1
@@ -57,14 +55,13 @@ def calls(
     return work
 
 
-def unread_calls(channel: grpc.aio.Channel, path: str, body: bytes, metadata: Metadata) -> Work:
+def unread_calls(channel: grpc.aio.Channel, path: str, body: bytes, meta: Metadata) -> Work:
     """A worker that makes one call after the other, without a deadline, and reads none of them."""
     method: Any = channel.unary_stream(path)
 
     async def work(outcomes: Counter[str]) -> None:
         while True:
-            code = await method(body, metadata=metadata).code()
-            outcomes[code.name] += 1
+            outcomes[(await method(body, metadata=meta).code()).name] += 1
             await asyncio.sleep(PAUSE)
 
     return work
@@ -74,22 +71,21 @@ async def workers(
     name: str, gateway: grpc.aio.Channel, stages: grpc.aio.Channel, entry: CatalogEntry
 ) -> list[Work]:
     """Those of an attack, which run side by side."""
-    model = entry.name
     if name == "unread":
-        body = hostile.unread(model)
+        body = hostile.unread(entry.name)
         tenants = [(("x-tenant", f"invented {i % 2}"),) for i in range(UNREAD)]
         return [unread_calls(gateway, GENERATE, body, tenant) for tenant in tenants]
     if name == "snapshots":
         lies = await hostile.lying_snapshots(stages, entry)
-        metadata = (("application", entry.application(Stage.DECODER)), *ATTACKER)
-        return [calls(stages, DECODE, lies[i:] + lies[:i], metadata) for i in range(len(lies))]
+        meta = (("application", entry.application(Stage.DECODER)), *ATTACKER)
+        return [calls(stages, DECODE, lies[i:] + lies[:i], meta) for i in range(len(lies))]
     count, build = {
         "masks": (3, hostile.masks),
         "variations": (12, hostile.variation),
         "prompts": (2, hostile.prompts),
         "messages": (20, hostile.message),
     }[name]
-    return [calls(gateway, GENERATE, [build(model)], ATTACKER)] * count
+    return [calls(gateway, GENERATE, [build(entry.name)], ATTACKER)] * count
 
 
 async def attack(name: str, gateway: str, stages: str, entry: CatalogEntry) -> Counter[str]:
@@ -99,12 +95,9 @@ async def attack(name: str, gateway: str, stages: str, entry: CatalogEntry) -> C
         grpc.aio.insecure_channel(gateway, options=OPTIONS) as to_gateway,
         grpc.aio.insecure_channel(stages, options=OPTIONS) as to_stages,
     ):
-        running = [
-            asyncio.create_task(work(outcomes))
-            for work in await workers(name, to_gateway, to_stages, entry)
-        ]
-        sys.stdout.write("begun\n")
-        sys.stdout.flush()
+        works = await workers(name, to_gateway, to_stages, entry)
+        running = [asyncio.create_task(work(outcomes)) for work in works]
+        print("begun", flush=True)
         end = asyncio.create_task(asyncio.to_thread(wait_for_the_end))
         await asyncio.wait([end, *running], timeout=MOST_SECONDS, return_when="FIRST_COMPLETED")
         for task in running:

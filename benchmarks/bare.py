@@ -11,11 +11,13 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.workload import STRENGTH, ImageTask
 from kandinsky.catalog.entry import CatalogEntry, Checkpoint, FolderCheckpoint
 from kandinsky.catalog.family import CanvasKind, SamplerSpec, Stage
 from kandinsky.wire import images
+from services.transport.replica import keep_compiled
 
 PRIORS = {"kandinsky-2-2": "diffusers:KandinskyV22PriorPipeline"}
 """The prior pipeline of each family."""
@@ -26,6 +28,9 @@ DECODERS = {
 }
 """The decoder pipeline of each family and canvas."""
 
+COMPILED = {"prior": "forward", "unet": "forward", "movq": "decode"}
+"""The method of each of a pipeline's networks that is compiled."""
+
 Embeds = tuple[torch.Tensor, torch.Tensor]
 """Image embeddings and negative ones, [images, D] each."""
 
@@ -35,16 +40,21 @@ class BarePipelines:
 
     On a CPU the autoencoder is laid out as NHWC, as the stages lay it out.
 
+    Args:
+        entry: the model.
+        compiled: whether its networks go through torch.compile.
+
     Raises:
         LookupError: the family has no reference here.
     """
 
-    def __init__(self, entry: CatalogEntry) -> None:
+    def __init__(self, entry: CatalogEntry, compiled: bool = False) -> None:
         self.check(entry)
+        keep_compiled()
         for library in (diffusers.utils.logging, transformers.utils.logging):
             library.set_verbosity_error()
             library.disable_progress_bar()
-        self._entry = entry
+        self._entry, self._compiled = entry, compiled
         self._sampler = _prior_sampler(entry)
         self._prior = self._loaded(PRIORS[entry.family], entry.checkpoints(Stage.PRIOR)["weights"])
         decoder = entry.checkpoints(Stage.DECODER)["weights"]
@@ -128,6 +138,11 @@ class BarePipelines:
         loaded = loaded.to(device)
         if device == "cpu" and hasattr(loaded, "movq"):
             loaded.movq.to(memory_format=torch.channels_last)
+        if self._compiled:
+            for name, call in COMPILED.items():
+                if hasattr(loaded, name):
+                    network = getattr(loaded, name)
+                    setattr(network, call, _compiled(getattr(network, call)))
         return loaded
 
 
@@ -146,6 +161,19 @@ def _named(pipeline: str) -> Any:
 def _quiet(pipeline: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _compiled(call: Any) -> Any:
+    """Through torch.compile as the stages do it: once a size, for any number of rows."""
+    compiled = torch.compile(call, recompile_limit=64)
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        for leaf in tree_leaves((arguments, named)):
+            if isinstance(leaf, torch.Tensor) and leaf.ndim > 1:
+                torch._dynamo.maybe_mark_dynamic(leaf, 0)
+        return compiled(*arguments, **named)
+
+    return run
 
 
 def _generators(tasks: Sequence[ImageTask]) -> list[torch.Generator]:

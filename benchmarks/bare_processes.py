@@ -2,22 +2,22 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import torch
 
 from benchmarks.bare import BarePipelines
-from benchmarks.figures import Round
-from benchmarks.load import Made, closed_loop
+from benchmarks.load import Ask, Made
 from benchmarks.workload import ImageTask
 from kandinsky.catalog.entry import CatalogEntry
 from services.loading.memory import keep_freed_memory
 
 
 class BareProcesses:
-    """Processes that hold a model's reference pipelines each.
+    """Processes that hold a model's reference pipelines each, as they come and compiled.
 
     Args:
         pool: from `bare_processes`.
@@ -26,26 +26,19 @@ class BareProcesses:
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
 
-    def make(self, task: ImageTask, threads: int = 1) -> bytes:
-        """One image, as the PNG file that the gateway sends."""
-        return self._pool.submit(_make, task, threads).result()
+    def make(self, task: ImageTask) -> bytes:
+        """One image, as the PNG file that the gateway sends, by the pipelines as they come."""
+        return self._pool.submit(_make, task, 1, False).result()
 
-    def round(self, tasks: Sequence[ImageTask], processes: int, threads: int) -> Round:
-        """Makes all of them, one at a time in each of some processes.
+    @asynccontextmanager
+    async def asked(self, threads: int, compiled: bool) -> AsyncIterator[Ask]:
+        """Asks the processes, each with so many torch threads."""
+        loop = asyncio.get_running_loop()
 
-        Args:
-            images: to make.
-            processes: of the pool, that work at the same time.
-            threads: torch threads of each.
-        """
+        async def ask(task: ImageTask) -> Made:
+            return Made(await loop.run_in_executor(self._pool, _make, task, threads, compiled))
 
-        async def make(task: ImageTask) -> Made:
-            loop = asyncio.get_running_loop()
-            png = await loop.run_in_executor(self._pool, _make, task, threads)
-            return Made(png, task.steps, 0, 2 if task.guidance_scale > 1 else 1)
-
-        made = asyncio.run(closed_loop(tasks, processes, make))
-        return Round(made.seconds, made.latencies)
+        yield ask
 
 
 @contextmanager
@@ -61,18 +54,22 @@ def bare_processes(entry: CatalogEntry, processes: int) -> Iterator[BareProcesse
         yield BareProcesses(pool)
 
 
-_pipelines: BarePipelines
-"""Of this process, once `_load` has run in it."""
+RAY_NICENESS = 15
+"""Of Ray's workers: where the machine does other work, every side gives way to it alike."""
+
+_pipelines: dict[bool, BarePipelines]
+"""Of this process, by whether they are compiled, once `_load` has run in it."""
 
 
 def _load(entry: CatalogEntry) -> None:
     global _pipelines
+    os.nice(RAY_NICENESS)
     keep_freed_memory()
     torch.set_num_threads(1)
-    _pipelines = BarePipelines(entry)
+    _pipelines = {compiled: BarePipelines(entry, compiled) for compiled in (False, True)}
 
 
-def _make(task: ImageTask, threads: int) -> bytes:
+def _make(task: ImageTask, threads: int, compiled: bool) -> bytes:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    return _pipelines.make([task])[0]
+    return _pipelines[compiled].make([task])[0]

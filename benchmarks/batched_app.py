@@ -1,4 +1,4 @@
-"""The other baseline: the same pipelines behind plain Ray Serve, batched at the request.
+"""A baseline: the same pipelines behind plain Ray Serve, batched at the request.
 
 Each replica holds prior and decoder and answers the public contract's unary RPC; `@serve.batch`
 gathers calls, and a batch ends as a whole. Each pipeline is called once for all the images of a
@@ -19,8 +19,7 @@ import torch
 from ray import serve
 
 from benchmarks.bare import BarePipelines
-from benchmarks.messages import to_task
-from benchmarks.workload import ImageTask, groups
+from benchmarks.workload import ImageTask, groups, to_task
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2
@@ -34,14 +33,21 @@ SETTING = "x-batching"
 
 @dataclass(frozen=True)
 class Batching:
-    """How calls are gathered."""
+    """How calls are gathered, and by which replicas."""
 
     max_batch_size: int
     wait_seconds: float
     """How long a batch that is not full waits for more."""
+    compiled: bool = False
 
     def __str__(self) -> str:
-        return f"up to {self.max_batch_size}, wait {self.wait_seconds * 1000:g} ms"
+        how = "compiled, " if self.compiled else ""
+        return f"{how}up to {self.max_batch_size}, wait {self.wait_seconds * 1000:g} ms"
+
+    @property
+    def application(self) -> str:
+        """In Serve."""
+        return "batched-compiled" if self.compiled else "batched"
 
     def metadata(self) -> tuple[str, str]:
         """As a call says it."""
@@ -62,10 +68,11 @@ Gathered = Callable[[ImageTask], Awaitable[generation.GenerateResponse]]
 class Batched:
     """GenerationService's unary RPC, for a prompt with three of its canvases."""
 
-    def __init__(self, model: str, catalog: list[str], threads: int) -> None:
+    def __init__(self, model: str, catalog: list[str], threads: int, compiled: bool) -> None:
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self._pipelines = BarePipelines(Catalog.load(Path(folder) for folder in catalog)[model])
+        entry = Catalog.load(Path(folder) for folder in catalog)[model]
+        self._pipelines = BarePipelines(entry, compiled)
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._gathered = cache(self._gathering)
 
@@ -91,7 +98,8 @@ class Batched:
         for indices in groups(tasks):
             together = [tasks[index] for index in indices]
             pngs = self._pipelines.decode(together, (embeds[indices], negatives[indices]))
-            stats = _stats(together)
+            rows = len(together) * (2 if together[0].guidance_scale > 1 else 1)
+            stats = sampling_pb2.SamplingStats(peak_rows=rows)
             for index, png in zip(indices, pngs, strict=True):
                 image = generation.GeneratedImage(encoded=png, decoder_stats=stats)
                 answers[index] = generation.GenerateResponse(images=[image])
@@ -99,24 +107,13 @@ class Batched:
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application for what `arguments` gives."""
-    threads = {"env_vars": {"OMP_NUM_THREADS": str(args["threads"])}}
+    """The application; `replicas`, and the arguments of Batched."""
+    own = dict(args)
     placed = Batched.options(
-        num_replicas=args["replicas"],
-        ray_actor_options={"num_cpus": 0, "runtime_env": threads},
+        num_replicas=own.pop("replicas"),
+        ray_actor_options={
+            "num_cpus": 0,
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(own["threads"])}},
+        },
     )
-    return placed.bind(args["model"], args["catalog"], args["threads"])
-
-
-def arguments(model: str, catalog: list[str], replicas: int, threads: int) -> dict[str, Any]:
-    """What `build` takes: a model's name, catalog folders, replicas, torch threads of each."""
-    return {"model": model, "catalog": catalog, "replicas": replicas, "threads": threads}
-
-
-def _stats(together: list[ImageTask]) -> sampling_pb2.SamplingStats:
-    steps, guided = together[0].steps, together[0].guidance_scale > 1
-    return sampling_pb2.SamplingStats(
-        forwards=steps,
-        shared_forwards=steps if len(together) > 1 else 0,
-        peak_rows=len(together) * (2 if guided else 1),
-    )
+    return placed.bind(**own)

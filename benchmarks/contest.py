@@ -4,138 +4,211 @@ Every round lets each side take its turns, so that round k of one stands beside 
 and a machine that slows down slows them all.
 """
 
+import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from benchmarks import batched
 from benchmarks.bare_processes import BareProcesses, bare_processes
-from benchmarks.figures import Round, median_throughput
-from benchmarks.load import ServedRound, served_round
+from benchmarks.batched_app import Batching
+from benchmarks.cluster import cluster
+from benchmarks.figures import Round, latency, latency_ratio, throughput, throughput_ratio
+from benchmarks.load import Ask, served, window
+from benchmarks.load import batched as ask_batched
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
-from benchmarks.workload import ImageTask
+from benchmarks.workload import ImageTask, groups
 from kandinsky.wire import images
-from services.local.child import serving
 
 PAUSE = 0.3
 """Seconds between two turns: OpenMP's threads go on spinning for a moment after their work."""
-
-
-class Kind(StrEnum):
-    """What makes the images."""
-
-    BARE = "bare"
-    """diffusers' pipelines in processes, one image at a time in each."""
-    BATCHED = "request batching"
-    """The same pipelines behind plain Ray Serve."""
-    SERVED = "served"
-    """This system."""
+BARE, BATCHED, SERVED = "bare", "request batching", "served"
 
 
 @dataclass(frozen=True)
 class Side:
     """One that makes images."""
 
-    kind: Kind
+    kind: str
     name: str
-    round: Callable[[Sequence[ImageTask], int], Round]
-    """Makes images, so many requests open."""
-    replicas: int = 1
-    """Of the decoder, of request batching, or processes of bare pipelines."""
+    asked: Callable[[int], AbstractAsyncContextManager[Ask]]
+    """Of how many requests are open."""
+    processes: int = 0
+    """Of bare pipelines: as many requests are open as there are of them, whatever is asked for."""
+
+    def round(self, tasks: Sequence[ImageTask], open_: int, seconds: float) -> Round:
+        """Makes images for so long."""
+
+        async def run() -> Round:
+            async with self.asked(open_) as ask:
+                return await window(ask, tasks, open_, seconds)
+
+        return asyncio.run(run())
+
+    def images(self, tasks: Sequence[ImageTask]) -> list[bytes]:
+        """PNG files, all asked for at once, so that they share what can be shared."""
+
+        async def run() -> list[bytes]:
+            async with self.asked(len(tasks)) as ask:
+                return [made.png for made in await asyncio.gather(*map(ask, tasks))]
+
+        return asyncio.run(run())
+
+
+Rounds = Mapping[tuple[str, int], Sequence[Round]]
+"""By side's name and concurrency."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """All that take part, and what is said of them."""
+
+    all: Sequence[Side]
+    bare: BareProcesses
+    kept: Mapping[int, Batching]
+    """The settings of request batching by concurrency."""
+    runtime: Mapping[str, Any]
+    """This system's runtime options by stage, as tuned."""
+
+    def difference(self, tasks: Sequence[ImageTask]) -> dict[str, int]:
+        """Levels, of 255, by which the servers' exact images differ from the bare ones at most."""
+        wanted = [_pixels(self.bare.make(task)) for task in tasks]
+        return {
+            side.name: max(
+                int(np.abs(_pixels(png) - pixels).max())
+                for png, pixels in zip(side.images(tasks), wanted, strict=True)
+            )
+            for side in self.all
+            if side.kind is not BARE and not side.name.endswith("balanced")
+        }
+
+
+@contextmanager
+def sides(
+    setup: Setup, tasks: Sequence[ImageTask], concurrencies: Sequence[int], say: Say
+) -> Iterator[Sides]:
+    """Bare processes, request batching and this system, until the block ends.
+
+    Args:
+        setup: the model and the replicas.
+        tasks: with which settings are tried.
+        concurrencies: at which request batching takes part.
+        say: takes progress.
+    """
+    say("choosing this system's runtime options")
+    runtime = _tuned(setup)
+    with (
+        bare_processes(setup.entry, cores()) as bare,
+        cluster(batched.BUILDER, batched.applications(setup), setup, runtime) as addresses,
+    ):
+        proxy, gateway = addresses
+        kept = batched.best(setup, proxy, tasks, concurrencies, say)
+
+        def batched_at(open_: int) -> AbstractAsyncContextManager[Ask]:
+            setting = kept[min(kept, key=lambda tried: abs(tried - open_))]
+            return ask_batched(proxy, setting.application, [setting.metadata()])
+
+        found = [_bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1)]
+        found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
+        for preset in ("exact", "balanced"):
+            name = f"{SERVED}, {setup.decoders} decoders, {preset}"
+            asked = partial(served, gateway, setup.entry.name, preset)
+            found.append(Side(SERVED, name, lambda _, asked=asked: asked()))
+        yield Sides(found, bare, kept, runtime.get(setup.entry.name, {}))
+
+
+def _bare_ways(is_uniform: bool) -> list[tuple[int, int, bool]]:
+    """Processes, threads of each, compiled or not: that takes minutes for each size and canvas."""
+    ways = [(1, 1, False), (1, cores(), False), (cores(), 1, False)]
+    return [*ways, (1, 1, True), (cores(), 1, True)] if is_uniform else ways
+
+
+def _bare(bare: BareProcesses, processes: int, threads: int, compiled: bool) -> Side:
+    name = f"{BARE}, {processes} x {threads} thread(s){', compiled' if compiled else ''}"
+    return Side(BARE, name, lambda _: bare.asked(threads, compiled), processes)
+
+
+def _tuned(setup: Setup) -> Mapping[str, Any]:
+    """Runtime options by model and stage."""
+    from services.local.tuning import Tuning
+
+    if setup.runtime is not None:
+        return Tuning.read(setup.runtime).arguments()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "runtime.yaml"
+        words = ["tune", "--model", setup.entry.name, "--output", str(file), *setup.server_options]
+        command = [sys.executable, "-m", "kandinsky", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return Tuning.read(file).arguments()
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What each side is asked for once a round."""
+    """What a side is asked for once a round."""
 
-    concurrency: int
-    """A bare side has as many open as it has processes, whatever it says."""
+    side: Side
+    open: int
     tasks: Sequence[ImageTask]
-    bare: Sequence[ImageTask] | None = None
-    """What the bare sides make; nothing where absent."""
+    seconds: float
 
 
-Rounds = Mapping[tuple[str, int], list[Round]]
-"""By side's name and concurrency."""
-
-
-@contextmanager
-def bare_sides(setup: Setup) -> Iterator[tuple[BareProcesses, list[Side]]]:
-    """The pipelines in one process with each thread count, and in as many as there are cores."""
-
-    def side(processes: int, threads: int) -> Side:
-        def turn(tasks: Sequence[ImageTask], _: int) -> Round:
-            return bare.round(tasks, processes, threads)
-
-        name = f"bare, {processes} process(es) of {threads} thread(s)"
-        return Side(Kind.BARE, name, turn, processes)
-
-    with bare_processes(setup.entry, cores()) as bare:
-        alone = [side(1, threads) for threads in setup.bare_threads]
-        yield bare, alone if cores() == 1 else [*alone, side(cores(), 1)]
-
-
-@contextmanager
-def served_sides(setup: Setup, say: Say) -> Iterator[list[Side]]:
-    """This system, one server for each number of decoders, all of them up at the same time."""
-
-    def side(decoders: int, address: str) -> Side:
-        def turn(tasks: Sequence[ImageTask], concurrency: int) -> ServedRound:
-            return served_round(address, setup.entry.name, tasks, concurrency)
-
-        return Side(Kind.SERVED, f"served, {decoders} decoder(s)", turn, decoders)
-
-    with ExitStack() as servers:
-        sides = []
-        for decoders in setup.decoders:
-            say(f"starting kandinsky up with {decoders} decoder(s)")
-            options = ["--replicas-decoder", str(decoders), *setup.server_options]
-            address = servers.enter_context(serving(setup.entry.name, options))
-            sides.append(side(decoders, address))
-        yield sides
-
-
-def play(sides: Sequence[Side], turns: Sequence[Turn], rounds: int, say: Say) -> Rounds:
+def play(turns: Sequence[Turn], rounds: int, say: Say) -> Rounds:
     """Every side's turns, round after round."""
     played: dict[tuple[str, int], list[Round]] = {}
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
         for turn in turns:
-            for side in sides:
-                is_bare = side.kind is Kind.BARE
-                tasks = turn.bare if is_bare else turn.tasks
-                if tasks:
-                    time.sleep(PAUSE)
-                    concurrency = side.replicas if is_bare else turn.concurrency
-                    played_round = side.round(tasks, concurrency)
-                    played.setdefault((side.name, concurrency), []).append(played_round)
+            say(f"round {number + 1} of {rounds}: {turn.side.name}, {turn.open} open")
+            time.sleep(PAUSE)
+            found = turn.side.round(turn.tasks, turn.open, turn.seconds)
+            played.setdefault((turn.side.name, turn.open), []).append(found)
     return played
 
 
-def fastest(sides: Sequence[Side], kind: Kind, rounds: Rounds, concurrency: int) -> Side:
-    """The side of a kind with the most images a second."""
-    return max(
-        (side for side in sides if side.kind is kind),
-        key=lambda side: median_throughput(rounds[side.name, concurrency]),
-    )
+def standings(found: Sequence[Side], rounds: Rounds) -> list[dict[str, Any]]:
+    """A row a side and concurrency, with ratios to each baseline."""
+    kinds = {side.name: side.kind for side in found}
+    batching = next((side.name for side in found if side.kind is BATCHED), "")
+    rows = []
+    for side in found:
+        for (name, open_), own in rounds.items():
+            if name != side.name:
+                continue
+            # The fastest bare side with no more processes than requests are open.
+            bare = max(
+                (key for key in rounds if kinds[key[0]] is BARE and key[1] <= open_),
+                key=lambda key: throughput(rounds[key]),
+            )
+            against = rounds.get((batching, open_)) if side.kind is SERVED else None
+            rows.append(
+                {
+                    "side": name,
+                    "open": open_,
+                    "images/s": throughput(own),
+                    "times bare": throughput_ratio(own, rounds[bare]),
+                    "times batching": throughput_ratio(own, against) if against else None,
+                    "p50, s": latency(own),
+                    "p95, s": latency(own, 0.95),
+                    "p50 over bare": latency_ratio(own, rounds[bare]) if open_ == 1 else None,
+                    "p50 over batching": latency_ratio(own, against) if against else None,
+                    "peak rows": _mean([each.peak_rows for each in own]),
+                }
+            )
+    return rows
 
 
-def difference(bare: BareProcesses, side: Side, tasks: Sequence[ImageTask]) -> int:
-    """Levels, of 255, by which a served image differs from the bare one at most.
-
-    The served ones are asked for all at once, so they share what the server shares.
-    """
-    served = side.round(tasks, len(tasks))
-    if not isinstance(served, ServedRound):
-        raise TypeError(f"{side.name} keeps no images")
-    return max(
-        int(np.abs(_pixels(one.png) - _pixels(bare.make(task))).max())
-        for one, task in zip(served.made, tasks, strict=True)
-    )
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = [one for one in values if one is not None]
+    return sum(found) / len(found) if found else None
 
 
 def _pixels(png: bytes) -> np.ndarray:

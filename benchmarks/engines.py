@@ -1,7 +1,9 @@
-"""What the engines of a running server's stages say of themselves."""
+"""The engines of a running server's stages, and work that keeps them busy."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -16,31 +18,36 @@ STUBS: dict[Stage, Any] = {
     Stage.PRIOR: prior_pb2_grpc.PriorServiceStub,
     Stage.DECODER: decoder_pb2_grpc.DecoderServiceStub,
 }
-
-
-class Engine:
-    """A stage that has one replica.
-
-    Args:
-        channel: to the stages' proxy.
-        entry: the model.
-        stage: prior or decoder.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel, entry: CatalogEntry, stage: Stage) -> None:
-        self._stub = STUBS[stage](channel)
-        self._metadata: Sequence[tuple[str, str]] = [("application", entry.application(stage))]
-
-    async def stats(self) -> EngineStats:
-        """Its counters, now."""
-        answer: EngineStats = await self._stub.GetEngineStats(
-            GetEngineStatsRequest(), metadata=self._metadata
-        )
-        return answer
+Stats = Callable[[], Awaitable[EngineStats]]
+"""Asks an engine for its counters."""
 
 
 @asynccontextmanager
-async def engines(address: str, entry: CatalogEntry) -> AsyncIterator[dict[Stage, Engine]]:
-    """Of the stages behind a proxy."""
+async def engines(address: str, entry: CatalogEntry) -> AsyncIterator[dict[Stage, Stats]]:
+    """Those of stages with one replica, behind a proxy."""
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-        yield {stage: Engine(channel, entry, stage) for stage in STUBS}
+        yield {
+            stage: partial(
+                stub(channel).GetEngineStats,
+                GetEngineStatsRequest(),
+                metadata=(("application", entry.application(stage)),),
+            )
+            for stage, stub in STUBS.items()
+        }
+
+
+@asynccontextmanager
+async def keeping(works: Sequence[Callable[[], Awaitable[object]]]) -> AsyncIterator[None]:
+    """Does each work again and again, all side by side, until the block ends."""
+
+    async def keep(work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await work()
+
+    tasks = [asyncio.create_task(keep(work)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

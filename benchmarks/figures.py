@@ -1,4 +1,4 @@
-"""The arithmetic of a measurement: medians, percentiles, ratios of paired rounds."""
+"""The arithmetic of a measurement: percentiles, throughput of a window, ratios of paired rounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,28 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Round:
-    """One side's turn: some images made, one or several at a time."""
+    """One side's turn: images made, one or several at a time."""
 
     seconds: float
-    """From the first request to the last image."""
-    latencies: tuple[float, ...]
-    """Seconds, one an image."""
+    """Of the window in which they are counted."""
+    spans: tuple[tuple[float, float], ...]
+    """When each was asked for and when it came, in seconds from the window's begin."""
+    peak_rows: float | None = None
+    """Most rows in one decoder forward, mean over the images."""
 
     @property
     def images_a_second(self) -> float:
-        """Throughput of this round."""
-        return len(self.latencies) / self.seconds
+        """Throughput: an image counts by the part of its time that lies in the window."""
+        return sum(self._share(*span) for span in self.spans) / self.seconds
+
+    @property
+    def latencies(self) -> list[float]:
+        """Seconds of each image that came within the window; of all where none did."""
+        within = [end - begun for begun, end in self.spans if 0 < end <= self.seconds]
+        return within or [end - begun for begun, end in self.spans]
+
+    def _share(self, begun: float, end: float) -> float:
+        return max(0.0, min(end, self.seconds) - max(begun, 0.0)) / (end - begun)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -39,12 +50,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def median_latency(rounds: Sequence[Round]) -> float:
-    """Median of all the rounds' latencies, seconds."""
-    return median(latency for one in rounds for latency in one.latencies)
+def latency(rounds: Sequence[Round], share: float = 0.5) -> float:
+    """A percentile of all the rounds' latencies, seconds."""
+    return percentile([each for one in rounds for each in one.latencies], share)
 
 
-def median_throughput(rounds: Sequence[Round]) -> float:
+def throughput(rounds: Sequence[Round]) -> float:
     """Median of the rounds' throughputs, images a second."""
     return median(one.images_a_second for one in rounds)
 
@@ -59,10 +70,8 @@ def median_ratio(values: Sequence[float], baselines: Sequence[float]) -> float:
 
 
 def latency_ratio(rounds: Sequence[Round], baseline: Sequence[Round]) -> float:
-    """How many times the baseline's latency, above 1 is slower."""
-    return median_ratio(
-        [median(one.latencies) for one in rounds], [median(one.latencies) for one in baseline]
-    )
+    """How many times the baseline's median latency, above 1 is slower."""
+    return median_ratio([latency([one]) for one in rounds], [latency([one]) for one in baseline])
 
 
 def throughput_ratio(rounds: Sequence[Round], baseline: Sequence[Round]) -> float:
@@ -70,37 +79,6 @@ def throughput_ratio(rounds: Sequence[Round], baseline: Sequence[Round]) -> floa
     return median_ratio(
         [one.images_a_second for one in rounds], [one.images_a_second for one in baseline]
     )
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Medians of two sides that took turns."""
-
-    values: tuple[float, ...]
-    """Median of each round."""
-    baselines: tuple[float, ...]
-
-    @property
-    def value(self) -> float:
-        """Median of the rounds' medians."""
-        return median(self.values)
-
-    @property
-    def baseline(self) -> float:
-        """As `value`, of the baseline."""
-        return median(self.baselines)
-
-    @property
-    def ratio(self) -> float:
-        """Median of the ratios of rounds that stand beside each other."""
-        return median_ratio(self.values, self.baselines)
-
-
-def paired_medians(
-    rounds: Sequence[Sequence[float]], baselines: Sequence[Sequence[float]]
-) -> Paired:
-    """Each round's median, beside the baseline's of the same round."""
-    return Paired(tuple(map(median, rounds)), tuple(map(median, baselines)))
 
 
 def marginal(seconds: float, seconds_of_one: float, count: int) -> float:

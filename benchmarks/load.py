@@ -1,16 +1,17 @@
-"""Load on a server: images asked for one a request, so many requests open at any time."""
+"""Load: images asked for one a request, so many requests open at any time."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import grpc
 
 from benchmarks.figures import Round
-from benchmarks.messages import to_request
-from benchmarks.workload import ImageTask
+from benchmarks.workload import ImageTask, to_request
 from kandinsky import AsyncClient, Generated
 from kandinsky.v1 import generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
@@ -18,112 +19,73 @@ from kandinsky.wire.channels import OPTIONS
 
 @dataclass(frozen=True)
 class Made:
-    """A finished image, and what its decoder said."""
+    """A finished image."""
 
     png: bytes
-    forwards: int
-    shared_forwards: int
-    """Those that held rows of other images too."""
-    peak_rows: int
-
-
-@dataclass(frozen=True)
-class ServedRound(Round):
-    """A round, and what its images say of the decoder."""
-
-    made: tuple[Made, ...]
-    """In the order of the images asked for."""
-
-    @property
-    def shared_share(self) -> float:
-        """Share of the images' decoder forwards that held another image's rows too."""
-        shared = sum(one.shared_forwards for one in self.made)
-        return shared / sum(one.forwards for one in self.made)
-
-    @property
-    def peak_rows(self) -> float:
-        """Most rows in one decoder forward, mean over the images."""
-        return sum(one.peak_rows for one in self.made) / len(self.made)
-
-
-def made(image: Generated) -> Made:
-    """An image as the client library gives it."""
-    stats = image.stats["decoder"]
-    return Made(image.encoded or b"", stats.forwards, stats.shared_forwards, stats.peak_rows)
+    peak_rows: int | None = None
+    """Most rows in one of its decoder forwards."""
 
 
 Ask = Callable[[ImageTask], Awaitable[Made]]
 
 
-def served_round(
-    address: str, model: str, tasks: Sequence[ImageTask], concurrency: int
-) -> ServedRound:
-    """Asks `kandinsky up` through the client library, with its stream of progress."""
+async def window(ask: Ask, tasks: Sequence[ImageTask], open_: int, seconds: float) -> Round:
+    """Keeps so many requests open for a window, which begins once as many images have come.
 
-    async def run() -> ServedRound:
-        async with AsyncClient(address) as client:
-            await client.list_models()  # connects
-
-            async def ask(task: ImageTask) -> Made:
-                stream = client.stream(to_request(task, model))
-                [image] = [event async for event in stream if isinstance(event, Generated)]
-                return made(image)
-
-            return await closed_loop(tasks, concurrency, ask)
-
-    return asyncio.run(run())
-
-
-def batched_round(
-    address: str,
-    application: str,
-    batching: tuple[str, str],
-    tasks: Sequence[ImageTask],
-    concurrency: int,
-) -> ServedRound:
-    """Asks the request-level batching behind Serve's gRPC proxy, by unary calls.
-
-    Args:
-        address: of the proxy.
-        application: in Serve.
-        batching: metadata that says how calls are gathered.
-        images: to make.
-        concurrency: requests open.
+    What is open at the window's end goes on to its own end; nothing is asked for after it.
     """
-    metadata = (("application", application), batching)
-
-    async def run() -> ServedRound:
-        async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-            await channel.channel_ready()
-            stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-
-            async def ask(task: ImageTask) -> Made:
-                request = to_request(task, application)
-                answer = await stub.GenerateImages(request, metadata=metadata)
-                [image] = answer.images
-                stats = image.decoder_stats
-                return Made(image.encoded, stats.forwards, stats.shared_forwards, stats.peak_rows)
-
-            return await closed_loop(tasks, concurrency, ask)
-
-    return asyncio.run(run())
-
-
-async def closed_loop(tasks: Sequence[ImageTask], concurrency: int, ask: Ask) -> ServedRound:
-    """Asks for each image as soon as fewer than `concurrency` are open."""
-    waiting = iter(enumerate(tasks))
-    latencies = [0.0] * len(tasks)
-    made: dict[int, Made] = {}
+    waiting, spans, rows = cycle(tasks), list[tuple[float, float]](), list[int | None]()
+    opens: float | None = None
 
     async def worker() -> None:
-        for index, task in waiting:
+        nonlocal opens
+        while opens is None or time.perf_counter() < opens + seconds:
             begun = time.perf_counter()
-            made[index] = await ask(task)
-            latencies[index] = time.perf_counter() - begun
+            made = await ask(next(waiting))
+            end = time.perf_counter()
+            spans.append((begun, end))
+            rows.append(made.peak_rows)
+            if opens is None and len(spans) >= open_:
+                opens = end
 
-    started = time.perf_counter()
     async with asyncio.TaskGroup() as workers:
-        for _ in range(concurrency):
+        for _ in range(open_):
             workers.create_task(worker())
-    seconds = time.perf_counter() - started
-    return ServedRound(seconds, tuple(latencies), tuple(made[i] for i in range(len(tasks))))
+    if opens is None:
+        raise RuntimeError("a window without an image")
+    counted = [one for one in rows if one is not None]
+    mean = sum(counted) / len(counted) if counted else None
+    return Round(seconds, tuple((begun - opens, end - opens) for begun, end in spans), mean)
+
+
+@asynccontextmanager
+async def served(address: str, model: str, preset: str) -> AsyncIterator[Ask]:
+    """Asks this system through the client library, with its stream of progress."""
+    async with AsyncClient(address) as client:
+        await client.list_models()  # connects
+
+        async def ask(task: ImageTask) -> Made:
+            stream = client.stream(to_request(task, model, preset=preset))
+            [image] = [event async for event in stream if isinstance(event, Generated)]
+            return Made(image.encoded or b"", image.stats["decoder"].peak_rows)
+
+        yield ask
+
+
+@asynccontextmanager
+async def batched(
+    address: str, application: str, metadata: Sequence[tuple[str, str]]
+) -> AsyncIterator[Ask]:
+    """Asks the request-level batching behind Serve's gRPC proxy, by unary calls."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        await channel.channel_ready()
+        stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+
+        async def ask(task: ImageTask) -> Made:
+            answer = await stub.GenerateImages(
+                to_request(task, application), metadata=(("application", application), *metadata)
+            )
+            [image] = answer.images
+            return Made(image.encoded, image.decoder_stats.peak_rows)
+
+        yield ask

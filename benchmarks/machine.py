@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,22 +65,3 @@ def _processor() -> str:
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def idle_cores(seconds: float = 5.0) -> float:
-    """Cores that the processes below this one use while it sleeps: what idle servers cost."""
-    before = _cpu_seconds()
-    time.sleep(seconds)
-    after = _cpu_seconds()
-    return sum(used - before.get(process, 0.0) for process, used in after.items()) / seconds
-
-
-def _cpu_seconds() -> dict[psutil.Process, float]:
-    used = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # it has just ended
-        used[process] = times.user + times.system
-    return used

@@ -1,113 +1,96 @@
-"""Images a second with several requests open, beside both baselines."""
+"""Images a second and latency beside both baselines: uniform load, mixed load, one at a time."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
-from rich.table import Table
-
-from benchmarks.batched import Baseline, baselines
-from benchmarks.contest import Kind, Turn, bare_sides, difference, play, served_sides
-from benchmarks.figures import median_throughput
-from benchmarks.machine import idle_cores
+from benchmarks.contest import BARE, Side, Sides, Turn, play, sides, standings
+from benchmarks.report import Report, bars, cell, lines
 from benchmarks.setup import Say, Setup
-from benchmarks.standings import Standings
-from benchmarks.workload import plain
+from benchmarks.workload import MIXED_GUIDANCE, MIXED_SIZES, MIXED_STEPS, ImageTask, mixed, plain
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-CONCURRENCIES = (1, 2, 4, 8, 16)
+TASKS = 180
+"""In the list that every side takes its images from, again and again."""
 
 
-def measure(setup: Setup, say: Say) -> "Throughput":
-    """Every side makes the same images at each concurrency."""
-    entry = setup.entry
-    samples = {open_: plain(entry, max(8, open_)) for open_ in CONCURRENCIES}
-    with (
-        bare_sides(setup) as (bare, alone),
-        baselines(setup, samples, say) as rivals,
-        served_sides(setup, say) as served,
-    ):
+def uniform(setup: Setup, say: Say) -> Report:
+    """Requests that differ in prompt and seed alone."""
+    tasks = plain(setup.entry, TASKS)
+    steps = f"{tasks[0].size} pixels, {tasks[0].steps} steps, guidance {tasks[0].guidance_scale:g}"
+    return _measured(setup, say, tasks, setup.concurrencies, f"Uniform requests: {steps}.")
+
+
+def mixed_load(setup: Setup, say: Say) -> Report:
+    """Requests of three canvases, two sizes, 10 to 50 steps and three guidance scales."""
+    tasks = mixed(TASKS)
+    flows = ", ".join(f"{count} {flow}" for flow, count in Counter(t.flow for t in tasks).items())
+    sizes, guidance = (" or ".join(f"{x:g}" for x in xs) for xs in (MIXED_SIZES, MIXED_GUIDANCE))
+    about = (
+        f"Mixed requests: {flows} of {TASKS}; {sizes} pixels, {MIXED_STEPS[0]} to "
+        f"{MIXED_STEPS[-1]} steps, guidance {guidance}. Request batching calls the prior once for "
+        "a batch and the decoder once for each group of equal parameters; inpainted images go "
+        "alone, since the reference blends a batch of them with its first."
+    )
+    return _measured(setup, say, tasks, setup.concurrencies, about)
+
+
+def overhead(setup: Setup, say: Say) -> Report:
+    """One request at a time."""
+    return _measured(setup, say, plain(setup.entry, TASKS), (1,), "One uniform request at a time.")
+
+
+def _measured(
+    setup: Setup, say: Say, tasks: Sequence[ImageTask], concurrencies: Sequence[int], about: str
+) -> Report:
+    with sides(setup, tasks, concurrencies, say) as found:
         say("warming up")
-        servers = [*(rival.side for rival in rivals), *served]
-        for side in alone:
-            side.round(plain(entry, 2), 1)
-        for side in servers:
-            for concurrency in CONCURRENCIES:
-                side.round(plain(entry, concurrency), concurrency)
-        differs = {side.name: difference(bare, side, plain(entry, 4)) for side in servers}
-        idle = idle_cores()
-        sides = [*alone, *servers]
-        rounds = play(sides, _turns(setup), 2 if setup.quick else 3, say)
-    return Throughput(Standings(sides, rounds), rivals, differs, idle)
+        for side in found.all:
+            for open_ in (side.processes,) if side.kind is BARE else concurrencies:
+                side.images(tasks[: max(6, open_)])
+        differs = found.difference(tasks[:6])
+        turns = [turn for side in found.all for turn in _turns(setup, side, tasks, concurrencies)]
+        turns.sort(key=lambda turn: turn.open)
+        rounds = play(turns, 1 if setup.quick else 2 + (len(concurrencies) == 1), say)
+    rows = standings(found.all, rounds)
+    is_one = tuple(concurrencies) == (1,)
+    drawn = [row for row in rows if not row["side"].startswith(BARE)]
+    return Report(
+        title="Latency, one request at a time" if is_one else "Throughput",
+        rows=rows,
+        note=f"{about} {_note(found, differs)}",
+        plot=bars(rows, "side", "p50, s") if is_one else lines(drawn, "side", "open", "images/s"),
+        raw=[
+            {"side": name, "open": open_, "rounds": [asdict(one) for one in own]}
+            for (name, open_), own in rounds.items()
+        ],
+    )
 
 
-def _turns(setup: Setup) -> Sequence[Turn]:
-    least, deep = (4, 1) if setup.quick else (12, 2)
-    return [
-        Turn(
-            concurrency,
-            plain(setup.entry, max(least, deep * concurrency)),
-            bare=plain(setup.entry, 4 if setup.quick else 12) if concurrency == 1 else None,
-        )
-        for concurrency in CONCURRENCIES
-    ]
+def _turns(
+    setup: Setup, side: Side, tasks: Sequence[ImageTask], concurrencies: Sequence[int]
+) -> list[Turn]:
+    """Larger concurrencies take longer until images come evenly."""
+    scale = 0.3 if setup.quick else 1.0
+    if side.kind is BARE:
+        counts = [side.processes] if side.processes == 1 or max(concurrencies) > 1 else []
+        return [Turn(side, open_, tasks, 8 * scale) for open_ in counts]
+    return [Turn(side, open_, tasks, (8 + open_ / 4) * scale) for open_ in concurrencies]
 
 
-@dataclass(frozen=True)
-class Throughput:
-    """Images a second by concurrency."""
-
-    standings: Standings
-    rivals: Sequence[Baseline]
-    """Request batching, with the settings that were kept."""
-    differences: dict[str, int]
-    """By side: levels, of 255, from the bare images at most."""
-    idle: float
-    """Cores that all servers together use while nothing is asked."""
-
-    def table(self) -> Table:
-        """A row a side and concurrency."""
-        return self.standings.table("Throughput")
-
-    def note(self) -> str:
-        """How it was measured."""
-        differs = ", ".join(f"{name} {levels}" for name, levels in self.differences.items())
-        kept = ". ".join(rival.sentence() for rival in self.rivals)
-        return (
-            "Same weights, dtype, steps, guidance, PNG, allocator setting and autoencoder layout "
-            "on every side; throughput and ratios are medians over interleaved rounds. Times bare: "
-            "over the fastest of the bare sides with no more processes than requests are open. "
-            "Times batching: over the same pipelines behind Ray Serve's gRPC proxy and "
-            "@serve.batch, with as many replicas as there are decoders and as many requests open, "
-            f"each time at the setting that was the fastest in a trial. Settings kept: {kept}. "
-            "Peak rows: the most rows in one decoder forward, mean over the images; a guided image "
-            f"has two. Levels of 255 from the bare images, at most: {differs}. All servers idle "
-            f"together use {self.idle:.2f} cores."
-        )
-
-    def content(self) -> dict[str, Any]:
-        """The rows and their rounds."""
-        return self.standings.content() | {
-            "request_batching": [rival.sentence() for rival in self.rivals],
-            "largest_difference_of_255": self.differences,
-            "idle_cores": self.idle,
-        }
-
-    def plot(self, axes: "Axes") -> None:
-        """Throughput over open requests."""
-        rows = self.standings.rows()
-        for side in self.standings.sides:
-            mine = [row for row in rows if row.side == side.name]
-            if side.kind is not Kind.BARE:
-                open_ = [row.concurrency for row in mine]
-                axes.plot(open_, [row.images_a_second for row in mine], "o-", label=side.name)
-        baseline = self.standings.baseline(CONCURRENCIES[-1])
-        level = median_throughput(self.standings.rounds[baseline.name, baseline.replicas])
-        axes.axhline(level, linestyle="--", color="gray", label=baseline.name)
-        axes.set(xlabel="requests open", ylabel="images per second", title="Throughput")
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(CONCURRENCIES, [str(each) for each in CONCURRENCIES])
-        axes.set_ylim(bottom=0)
-        axes.legend()
+def _note(found: Sides, differs: dict[str, int]) -> str:
+    kept = "; ".join(f"{open_} open: {setting}" for open_, setting in found.kept.items())
+    tuned = ", ".join(f"{stage} {how or 'as it comes'}" for stage, how in found.runtime.items())
+    levels = ", ".join(f"{name} {cell(most)}" for name, most in differs.items())
+    return (
+        "Same weights, dtype, PNG, allocator setting and autoencoder layout on every side, free to "
+        "compile; the bare pipelines under uniform load alone. So many requests are open at any "
+        "time; a window begins once as many images have come, and an image counts by the part of "
+        "its time in it. Throughput and ratios are medians over interleaved rounds. Times "
+        "bare: over the fastest bare side with no more processes than requests are open. Times "
+        "batching: over the same pipelines behind the same Ray Serve proxy with @serve.batch, as "
+        "many replicas as decoders, one thread each, each time at the setting that was the fastest "
+        f"in a trial: {kept}. This system ran as `kandinsky tune` found: {tuned}. Exact and "
+        "balanced are its presets: exact saves no work, balanced does at a loss that "
+        "docs/quality.md states. Peak rows: the most rows in one decoder forward, mean over the "
+        f"images; a guided image has two. Levels of 255 from the bare images, at most: {levels}."
+    )

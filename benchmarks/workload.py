@@ -1,14 +1,18 @@
-"""The images that a table asks for: every side makes the same ones."""
+"""The images that a table asks for, and their requests: every side makes the same ones."""
 
 import io
+import itertools
 import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import CanvasKind
+from kandinsky.client import requests
+from kandinsky.v1.generation_pb2 import GenerateRequest
 
 COLOURS = ("red", "green", "yellow", "purple")
 PROMPTS = (
@@ -75,25 +79,31 @@ def plain(entry: CatalogEntry, count: int) -> list[ImageTask]:
 
 
 def mixed(count: int) -> list[ImageTask]:
-    """Images whose canvas, size, steps and guidance differ; the same list at every call."""
+    """Images whose canvas, size, steps and guidance differ; the same list at every call.
+
+    Each 18 in a row have every size with every number of steps once, in an order of their own.
+    """
     draw = random.Random(MIXED_SEED)
-    tasks = []
-    for index in range(count):
-        canvas = MIXED_CANVASES[index % len(MIXED_CANVASES)]
-        size = draw.choice(MIXED_SIZES)
-        tasks.append(
-            ImageTask(
-                draw.choice(PROMPTS),
-                seed=index,
-                canvas=canvas,
-                size=size,
-                steps=draw.choice(MIXED_STEPS),
-                guidance_scale=draw.choice(MIXED_GUIDANCE),
-                image=b"" if canvas is CanvasKind.NOISE else _drawing(index, size),
-                mask=_mask(size) if canvas is CanvasKind.INPAINT else b"",
+    tasks: list[ImageTask] = []
+    while len(tasks) < count:
+        shapes = list(itertools.product(MIXED_SIZES, MIXED_STEPS))
+        draw.shuffle(shapes)
+        for size, steps in shapes:
+            index = len(tasks)
+            canvas = MIXED_CANVASES[index % len(MIXED_CANVASES)]
+            tasks.append(
+                ImageTask(
+                    draw.choice(PROMPTS),
+                    seed=index,
+                    canvas=canvas,
+                    size=size,
+                    steps=steps,
+                    guidance_scale=draw.choice(MIXED_GUIDANCE),
+                    image=b"" if canvas is CanvasKind.NOISE else _drawing(index, size),
+                    mask=_mask(size) if canvas is CanvasKind.INPAINT else b"",
+                )
             )
-        )
-    return tasks
+    return tasks[:count]
 
 
 def groups(tasks: Sequence[ImageTask]) -> list[list[int]]:
@@ -107,6 +117,45 @@ def groups(tasks: Sequence[ImageTask]) -> list[list[int]]:
         key = index if task.canvas is CanvasKind.INPAINT else task.parameters
         found.setdefault(key, []).append(index)
     return list(found.values())
+
+
+def to_request(task: ImageTask, model: str, **more: Any) -> GenerateRequest:
+    """The request for an image."""
+    options: Any = {
+        "model": model,
+        "height": task.size,
+        "width": task.size,
+        "steps": task.steps,
+        "guidance_scale": task.guidance_scale,
+        "seed": task.seed,
+        **more,
+    }
+    if task.canvas is CanvasKind.IMAGE:
+        return requests.image_to_image(task.image, task.prompt, strength=STRENGTH, **options)
+    if task.canvas is CanvasKind.INPAINT:
+        return requests.inpaint(task.image, task.mask, task.prompt, **options)
+    return requests.text_to_image(task.prompt, **options)
+
+
+def to_task(request: GenerateRequest) -> ImageTask:
+    """What `to_request` made the request of."""
+    canvas = CanvasKind(request.canvas.WhichOneof("kind") or CanvasKind.NOISE)
+    image = mask = b""
+    if canvas is CanvasKind.IMAGE:
+        image = request.canvas.image.images[0].encoded
+    elif canvas is CanvasKind.INPAINT:
+        image = request.canvas.inpaint.images[0].encoded
+        mask = request.canvas.inpaint.masks[0].encoded
+    return ImageTask(
+        prompt=request.guide.text.prompts[0],
+        seed=request.seed,
+        canvas=canvas,
+        size=request.decoder.height,
+        steps=request.decoder.steps,
+        guidance_scale=request.decoder.guidance_scale,
+        image=image,
+        mask=mask,
+    )
 
 
 def _drawing(index: int, size: int) -> bytes:

@@ -11,27 +11,33 @@ and the stubs in kandinsky/v1, which `make protos` generates, or any installed k
 """
 
 import argparse
+import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.full_size import plan as plans
+from benchmarks.full_size import report
 from benchmarks.full_size.accelerator import accelerator
-from benchmarks.full_size.forwards import forwards
-from benchmarks.full_size.measure import Point, measure
+from benchmarks.full_size.measure import Measured, Measurement
 from benchmarks.full_size.plan import RUNTIMES, SETTINGS, Plan
-from benchmarks.full_size.plot import write_plot
-from benchmarks.full_size.report import (
-    TERA,
-    Row,
-    forward_table,
-    rows,
-    step_table,
-    table,
-    write_json,
-)
+from benchmarks.report import cell, draw
+
+LEGEND = """\
+(a) diffusers as it comes, (b) with a documented setting or in batches, (c) this engine. {rounds}
+interleaved rounds, medians; uint8 images on the host on every side, guidance {guidance:g}.
+
+A step of the engine
+{steps}
+Outside: the share of a step in which its network does not compute. Operations on the device outside
+the network, and reads of it, are counted on fake tensors. Launches and waits are of all threads, a
+step of all jobs, on a GPU alone; a captured graph is one launch, and one wait for an event paces
+the loop. Warm after: three short rounds with all that is compiled and captured. Apart: levels of
+255, at most and in the mean, between the engine's image of seed 0 and the bare eager pipeline's."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -41,80 +47,66 @@ def main(words: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     about = accelerator(plan.device, plan.dtype)
     heading = f"{plan.size.name}, {about.name}, {about.dtype}, {plan.steps} steps"
-    print(heading)
-    print(", ".join(f"{name} {number}" for name, number in about.versions.items()))
+    print(f"{heading}; {', '.join(f'{name} {number}' for name, number in about.versions.items())}")
     print(
-        f"measured matrix rate {about.matrix_rate / TERA:.3g} TFLOP/s "
+        f"measured matrix rate {about.matrix_rate / 1e12:.3g} TFLOP/s "
         f"(square products: {', '.join(map(str, about.matrix_rates))}); {about.cores} CPU cores"
     )
-    costs = {
-        "parameters": plan.size.parameters(),
-        "forward_flops": {pixels: plan.size.forward_flops(pixels) for pixels in plan.pixels},
-        "image_flops": {
-            pixels: plan.size.image_flops(pixels, plan.steps) for pixels in plan.pixels
-        },
-    }
-    counts = {name: f"{count / 1e6:.4g} M" for name, count in costs["parameters"].items()}
-    print("random weights:", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    parameters = plan.size.parameters()
+    counts = ", ".join(f"{name} {count / 1e6:.4g} M" for name, count in parameters.items())
+    print(f"random weights: {counts}")
     networks = plan.size.build(plan.device, plan.dtype)
-    alone = list(forwards(plan, networks))
-    print("\nEach network alone, eager\n" + forward_table(alone, about.matrix_rate) + "\n")
-    points: list[Point] = []
-    found: list[Row] = []
-    for point in measure(plan, networks):
-        if isinstance(point, str):
-            print(point, file=sys.stderr, flush=True)
+    alone = list(report.forwards(plan, networks, about.matrix_rate))
+    print("\nEach network alone, eager\n" + _text(alone) + "\n")
+    sides: list[Measured] = []
+    found: list[dict[str, Any]] = []
+    for event in Measurement(plan, networks).run():
+        if isinstance(event, str):
+            print(event, file=sys.stderr, flush=True)
             continue
-        points.append(point)
-        of_point = rows(point, costs["image_flops"][point.pixels], about.matrix_rate)
-        found.extend(of_point)
-        print(table(of_point), flush=True, file=sys.stderr)
-        write_json(options.out / "figures.json", plan, about, costs, alone, points, found)
-    print(f"Images a second\n{table(found)}\n{_legend(plan)}")
-    print(f"\nA step of the engine\n{step_table(points)}\n{STEP_LEGEND}")
+        sides += event
+        flops = plan.size.image_flops(event[0].pixels, plan.steps)
+        found += report.images(event, flops, about.matrix_rate)
+        content = {
+            "plan": asdict(plan) | {"dtype": about.dtype},
+            "machine": asdict(about) | {"matrix_rate": about.matrix_rate},
+            "parameters": parameters,
+            "forwards": alone,
+            "rows": found,
+            "sides": [asdict(one) for one in sides],
+        }
+        text = json.dumps(content, indent=2) + "\n"
+        (options.out / "figures.json").write_text(text, encoding="utf-8")
+    print(f"Images a second\n{_text(found)}")
+    print(*(f"{one.side}: {one.failure}" for one in sides if one.failure), sep="\n")
+    steps = _text(report.steps(sides))
+    print(LEGEND.format(rounds=plan.rounds, guidance=plan.guidance, steps=steps))
     print(options.out / "figures.json")
     try:
-        write_plot(options.out / "throughput.png", heading, found)
-        print(options.out / "throughput.png")
+        draw(report.plot(found), heading, options.out / "throughput.png")
     except ImportError as error:
         print(f"no plot: {error}")
     return 0
 
 
-STEP_LEGEND = (
-    "Outside: the share of a step in which its network does not compute. Launches and waits are "
-    "of all threads, a step of all jobs; a captured graph is one launch, and one wait for an event "
-    "paces the loop. Warm after: three short rounds with all that is compiled and captured. Apart: "
-    "levels of 255, at most and in the mean, between the engine's image of seed 0 and the bare "
-    "eager pipeline's."
-)
-
-
-def _legend(plan: Plan) -> str:
-    return (
-        f"(a) diffusers as it comes, (b) with a documented setting or in batches, (c) this engine. "
-        f"{plan.rounds} interleaved rounds, medians; uint8 images on the host on every side, "
-        f"guidance {plan.guidance:g}."
+def _text(rows: Sequence[dict[str, Any]]) -> str:
+    """Columns as wide as their widest."""
+    table = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = (
+        (word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in table
     )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
     cuda = torch.cuda.is_available()
     is_full = cuda and not options.reduced
     plan = plans.full() if is_full else plans.reduced("cuda" if cuda else "cpu")
-    given = {
-        "dtype": getattr(torch, options.dtype) if options.dtype else None,
-        "pixels": options.pixels,
-        "concurrencies": options.concurrency,
-        "steps": options.steps,
-        "rounds": options.rounds,
-        "turns": options.turns,
-        "batch": options.batch,
-        "settings": options.settings,
-        "runtimes": options.runtimes,
-    }
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(plan, **{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
+    given = {k: v for k, v in vars(options).items() if v is not None and k in vars(plan)}
+    if "dtype" in given:
+        given["dtype"] = getattr(torch, given["dtype"])
+    return replace(plan, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:
@@ -125,7 +117,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     add("--reduced", action="store_true", help="few channels; always so without CUDA")
     add("--dtype", choices=("float16", "bfloat16", "float32"))
     add("--pixels", type=int, nargs="+", help="sides of square images")
-    add("--concurrency", type=int, nargs="+", help="jobs that the engine has open")
+    add("--concurrency", dest="concurrencies", type=int, nargs="+", help="jobs that are open")
     add("--steps", type=int)
     add("--rounds", type=int)
     add("--turns", type=int, help="images a round for each that is open")

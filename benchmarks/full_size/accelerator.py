@@ -45,7 +45,7 @@ def accelerator(device: str, dtype: torch.dtype) -> Accelerator:
         cores=len(os.sched_getaffinity(0)),
         versions=versions,
         dtype=str(dtype).removeprefix("torch."),
-        matrix_rates={side: _matrix_rate(device, dtype, side) for side in MATRIX_SIDES[device]},
+        matrix_rates={side: matrix_rate(device, dtype, side) for side in MATRIX_SIDES[device]},
     )
 
 
@@ -66,7 +66,8 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def _matrix_rate(device: str, dtype: torch.dtype, side: int) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, side: int) -> float:
+    """Floating-point operations a second of products of square matrices."""
     # Random ones: zeros toggle fewer transistors, and the clock stays higher than in real work.
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     product = torch.empty_like(left)

@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from diffusers import KandinskyV22Pipeline
 
 from benchmarks.full_size.networks import Networks, scheduler
 from benchmarks.full_size.plan import Setting
-from benchmarks.full_size.side import Embeds, Made
+from benchmarks.full_size.side import Embeds, Made, Side
 
 
 def pipeline(networks: Networks, setting: Setting) -> KandinskyV22Pipeline:
@@ -36,7 +35,7 @@ def pipeline(networks: Networks, setting: Setting) -> KandinskyV22Pipeline:
     return made
 
 
-class BareSide:
+class BareSide(Side):
     """A pipeline that makes its images in sequence, or as one batch.
 
     Args:
@@ -44,14 +43,18 @@ class BareSide:
     """
 
     def __init__(self, pipeline: Any, embeds: Embeds, guidance: float, batch: int) -> None:
-        self._pipeline, self._embeds, self._guidance = pipeline, embeds, guidance
-        self._batch = batch
+        self._pipeline, self._batch = pipeline, batch
+        self._options = {
+            "image_embeds": embeds.positive,
+            "negative_image_embeds": embeds.negative,
+            "guidance_scale": guidance,
+        }
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Noise is drawn on the device, which is the pipeline's fastest way."""
         latencies: list[float] = []
         images: list[np.ndarray] = []
-        generator = torch.Generator(self._embeds.like.device).manual_seed(0)
+        generator = torch.Generator(self._options["image_embeds"].device).manual_seed(0)
         for _ in range(count // self._batch):
             begun = time.perf_counter()
             images.extend(self._call(self._batch, pixels, steps, generator))
@@ -62,20 +65,15 @@ class BareSide:
         """One image whose noise is drawn on the CPU, as the engine draws it."""
         return self._call(1, pixels, steps, torch.Generator("cpu").manual_seed(seed))[0]
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
     def _call(
         self, images: int, pixels: int, steps: int, generator: torch.Generator
-    ) -> Sequence[np.ndarray]:
+    ) -> list[np.ndarray]:
         found = self._pipeline(
-            image_embeds=self._embeds.positive,
-            negative_image_embeds=self._embeds.negative,
             height=pixels,
             width=pixels,
             num_inference_steps=steps,
-            guidance_scale=self._guidance,
             num_images_per_prompt=images,
             generator=generator,
+            **self._options,
         ).images
         return [np.asarray(image) for image in found]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.full_size.networks import Networks, scheduler
-from benchmarks.full_size.side import Embeds, Made
+from benchmarks.full_size.side import Embeds, Made, Side
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2
@@ -64,7 +64,21 @@ def decoder(networks: Networks, options: Mapping[str, bool]) -> LatentDecoder:
     return kandinsky_2_2.decoder({"weights": loader}, Catalog.load()["kandinsky-2-2"])
 
 
-class EngineSide:
+def decode_request(
+    embeds: Embeds, guidance: float, pixels: int, steps: int, *, latents: bool = False
+) -> decoder_pb2.DecodeRequest:
+    """A square image from noise, or its latents as they are."""
+    kind = decoder_pb2.DECODE_OUTPUT_LATENTS if latents else decoder_pb2.DECODE_OUTPUT_PIXELS
+    request = decoder_pb2.DecodeRequest(output=kind)
+    request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
+    request.conditioning.negative_image_embed.CopyFrom(tensors.from_torch(embeds.negative[0]))
+    request.sampling.guidance_scale, request.sampling.steps = guidance, steps
+    request.start.noise.SetInParent()
+    request.start.height = request.start.width = pixels
+    return request
+
+
+class EngineSide(Side):
     """A running batch, with a job for each image and so many of them open at any time.
 
     Args:
@@ -88,26 +102,15 @@ class EngineSide:
             ),
             device=clock_of(decoder.like.device),
         )
-        self._request = self.request(embeds, guidance)
-
-    @staticmethod
-    def request(embeds: Embeds, guidance: float) -> decoder_pb2.DecodeRequest:
-        """An image from noise; its size and steps are still to be set."""
-        request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
-        request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds.positive[0]))
-        request.conditioning.negative_image_embed.CopyFrom(tensors.from_torch(embeds.negative[0]))
-        request.sampling.guidance_scale = guidance
-        request.start.noise.SetInParent()
-        return request
+        self._request = partial(decode_request, embeds, guidance)
 
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Every image's noise comes from its own generator on the CPU, seeded 0, 1, 2, …"""
-        return asyncio.run(self._make(count, self._sized(pixels, steps)))
+        return asyncio.run(self._make(count, self._request(pixels, steps)))
 
     def loop_seconds(self, jobs: int, pixels: int, steps: int) -> float:
         """Seconds of denoising loops alone, whose latents stay as they are."""
-        request = self._sized(pixels, steps)
-        request.output = decoder_pb2.DECODE_OUTPUT_LATENTS
+        request = self._request(pixels, steps, latents=True)
         begun = time.perf_counter()
         asyncio.run(self._loops(jobs, request))
         return time.perf_counter() - begun
@@ -122,13 +125,6 @@ class EngineSide:
     def close(self) -> None:
         """Ends the engine's thread."""
         self._batcher.close()
-
-    def _sized(self, pixels: int, steps: int) -> decoder_pb2.DecodeRequest:
-        request = decoder_pb2.DecodeRequest()
-        request.CopyFrom(self._request)
-        request.sampling.steps = steps
-        request.start.height = request.start.width = pixels
-        return request
 
     async def _loops(self, jobs: int, request: decoder_pb2.DecodeRequest) -> None:
         async with asyncio.TaskGroup() as workers:

@@ -94,9 +94,9 @@ class Size:
         unet, prior = networks.unet_inputs(1, pixels), networks.prior_inputs(1)
         latents = networks.latents(1, pixels)
         return {
-            "unet": _flops(lambda: networks.unet(**unet)),
-            "movq": _flops(lambda: networks.movq.decode(latents, force_not_quantize=True)),
-            "prior": _flops(lambda: networks.prior(**prior)),
+            "unet": flops(lambda: networks.unet(**unet)),
+            "movq": flops(lambda: networks.movq.decode(latents, force_not_quantize=True)),
+            "prior": flops(lambda: networks.prior(**prior)),
         }
 
     def image_flops(self, pixels: int, steps: int) -> int:
@@ -110,7 +110,8 @@ def scheduler() -> DDPMScheduler:
     return DDPMScheduler(**SCHEDULER)
 
 
-def _flops(forward: Callable[[], object]) -> int:
+def flops(forward: Callable[[], object]) -> int:
+    """Floating-point operations of a forward."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         forward()
     return int(counter.get_total_flops())

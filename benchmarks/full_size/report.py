@@ -1,175 +1,122 @@
-"""What was measured as plain text, as JSON and as a plot."""
+"""The figures of what was measured: each network alone, images a second, a step."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import median_latency, median_throughput, throughput_ratio
-from benchmarks.full_size.accelerator import Accelerator
-from benchmarks.full_size.forwards import Forward
-from benchmarks.full_size.measure import Measured, Point
+import torch
+
+from benchmarks.figures import latency, throughput, throughput_ratio
+from benchmarks.full_size.accelerator import seconds
+from benchmarks.full_size.measure import Measured
+from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.plan import Plan
+from benchmarks.report import Plot, Row, lines
 
-TERA = 1e12
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True)
-class Row:
-    """One side's figures at one size, medians over its rounds; or why there are none."""
-
-    pixels: int
-    side: str
-    group: str
-    at_once: int
-    images_a_second: float | None = None
-    matrix_share: float | None = None
-    """Of the machine's measured matrix rate."""
-    throughput_ratio: float | None = None
-    """To the baseline, round by round."""
-    best_single_ratio: float | None = None
-    """To the fastest bare one that makes an image at a time."""
-    best_batch_ratio: float | None = None
-    """To the fastest bare one in batches."""
-    p50: float | None = None
-    """Seconds that one image took."""
-    failure: str | None = None
+REPEATS = 3
 
 
-def rows(point: Point, image_flops: int, matrix_rate: float) -> list[Row]:
-    """A point's sides in their order."""
-    bare = [one for one in point.sides if one.rounds and one.group in "ab"]
-    single = _fastest([one for one in bare if one.at_once == 1]) or point.sides[0]
-    batch = _fastest([one for one in bare if one.at_once > 1])
+def forwards(plan: Plan, networks: Networks, matrix_rate: float) -> Iterator[Row]:
+    """UNet and prior with two rows an image, MoVQ's decoding with one, at each concurrency."""
+    for pixels in plan.pixels:
+        flops = plan.size.forward_flops(pixels)
+        for open_ in plan.concurrencies:
+            works: dict[str, tuple[int, Callable[[], object]]] = {
+                "unet": (2, partial(networks.unet, **networks.unet_inputs(2 * open_, pixels))),
+                "movq": (
+                    1,
+                    partial(
+                        networks.movq.decode,
+                        networks.latents(open_, pixels),
+                        force_not_quantize=True,
+                    ),
+                ),
+                "prior": (2, partial(networks.prior, **networks.prior_inputs(2 * open_))),
+            }
+            if pixels != plan.pixels[0]:
+                del works["prior"]  # which sees no pixels
+            for name, (rows_each, work) in works.items():
+                rows = rows_each * open_
+                with torch.inference_mode():
+                    taken = seconds(work, REPEATS)
+                rate = rows * flops[name] / taken
+                yield {
+                    "network": name,
+                    "pixels": pixels,
+                    "rows": rows,
+                    "ms": taken * 1e3,
+                    "ms a row": taken * 1e3 / rows,
+                    "TFLOP/s": rate / 1e12,
+                    "of matrix rate": f"{rate / matrix_rate:.1%}",
+                }
+
+
+def images(sides: Sequence[Measured], image_flops: int, matrix_rate: float) -> list[dict[str, Any]]:
+    """The sides of a size in their order; without figures where one failed."""
+    bare = [one for one in sides if one.rounds and one.group in "ab"]
+    baselines = {
+        "times (a)": sides[0],
+        "times best single": _fastest([one for one in bare if one.at_once == 1]),
+        "times best batch": _fastest([one for one in bare if one.at_once > 1]),
+    }
     found = []
-    for one in point.sides:
-        place = (point.pixels, one.side, one.group, one.at_once)
-        if one.failure:
-            found.append(Row(*place, failure=one.failure))
-            continue
-        rate = median_throughput(one.rounds)
+    for one in sides:
+        rate = throughput(one.rounds) if one.rounds else None
+        share = f"{rate * image_flops / matrix_rate:.1%}" if rate else None
+        ratios = {
+            name: throughput_ratio(one.rounds, base.rounds) if rate and base else None
+            for name, base in baselines.items()
+        }
         found.append(
-            Row(
-                *place,
-                images_a_second=rate,
-                matrix_share=rate * image_flops / matrix_rate,
-                throughput_ratio=throughput_ratio(one.rounds, point.sides[0].rounds),
-                best_single_ratio=throughput_ratio(one.rounds, single.rounds),
-                best_batch_ratio=throughput_ratio(one.rounds, batch.rounds) if batch else None,
-                p50=median_latency(one.rounds),
-            )
+            {"pixels": one.pixels, "side": f"({one.group}) {one.side}", "open": one.at_once}
+            | {"images/s": rate, "of matrix rate": share, **ratios}
+            | {"p50, s": latency(one.rounds) if rate else None}
         )
     return found
 
 
-def _fastest(sides: Sequence[Measured]) -> Measured | None:
-    return max(sides, key=lambda one: median_throughput(one.rounds), default=None)
-
-
-def table(found: Sequence[Row]) -> str:
-    """The rows as text, for a terminal without rich."""
-    heads = ["of matrix rate", "times (a)", "times best single", "times best batch", "p50, s"]
-    lines = [["pixels", "side", "images/s", *heads]]
-    failures = {}
-    for row in found:
-        place = [str(row.pixels), f"({row.group}) {row.side}"]
-        if row.failure or row.images_a_second is None:
-            lines.append([*place, *["-"] * 6])
-            failures[place[1]] = row.failure
-            continue
-        ratios = (row.throughput_ratio, row.best_single_ratio, row.best_batch_ratio)
-        lines.append(
-            [
-                *place,
-                _figure(row.images_a_second),
-                f"{row.matrix_share:.1%}",
-                *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
-                _figure(row.p50 or 0.0),
-            ]
-        )
-    notes = [f"{side}: {reason}" for side, reason in failures.items()]
-    return "\n".join([*_aligned(lines, left=1), *notes])
-
-
-def step_table(points: Sequence[Point]) -> str:
-    """What a step of each engine is made of."""
-    heads = ["step, ms", "network, ms", "outside", "launches", "waits", "warm after, s", "apart"]
-    lines = [["pixels", "side", *heads]]
-    for point in points:
-        for one in point.sides:
-            if one.step is None:
-                continue
-            waits = " ".join(f"{count:.1f} {name}" for name, count in one.step.waits.items())
-            launches = one.step.launches
-            lines.append(
-                [
-                    str(point.pixels),
-                    one.side,
-                    _figure(one.step.seconds * 1e3),
-                    _figure(one.step.network_seconds * 1e3),
-                    f"{one.step.outside:.1%}",
-                    "-" if launches is None else f"{launches:.0f}",
-                    waits or "-",
-                    f"{one.warm_up:.0f}",
-                    "-" if one.difference is None else "{} ({:.2f})".format(*one.difference),
-                ]
-            )
-    return "\n".join(_aligned(lines, left=1))
-
-
-def forward_table(found: Sequence[Forward], matrix_rate: float) -> str:
-    """Each network alone as text."""
-    lines = [["network", "pixels", "rows", "ms", "ms a row", "TFLOP/s", "of matrix rate"]]
-    for one in found:
-        milliseconds = one.seconds * 1e3
-        lines.append(
-            [
-                one.network,
-                "" if one.pixels is None else str(one.pixels),
-                str(one.rows),
-                _figure(milliseconds),
-                _figure(milliseconds / one.rows),
-                _figure(one.matrix_rate / TERA),
-                f"{one.matrix_rate / matrix_rate:.1%}",
-            ]
-        )
-    return "\n".join(_aligned(lines, left=0))
-
-
-def write_json(
-    path: Path,
-    plan: Plan,
-    about: Accelerator,
-    networks: dict[str, Any],
-    alone: Sequence[Forward],
-    points: Sequence[Point],
-    found: Sequence[Row],
-) -> None:
-    """Writes every figure, and the rounds that it comes from."""
-    content = {
-        "plan": asdict(plan) | {"dtype": about.dtype},
-        "machine": asdict(about) | {"matrix_rate": about.matrix_rate},
-        "networks": networks,
-        "forwards": [asdict(one) for one in alone],
-        "rows": [asdict(row) for row in found],
-        "points": [asdict(point) for point in points],
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _figure(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def _aligned(lines: list[list[str]], left: int) -> list[str]:
-    """Columns as wide as their widest; the one numbered `left` begins at its left."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+def steps(sides: Sequence[Measured]) -> list[dict[str, Any]]:
+    """What a step of each engine is made of; operations as counted on fake tensors."""
     return [
-        "  ".join(
-            cell.ljust(width) if column == left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+        {
+            "pixels": one.pixels,
+            "side": one.side,
+            "step, ms": one.step.seconds * 1e3,
+            "network, ms": one.step.network_seconds * 1e3,
+            "outside": f"{one.step.outside:.1%}",
+            "operations": one.step.operations,
+            "reads": one.step.reads,
+            "launches": one.step.launches,
+            "waits": ", ".join(f"{count:.1f} {name}" for name, count in one.step.waits.items()),
+            "warm after, s": round(one.warm_up),
+            "apart": "{} ({:.2f})".format(*one.difference) if one.difference else None,
+        }
+        for one in sides
+        if one.step is not None
     ]
+
+
+def plot(rows: Sequence[Row]) -> Plot:
+    """Images a second over open jobs: a line for each runtime and size, the bare ones dashed."""
+    made = [row for row in rows if row["images/s"]]
+    named = [
+        {**row, "side": f"{row['side'].rpartition(', ')[0]}, {row['pixels']}"}
+        for row in made
+        if row["side"].startswith("(c)")
+    ]
+
+    def draw(axes: "Axes") -> None:
+        for row in made:
+            if not row["side"].startswith("(c)"):
+                name = f"{row['side']}, {row['pixels']}"
+                axes.axhline(row["images/s"], linestyle="--", label=name)
+        lines(named, "side", "open", "images/s")(axes)
+
+    return draw
+
+
+def _fastest(sides: Sequence[Measured]) -> Measured | None:
+    return max(sides, key=lambda one: throughput(one.rounds), default=None)

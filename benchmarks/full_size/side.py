@@ -1,7 +1,7 @@
 """What every side of the comparison answers to."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,11 +13,6 @@ class Embeds:
 
     positive: torch.Tensor
     negative: torch.Tensor
-
-    @property
-    def like(self) -> torch.Tensor:
-        """Has the networks' device and dtype."""
-        return self.positive
 
     @classmethod
     def random(cls, width: int, like: torch.Tensor, seed: int = 0) -> "Embeds":
@@ -37,13 +32,12 @@ class Made:
     """uint8 [H, W, 3]."""
 
 
-class Side(Protocol):
+class Side(ABC):
     """One way to make images."""
 
+    @abstractmethod
     def make(self, count: int, pixels: int, steps: int) -> Made:
         """Makes square images, and returns once they are on the host."""
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have none
         """Lets go of threads."""
-        ...

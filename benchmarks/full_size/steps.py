@@ -1,23 +1,23 @@
 """A step of the engine taken apart: its network, what is outside of it, and what waits."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.full_size.accelerator import seconds
-from benchmarks.full_size.contestants import Entry
 from benchmarks.full_size.networks import Networks
-from benchmarks.full_size.plan import Plan
+from benchmarks.operations.counting import operations
 
 if TYPE_CHECKING:
     from benchmarks.full_size.engine_side import EngineSide
 
 SHORT, LONG = 10, 30
 """Denoising steps of two runs whose difference is steps alone."""
+RUNS = 3
 PROFILED = 2
-REPEATS = 10
+REPEATS = 4
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cuLaunchKernelEx", "cudaLaunchKernelExC")
 
@@ -29,6 +29,10 @@ class Step:
     seconds: float
     network_seconds: float
     """Of a forward with the same rows, alone."""
+    operations: int
+    """On the device outside the network, counted on fake tensors."""
+    reads: int
+    """Of the device, counted likewise."""
     launches: float | None
     """Kernels that the host launches, graphs as one each; None without CUDA."""
     waits: dict[str, float]
@@ -40,21 +44,24 @@ class Step:
         return 1 - self.network_seconds / self.seconds
 
 
-def step(plan: Plan, networks: Networks, entry: Entry, pixels: int) -> Step:
-    """Of an engine that is warm."""
-    side: EngineSide = entry.side  # type: ignore[assignment]
-    short, long_ = min(SHORT, plan.steps), min(LONG, 3 * plan.steps)
-    taken = {count: _seconds(side, entry.at_once, pixels, count) for count in (short, long_)}
-    each = (taken[long_] - taken[short]) / (long_ - short)
-    forward = side.forward(networks.unet_inputs(2 * entry.at_once, pixels))
+def step(networks: Networks, side: Any, jobs: int, pixels: int) -> Step:
+    """Of an engine that is warm, with so many jobs."""
+    each = step_seconds(side, jobs, pixels)
+    forward = side.forward(networks.unet_inputs(2 * jobs, pixels))
     with torch.inference_mode():
-        network = seconds(forward, REPEATS)
-    return Step(each, network, *_counts(side, entry.at_once, pixels))
+        network = min(seconds(forward, REPEATS) for _ in range(RUNS))
+    counted = operations(jobs, ["ddpm"], {"variance_type": "learned_range"})
+    counts = counted.device.total(), counted.to_host.total()
+    return Step(each, network, *counts, *_counts(side, jobs, pixels))
 
 
-def _seconds(side: "EngineSide", jobs: int, pixels: int, steps: int) -> float:
-    """Of the denoising loops alone: the faster of two runs."""
-    return min(side.loop_seconds(jobs, pixels, steps) for _ in range(2))
+def step_seconds(side: "EngineSide", jobs: int, pixels: int) -> float:
+    """Of a step of so many jobs: what a long denoising loop takes more than a short one."""
+    side.loop_seconds(jobs, pixels, SHORT)
+    taken = [
+        min(side.loop_seconds(jobs, pixels, steps) for _ in range(RUNS)) for steps in (SHORT, LONG)
+    ]
+    return (taken[1] - taken[0]) / (LONG - SHORT)
 
 
 def _counts(side: "EngineSide", jobs: int, pixels: int) -> tuple[float | None, dict[str, float]]:

@@ -9,7 +9,7 @@ Ray reads its environment as it is imported.
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ class LocalCluster:
         replicas: of each stage, 1 where not named.
         threads: CPU threads of each replica's networks.
         engine: limits of the stages' engines, the fields of EngineLimits.
+        servicers: dotted names of the functions that add the proxy's services.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LocalCluster:
         threads: int = 1,
         engine: Mapping[str, Any] | None = None,
         runtime: Mapping[str, Mapping[Stage, Mapping[str, Any]]] | None = None,
+        servicers: Sequence[str] = SERVICERS,
     ) -> None:
         self._applications = Applications(
             list(entries),
@@ -72,7 +74,7 @@ class LocalCluster:
             dict(engine or {}),
             dict(runtime or {}),
         )
-        self._port = port
+        self._port, self._servicers = port, servicers
         self._processes: list[psutil.Process] = []
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -91,7 +93,7 @@ class LocalCluster:
         self._guard = _start_guard()
         before = set(_children())
         try:
-            start_serve(self._port, SERVICERS)
+            start_serve(self._port, self._servicers)
             self._deploy()
         finally:
             self._processes = [child for child in _children() if child not in before]

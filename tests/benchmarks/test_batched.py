@@ -1,10 +1,14 @@
 """What request batching is tried with, at each concurrency."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import batched
-from benchmarks.batched import candidates
+from benchmarks.batched import applications, sizes
 from benchmarks.batched_app import Batching
+from benchmarks.setup import Setup
+from kandinsky.catalog.catalog import Catalog
 
 
 class Context:
@@ -15,26 +19,43 @@ class Context:
         return self._metadata
 
 
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "cores", lambda: 2)
+def test_replicas_share_the_cores_and_are_as_many_as_decoders(monkeypatch) -> None:
+    monkeypatch.setattr(batched, "cores", lambda: 4)
+    setup = Setup(Catalog.load()["shapes"], (Path("/models"),), decoders=2, quick=True)
+    found = applications(setup)
+    assert {(one["replicas"], one["threads"]) for one in found.values()} == {(2, 2)}
+    assert [one["compiled"] for one in found.values()] == [False, True]
 
 
-def test_one_request_open_is_batched_with_nobody_and_waits_for_nobody() -> None:
-    tried = {str(one) for one in candidates(1, 1)}
-    assert tried == {"1 thread(s), up to 1, wait 0 ms", "2 thread(s), up to 1, wait 0 ms"}
+@pytest.mark.parametrize(
+    ("replicas", "open_", "expected"), [(1, 16, [8, 16]), (2, 16, [4, 8]), (2, 1, [1])]
+)
+def test_a_batch_holds_a_replicas_share_of_what_is_open_or_half_of_it(
+    replicas: int, open_: int, expected: list[int]
+) -> None:
+    assert sizes(replicas, open_) == expected
 
 
-def test_replicas_that_fill_the_cores_have_one_thread_each() -> None:
-    assert {one.application.threads for one in candidates(2, 16)} == {1}
-    assert {one.application.replicas for one in candidates(2, 16)} == {2}
+def test_the_fastest_setting_is_kept_by_size_then_wait_then_compilation(monkeypatch) -> None:
+    rates = {"up to 8, wait 50 ms": 2.0, "up to 8, wait 5 ms": 1.0}
+    tried = []
 
+    def throughput(setup, address, batching, tasks, open_) -> float:
+        tried.append(str(batching))
+        return rates.get(str(batching), 0.5)
 
-@pytest.mark.parametrize(("replicas", "sizes"), [(1, {8, 16}), (2, {4, 8})])
-def test_a_batch_holds_a_replicas_share_of_what_is_open_or_half_of_it(replicas, sizes) -> None:
-    tried = candidates(replicas, 16)
-    assert {one.batching.max_batch_size for one in tried} == sizes
-    assert len({one.batching.wait_seconds for one in tried}) == 2
+    monkeypatch.setattr(batched, "_throughput", throughput)
+    setup = Setup(Catalog.load()["shapes"], (), decoders=2, quick=True)
+    found = batched.best(setup, "", [], [1, 16], lambda _: None)
+    assert found == {1: Batching(1, 0.0), 16: Batching(8, 0.05)}
+    assert tried == [
+        "up to 1, wait 0 ms",
+        "compiled, up to 1, wait 0 ms",
+        "up to 4, wait 50 ms",
+        "up to 8, wait 50 ms",
+        "up to 8, wait 5 ms",
+        "compiled, up to 8, wait 50 ms",
+    ]
 
 
 def test_a_call_says_how_it_is_to_be_gathered() -> None:

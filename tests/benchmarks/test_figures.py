@@ -4,13 +4,12 @@ import pytest
 
 from benchmarks.figures import (
     Round,
+    latency,
     latency_ratio,
     marginal,
-    median_latency,
     median_ratio,
-    median_throughput,
-    paired_medians,
     percentile,
+    throughput,
     throughput_ratio,
 )
 
@@ -42,27 +41,31 @@ def test_ratios_refuse_rounds_without_a_baseline() -> None:
         median_ratio([1.0, 2.0], [1.0])
 
 
+def a_round(seconds: float, *latencies: float) -> Round:
+    return Round(seconds, tuple((seconds - each, seconds) for each in latencies))
+
+
 def test_a_side_twice_as_fast_has_half_the_latency_and_double_the_throughput() -> None:
-    slow = [Round(4.0, (2.0, 2.0)), Round(8.0, (4.0, 4.0))]
-    fast = [Round(2.0, (1.0, 1.0)), Round(4.0, (2.0, 2.0))]
+    slow = [a_round(4.0, 2.0, 2.0), a_round(8.0, 4.0, 4.0)]
+    fast = [a_round(2.0, 1.0, 1.0), a_round(4.0, 2.0, 2.0)]
     assert latency_ratio(fast, slow) == pytest.approx(0.5)
     assert throughput_ratio(fast, slow) == pytest.approx(2.0)
 
 
 def test_medians_are_over_all_images_and_over_rounds() -> None:
-    rounds = [Round(3.0, (1.0, 2.0, 3.0)), Round(2.0, (9.0,)), Round(1.0, (2.0, 2.0))]
-    assert median_latency(rounds) == 2.0
-    assert median_throughput(rounds) == 1.0
+    rounds = [a_round(3.0, 1.0, 2.0, 3.0), a_round(9.0, 9.0), a_round(2.0, 2.0, 2.0)]
+    assert latency(rounds) == 2.0
+    assert throughput(rounds) == 1.0
 
 
-def test_paired_medians_are_medians_of_rounds_and_of_their_ratios() -> None:
-    # The third round was slow for both sides alike.
-    paired = paired_medians(
-        [[2.0, 2.0, 9.0], [4.0, 4.0, 4.0], [20.0]], [[1.0, 1.0, 0.0], [1.0], [10.0, 10.0]]
-    )
-    assert paired.values == (2.0, 4.0, 20.0)
-    assert paired.baselines == (1.0, 1.0, 10.0)
-    assert (paired.value, paired.baseline, paired.ratio) == (4.0, 1.0, 2.0)
+def test_an_image_counts_by_the_part_of_its_time_in_the_window() -> None:
+    found = Round(10.0, ((-4.0, 4.0), (2.0, 6.0), (9.0, 11.0), (-9.0, -1.0)))
+    assert found.images_a_second == pytest.approx((0.5 + 1 + 0.5) / 10)
+    assert found.latencies == [8.0, 4.0]
+
+
+def test_a_window_without_a_finished_image_has_the_latencies_of_all() -> None:
+    assert Round(1.0, ((-4.0, 4.0),)).latencies == [8.0]
 
 
 def test_marginal_cost_leaves_out_what_one_alone_costs() -> None:

@@ -7,8 +7,8 @@ import torch
 from benchmarks.full_size.bare_side import BareSide, pipeline
 from benchmarks.full_size.networks import REDUCED
 from benchmarks.full_size.plan import EAGER, RUNTIMES
-from benchmarks.full_size.sameness import Apart, Sameness
 from benchmarks.full_size.side import Embeds
+from tests.benchmarks.sameness import Apart, Sameness
 
 PIXELS, STEPS = 64, 12
 DEVICES = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import publish
+from benchmarks.__main__ import TABLES
 from benchmarks.report import write
-from benchmarks.tables import TABLES
 from tests.benchmarks.test_report import MACHINE, REPORTS
 
 PAGE = """# Benchmarks

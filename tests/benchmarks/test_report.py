@@ -1,137 +1,85 @@
-"""Every table's report: its rows, its JSON, its plot."""
+"""A table's report: its rows, its JSON, its plot; and the standings of a contest."""
 
+import asyncio
+import importlib
 import json
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from benchmarks.attacks import Attacks
-from benchmarks.attacks import Row as AttackRow
-from benchmarks.batched import Application, Baseline, Candidate
-from benchmarks.batched_app import Batching
-from benchmarks.contest import Kind, Rounds, Side, Turn, fastest, play
+from benchmarks import attacks
+from benchmarks.__main__ import TABLES
+from benchmarks.contest import BARE, BATCHED, SERVED, Side, Turn, play, standings
 from benchmarks.figures import Round
-from benchmarks.hops import HOPS, QUICK, Hops
-from benchmarks.hops import Row as HopRow
-from benchmarks.load import Made, ServedRound
+from benchmarks.load import Made, window
 from benchmarks.machine import Machine
-from benchmarks.mixed import Mixed
-from benchmarks.overhead import Overhead
-from benchmarks.report import heading, write
-from benchmarks.setup import Report
-from benchmarks.standings import Standings
-from benchmarks.tables import TABLES
-from benchmarks.throughput import Throughput
-from benchmarks.workload import mixed
+from benchmarks.report import Report, bars, cell, figures, heading, lines, write
 
 MACHINE = Machine(2, "a processor", 24.0, "cpu", 0.1, {"python": "3.11"}, "abc1234")
-
-
-def bare(seconds: float) -> Round:
-    return Round(seconds, (seconds / 2, seconds / 2))
-
-
-def served(seconds: float, peak_rows: int = 4) -> ServedRound:
-    made = Made(b"", forwards=10, shared_forwards=5, peak_rows=peak_rows)
-    return ServedRound(seconds, (seconds, seconds), (made, made))
-
-
-def never(tasks: object, concurrency: int) -> Round:
-    raise AssertionError("a report asks nobody for images")
-
-
-SIDES = [
-    Side(Kind.BARE, "bare, 1 thread", never),
-    Side(Kind.BARE, "bare, 2 threads", never),
-    Side(Kind.BARE, "bare, 2 processes", never, 2),
-    Side(Kind.BATCHED, "batching, 1 replica", never),
-    Side(Kind.BATCHED, "batching, 2 replicas", never, 2),
-    Side(Kind.SERVED, "served, 1 decoder", never),
-    Side(Kind.SERVED, "served, 2 decoders", never, 2),
+ROWS = [
+    {"side": "a", "open": 1, "images/s": 2.0, "rows": None},
+    {"side": "a", "open": 8, "images/s": 4.56789, "rows": 2.0},
 ]
-ROUNDS: Rounds = {
-    ("bare, 1 thread", 1): [bare(4.0), bare(8.0)],
-    ("bare, 2 threads", 1): [bare(2.0), bare(4.0)],
-    ("bare, 2 processes", 2): [bare(1.0), bare(2.0)],
-    ("batching, 1 replica", 1): [served(2.0), served(4.0)],
-    ("batching, 1 replica", 16): [served(1.0), served(2.0)],
-    ("batching, 2 replicas", 16): [served(0.4), served(0.8)],
-    ("served, 1 decoder", 1): [served(2.5), served(5.0)],
-    ("served, 1 decoder", 16): [served(0.5, 8), served(1.0, 8)],
-    ("served, 2 decoders", 16): [served(0.5, 8), served(1.0, 8)],
-}
-STANDINGS = Standings(SIDES, ROUNDS)
-BASELINES = [
-    Baseline(SIDES[3], {16: Candidate(Application(1, 2), Batching(16, 0.05))}),
-]
-HOP_ROWS = [HopRow(hop, 3.0, 1.0, 3.0, [3.0], [1.0]) for hop in HOPS]
-ATTACK_ROWS = [
-    AttackRow("none", (0.5, 0.4, 0.6), 0, 0.3, {}),
-    AttackRow("masks", (1.4, 1.0, 2.0), 0, 0.6, {"INVALID_FIELD": 90}),
-]
-REPORTS: dict[str, Report] = {
-    "overhead": Overhead(STANDINGS, 1),
-    "throughput": Throughput(STANDINGS, BASELINES, {"served": 1}, 0.05),
-    "mixed": Mixed(STANDINGS, mixed(6), BASELINES, {"served": 1}),
-    "hops": Hops(HOP_ROWS, QUICK),
-    "attacks": Attacks(ATTACK_ROWS),
+REPORTS = {
+    "overhead": Report("Latency", ROWS, "How.", bars(ROWS, "side", "rows", 1.0), raw=[1]),
+    "mixed": Report("Mixed", ROWS, "How.", lines(ROWS, "side", "open", "images/s")),
+    "attacks": attacks.report(
+        [
+            {"attack": "none", "times idle": 1.0, "gateway, GiB": 0.3},
+            {"attack": "masks", "times idle": 2.8, "gateway, GiB": 0.6},
+        ]
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_writes_json_and_a_plot(name: str, tmp_path: Path) -> None:
     report = REPORTS[name]
-    figures, task = write(name, report, MACHINE, "shapes", tmp_path / "new")
-    content = json.loads(figures.read_text(encoding="utf-8"))
-    assert content["table"] == name
-    assert content["machine"]["cores"] == 2
-    assert content["note"] == report.note()
-    assert content["rows"]
-    assert figures.name == f"{name}.json"
-    assert task.name == f"{name}.png"
-    assert task.read_bytes().startswith(b"\x89PNG")
+    content, image = write(name, report, MACHINE, "shapes", tmp_path / "new")
+    found = json.loads(content.read_text(encoding="utf-8"))
+    assert found["table"] == name
+    assert found["machine"]["cores"] == 2
+    assert found["note"] == report.note
+    assert found["rows"] == report.rows
+    assert len(found["cells"]) == len(report.rows)
+    assert content.name == f"{name}.json"
+    assert image.name == f"{name}.png"
+    assert image.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_a_report_prints_a_row_for_each_of_its_figures(name: str) -> None:
-    table = REPORTS[name].table()
-    expected = {"overhead": 9, "throughput": 9, "mixed": 9, "hops": len(HOPS), "attacks": 2}
-    assert table.row_count == expected[name]
+def test_a_report_prints_a_row_for_each_of_its_figures() -> None:
+    table = REPORTS["mixed"].table()
+    assert table.row_count == 2
+    assert [column.header for column in table.columns] == list(ROWS[0])
     Console(quiet=True).print(table)
 
 
-def test_the_tables_are_modules_with_a_measure() -> None:
-    assert set(REPORTS) <= set(TABLES)
-    for name in REPORTS:
-        assert type(REPORTS[name]).__module__ == TABLES[name]
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (None, ""),
+        (3, "3"),
+        ("x", "x"),
+        (0.00284, "0.00284"),
+        (1.0, "1.00"),
+        (123.4, "123"),
+        (1234.5, "1234"),
+    ],
+)
+def test_figures_have_three_digits(value: object, word: str) -> None:
+    assert cell(value) == word
 
 
-def test_ratios_are_to_the_fastest_bare_side_that_has_no_more_processes_than_are_open() -> None:
-    assert STANDINGS.baseline(1).name == "bare, 2 threads"
-    assert STANDINGS.baseline(16).name == "bare, 2 processes"
-    rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
-    assert rows["bare, 1 thread", 1].over_bare == pytest.approx(0.5)
-    assert rows["served, 1 decoder", 1].over_bare == pytest.approx(0.8)
-    assert rows["served, 1 decoder", 16].over_bare == pytest.approx(2.0)
-    assert rows["served, 1 decoder", 16].latency_over_bare == pytest.approx(0.5)
+def test_figures_by_name_are_a_row_each() -> None:
+    assert figures({"refused": 3}) == [{"figure": "refused", "value": 3}]
 
 
-def test_ratios_are_to_request_batching_with_as_many_replicas_and_requests_open() -> None:
-    rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
-    assert rows["bare, 1 thread", 1].over_batched is None
-    assert rows["batching, 1 replica", 16].over_batched is None
-    assert rows["served, 1 decoder", 1].over_batched == pytest.approx(0.8)
-    assert rows["served, 1 decoder", 16].over_batched == pytest.approx(2.0)
-    assert rows["served, 2 decoders", 16].over_batched == pytest.approx(0.8)
-    assert rows["served, 2 decoders", 16].latency_over_batched == pytest.approx(1.25)
-
-
-def test_a_row_says_what_shared_its_forwards() -> None:
-    rows = {(row.side, row.concurrency): row for row in STANDINGS.rows()}
-    assert rows["served, 1 decoder", 16].peak_rows == 8
-    assert rows["served, 1 decoder", 16].shared_share == 0.5
-    assert rows["bare, 1 thread", 1].peak_rows is None
+def test_every_table_is_a_function() -> None:
+    for place in TABLES.values():
+        module, _, function = place.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_the_heading_names_machine_and_versions() -> None:
@@ -139,37 +87,79 @@ def test_the_heading_names_machine_and_versions() -> None:
     assert "2 cores" in heading(MACHINE)
 
 
-def test_sides_take_turns_and_bare_ones_have_as_many_open_as_processes() -> None:
-    asked: list[tuple[str, int, int]] = []
-
-    def side(kind: Kind, name: str, seconds: float) -> Side:
-        def turn(tasks, concurrency: int) -> Round:
-            asked.append((name, len(tasks), concurrency))
-            return Round(seconds, (seconds,) * len(tasks))
-
-        return Side(kind, name, turn)
-
-    sides = [side(Kind.BARE, "bare", 1.0), side(Kind.SERVED, "a", 2.0), side(Kind.SERVED, "b", 1.0)]
-    tasks = mixed(4)
-    turns = [Turn(2, tasks, bare=tasks[:1]), Turn(4, tasks)]
-    rounds = play(sides, turns, 2, lambda line: None)
-    each = [("bare", 1, 1), ("a", 4, 2), ("b", 4, 2), ("a", 4, 4), ("b", 4, 4)]
-    assert asked == each * 2
-    assert {key: len(all_) for key, all_ in rounds.items()} == {
-        ("bare", 1): 2,
-        ("a", 2): 2,
-        ("b", 2): 2,
-        ("a", 4): 2,
-        ("b", 4): 2,
-    }
-    assert fastest(sides, Kind.SERVED, rounds, 4).name == "b"
+def made(seconds: float, peak_rows: float | None = None) -> Round:
+    """Two images that took all of a window."""
+    return Round(seconds, ((0.0, seconds), (0.0, seconds)), peak_rows)
 
 
-def test_attacks_are_measured_by_the_idle_server_and_bounds() -> None:
-    held = Attacks(ATTACK_ROWS)
-    assert held.ratio(ATTACK_ROWS[1]) == pytest.approx(2.8)
-    assert held.held
-    slow = AttackRow("prompts", (1.6,), 0, 0.6, {})
-    large = AttackRow("messages", (0.5,), 0, 2.1, {})
-    assert not Attacks([*ATTACK_ROWS, slow]).held
-    assert not Attacks([*ATTACK_ROWS, large]).held
+def side(kind: str, name: str, asked: list[tuple[str, int]] | None = None) -> Side:
+    @asynccontextmanager
+    async def ask(open_: int):
+        async def answer(task: object) -> Made:
+            if asked is not None:
+                asked.append((name, open_))
+            await asyncio.sleep(0.01)
+            return Made(b"", 4)
+
+        yield answer
+
+    return Side(kind, name, ask, processes=int(kind is BARE))
+
+
+SIDES = [side(BARE, "one"), side(BARE, "two"), side(BATCHED, "batching"), side(SERVED, "served")]
+ROUNDS = {
+    ("one", 1): [made(4.0), made(8.0)],
+    ("two", 2): [made(1.0), made(2.0)],
+    ("batching", 1): [made(2.0), made(4.0)],
+    ("batching", 16): [made(0.4), made(0.8)],
+    ("served", 1): [made(2.5), made(5.0)],
+    ("served", 16): [made(0.5, 8), made(1.0, 8)],
+}
+
+
+def test_ratios_are_to_the_baselines_of_the_same_round() -> None:
+    rows = {(row["side"], row["open"]): row for row in standings(SIDES, ROUNDS)}
+    served = rows["served", 16]
+    assert rows["two", 2]["times bare"] == pytest.approx(1.0)
+    assert rows["served", 1]["times bare"] == pytest.approx(1.6)
+    assert rows["served", 1]["p50 over bare"] == pytest.approx(0.625)
+    assert served["times bare"] == pytest.approx(2.0)
+    assert served["times batching"] == pytest.approx(0.8)
+    assert served["p50 over batching"] == pytest.approx(1.25)
+    assert served["peak rows"] == 8
+    assert rows["batching", 16]["times batching"] is None
+    assert rows["one", 1]["peak rows"] is None
+
+
+def test_sides_take_turns_round_after_round() -> None:
+    asked: list[tuple[str, int]] = []
+    turns = [
+        Turn(side(SERVED, name, asked), open_, [None], 0.01) for name, open_ in (("a", 1), ("b", 4))
+    ]
+    rounds = play(turns, 2, lambda _: None)
+    assert set(asked) == {("a", 1), ("b", 4)}
+    assert [name for name, _ in dict.fromkeys(asked)] == ["a", "b"]
+    assert {key: len(found) for key, found in rounds.items()} == {("a", 1): 2, ("b", 4): 2}
+    assert rounds["b", 4][0].peak_rows == 4
+
+
+async def test_a_window_begins_with_as_many_images_as_are_open() -> None:
+    async def ask(task: int) -> Made:
+        await asyncio.sleep(0.01)
+        return Made(b"", None)
+
+    found = await window(ask, [1, 2, 3], 2, 0.05)
+    assert found.seconds == 0.05
+    assert sum(end <= 0 for _, end in found.spans) == 2
+    assert max(begun for begun, _ in found.spans) < 0.05
+    assert found.peak_rows is None
+    assert found.images_a_second == pytest.approx(200, rel=0.5)
+
+
+def test_attacks_are_held_by_both_bounds() -> None:
+    def note(ratio: float, gib: float) -> str:
+        return attacks.report([{"attack": "x", "times idle": ratio, "gateway, GiB": gib}]).note
+
+    assert "; held in" in note(2.9, 1.9)
+    assert "; NOT held" in note(3.1, 0.6)
+    assert "; NOT held" in note(1.0, 2.1)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.full_size.engine_side import EngineSide, as_uint8, decoder
+from benchmarks.full_size.engine_side import as_uint8, decode_request, decoder
 from benchmarks.full_size.networks import Networks
 from benchmarks.full_size.side import Embeds
-from kandinsky.v1 import decoder_pb2
 from services.device.clock import clock_of
 from services.engine.batcher import Batcher
 from services.engine.events import Finished, Progress
@@ -128,9 +127,7 @@ class Sameness:
         return await self._with_engine(lambda other: _image(other, job))
 
     def _job(self, seed: int, more_steps: int = 0) -> Job:
-        request: decoder_pb2.DecodeRequest = EngineSide.request(self._embeds, 4.0)
-        request.sampling.steps = self._steps + more_steps
-        request.start.height = request.start.width = self._pixels
+        request = decode_request(self._embeds, 4.0, self._pixels, self._steps + more_steps)
         generator = torch.Generator("cpu").manual_seed(seed)
         return Job(str(seed), self._decoder.phases(request), generator, progress_every=1)
 
