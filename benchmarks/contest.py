@@ -122,8 +122,7 @@ def sides(
         found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
         for preset in ("exact", "balanced"):
             name = f"{SERVED}, {setup.decoders} decoders, {preset}"
-            asked = partial(served, gateway, setup.entry.name, preset)
-            found.append(Side(SERVED, name, lambda _, asked=asked: asked()))
+            found.append(Side(SERVED, name, partial(served, gateway, setup.entry.name, preset)))
         yield Sides(found, bare, kept, runtime.get(setup.entry.name, {}))
 
 
