@@ -118,7 +118,9 @@ def sides(
             setting = kept[min(kept, key=lambda tried: abs(tried - open_))]
             return ask_batched(proxy, setting.application, [setting.metadata()])
 
-        found = [_bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1)]
+        found = [
+            _bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1 and not setup.eager)
+        ]
         found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
         for preset in ("exact", "balanced"):
             name = f"{SERVED}, {setup.decoders} decoders, {preset}"
@@ -141,6 +143,8 @@ def _tuned(setup: Setup) -> Mapping[str, Any]:
     """Runtime options by model and stage."""
     from services.local.tuning import Tuning
 
+    if setup.eager:
+        return {}
     if setup.runtime is not None:
         return Tuning.read(setup.runtime).arguments()
     with TemporaryDirectory() as folder:
