@@ -46,6 +46,7 @@ def main(
     decoders: Annotated[
         int | None, typer.Option(help="Decoder replicas. Default: as many as cores.")
     ] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="Nobody compiles.")] = False,
     concurrency: Annotated[
         list[int] | None, typer.Option(help="Requests open; repeat. Default: 1, 8, 16, 32.")
     ] = None,
@@ -66,7 +67,7 @@ def main(
     try:
         open_ = tuple(concurrency or CONCURRENCIES)
         entry = Catalog.load(folders)[model]
-        setup = Setup(entry, folders, decoders or cores(), quick, open_, runtime)
+        setup = Setup(entry, folders, decoders or cores(), quick, eager, open_, runtime)
         for name in tables or TABLES:
             written = _measure(name, setup, out)
             if into_docs:

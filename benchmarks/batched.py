@@ -30,7 +30,7 @@ def applications(setup: Setup) -> dict[str, dict[str, Any]]:
     }
     return {
         Batching(1, 0.0, compiled).application: {**arguments, "compiled": compiled}
-        for compiled in (False, True)
+        for compiled in ((False,) if setup.eager else (False, True))
     }
 
 
@@ -51,9 +51,9 @@ def best(
         for size in sizes(setup.decoders, open_):
             one = Batching(size, WAITS[0] if size > 1 else 0.0)
             tried[one] = _throughput(setup, address, one, tasks, open_)
-        for change in ({"wait_seconds": WAITS[1]}, {"compiled": True}):
+        for change in ({"wait_seconds": WAITS[1]}, {"compiled": not setup.eager}):
             one = replace(max(tried, key=tried.__getitem__), **change)
-            if one.max_batch_size > 1 or one.compiled:
+            if (one.max_batch_size > 1 or one.compiled) and one not in tried:
                 tried[one] = _throughput(setup, address, one, tasks, open_)
         found[open_] = max(tried, key=tried.__getitem__)
         say(", ".join(f"{one}: {rate:.2f} images/s" for one, rate in tried.items()))

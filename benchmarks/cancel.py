@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -123,7 +124,7 @@ async def _neighbours(
                 if isinstance(event, Progress) and event.phase == PHASES[stage]:
                     at_work[number].set()
 
-    async with keeping([lambda number=number: work(number) for number in range(count)]):
+    async with keeping([partial(work, number) for number in range(count)]):
         for one in at_work:
             await one.wait()
         yield

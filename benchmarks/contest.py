@@ -118,12 +118,13 @@ def sides(
             setting = kept[min(kept, key=lambda tried: abs(tried - open_))]
             return ask_batched(proxy, setting.application, [setting.metadata()])
 
-        found = [_bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1)]
+        found = [
+            _bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1 and not setup.eager)
+        ]
         found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
         for preset in ("exact", "balanced"):
             name = f"{SERVED}, {setup.decoders} decoders, {preset}"
-            asked = partial(served, gateway, setup.entry.name, preset)
-            found.append(Side(SERVED, name, lambda _, asked=asked: asked()))
+            found.append(Side(SERVED, name, partial(served, gateway, setup.entry.name, preset)))
         yield Sides(found, bare, kept, runtime.get(setup.entry.name, {}))
 
 
@@ -142,6 +143,8 @@ def _tuned(setup: Setup) -> Mapping[str, Any]:
     """Runtime options by model and stage."""
     from services.local.tuning import Tuning
 
+    if setup.eager:
+        return {}
     if setup.runtime is not None:
         return Tuning.read(setup.runtime).arguments()
     with TemporaryDirectory() as folder:

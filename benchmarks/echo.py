@@ -1,6 +1,6 @@
 """A stage that computes nothing, so that a call of it costs what a hop costs.
 
-It answers two RPCs of the stages' contract, with the same Tensor. Behind Ray Serve by `build`; as a
+It answers two RPCs of the stages' contract, with the same Tensor: behind Ray Serve by `build`, as a
 plain gRPC server in a process of its own by `python -m benchmarks.echo`.
 """
 
@@ -16,11 +16,9 @@ from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc, encoders_pb2, encoders_p
 from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire.channels import OPTIONS
 
-MAX_ONGOING_REQUESTS = 1000
 
-
-class Echo:
-    """Returns what it is sent."""
+class Echo(encoders_pb2_grpc.EncoderServiceServicer, decoder_pb2_grpc.DecoderServiceServicer):
+    """Returns what it is sent; the generated servicers refuse the rest."""
 
     async def EncodeImage(
         self, request: encoders_pb2.EncodeImageRequest, grpc_context: Any
@@ -37,32 +35,20 @@ class Echo:
             yield decoder_pb2.DecodeEvent(preview=preview)
 
 
-@serve.deployment(name="Echo", max_ongoing_requests=MAX_ONGOING_REQUESTS)
-class ServedEcho(Echo):
-    """One replica."""
-
-
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application; it takes no arguments."""
-    return ServedEcho.options(ray_actor_options={"num_cpus": 0}).bind()
+    """The application, of one replica; it takes no arguments."""
+    return serve.deployment(Echo).options(ray_actor_options={"num_cpus": 0}).bind()
 
 
 async def _serve_plainly() -> None:
     server = grpc.aio.server(options=OPTIONS)
-    echo = _PlainEcho()
-    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(echo, server)
-    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(echo, server)
+    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(Echo(), server)
+    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(Echo(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
     await asyncio.to_thread(wait_for_the_end)
     await server.stop(grace=None)
-
-
-class _PlainEcho(
-    Echo, encoders_pb2_grpc.EncoderServiceServicer, decoder_pb2_grpc.DecoderServiceServicer
-):
-    """The generated servicers refuse what Echo does not answer."""
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 
 from benchmarks.engines import engines, keeping
 from benchmarks.figures import Round, latency, latency_ratio
@@ -86,7 +87,7 @@ async def _load(setup: Setup, address: str, open_: int) -> AsyncIterator[None]:
             if done >= open_ // 2:
                 begun.set()
 
-        async with keeping([lambda task=task: ask(task) for task in tasks]):
+        async with keeping([partial(ask, task) for task in tasks]):
             if tasks:
                 await begun.wait()
             yield

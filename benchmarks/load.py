@@ -59,8 +59,8 @@ async def window(ask: Ask, tasks: Sequence[ImageTask], open_: int, seconds: floa
 
 
 @asynccontextmanager
-async def served(address: str, model: str, preset: str) -> AsyncIterator[Ask]:
-    """Asks this system through the client library, with its stream of progress."""
+async def served(address: str, model: str, preset: str, open_: int) -> AsyncIterator[Ask]:
+    """Asks this system through the client library, however many requests are open."""
     async with AsyncClient(address) as client:
         await client.list_models()  # connects
 

@@ -102,8 +102,9 @@ def write(
     content, image = out / f"{name}.json", out / f"{name}.png"
     words = {"columns": list(report.rows[0]), "cells": report.cells()}
     about = {"table": name, "model": model, "machine": asdict(machine), "note": report.note}
-    text = json.dumps({**about, **words, "rows": list(report.rows), "raw": report.raw}, indent=1)
-    content.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps({**about, **words, "rows": list(report.rows)}, indent=1).removesuffix("\n}")
+    text += f',\n "raw": {json.dumps(report.raw)}\n}}\n'  # long, and on one line
+    content.write_text(text, encoding="utf-8")
     draw(report.plot, report.title, image)
     return content, image
 

@@ -23,6 +23,8 @@ class Setup:
     quick: bool
     """Fewer and shorter rounds; the figures are no good for publishing."""
 
+    eager: bool = False
+    """Nobody compiles: of many sizes and canvases that takes longer than to measure them."""
     concurrencies: tuple[int, ...] = CONCURRENCIES
     """Requests open at the same time, each measured."""
     runtime: Path | None = None

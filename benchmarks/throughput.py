@@ -57,7 +57,7 @@ def _measured(
     return Report(
         title="Latency, one request at a time" if is_one else "Throughput",
         rows=rows,
-        note=f"{about} {_note(found, differs)}",
+        note=f"{about} {_note(setup, found, differs)}",
         plot=bars(rows, "side", "p50, s") if is_one else lines(drawn, "side", "open", "images/s"),
         raw=[
             {"side": name, "open": open_, "rounds": [asdict(one) for one in own]}
@@ -77,20 +77,25 @@ def _turns(
     return [Turn(side, open_, tasks, (8 + open_ / 4) * scale) for open_ in concurrencies]
 
 
-def _note(found: Sides, differs: dict[str, int]) -> str:
+def _note(setup: Setup, found: Sides, differs: dict[str, int]) -> str:
     kept = "; ".join(f"{open_} open: {setting}" for open_, setting in found.kept.items())
-    tuned = ", ".join(f"{stage} {how or 'as it comes'}" for stage, how in found.runtime.items())
+    options = [f"{stage} {how or 'as it comes'}" for stage, how in found.runtime.items()]
+    tuned = f"as `kandinsky tune` found: {', '.join(options)}" if options else "as it comes"
+    compiling = (
+        "nobody compiles"
+        if setup.eager
+        else "all may compile, the bare pipelines under uniform load alone"
+    )
     levels = ", ".join(f"{name} {cell(most)}" for name, most in differs.items())
     return (
-        "Same weights, dtype, PNG, allocator setting and autoencoder layout on every side, free to "
-        "compile; the bare pipelines under uniform load alone. So many requests are open at any "
-        "time; a window begins once as many images have come, and an image counts by the part of "
-        "its time in it. Throughput and ratios are medians over interleaved rounds. Times "
-        "bare: over the fastest bare side with no more processes than requests are open. Times "
-        "batching: over the same pipelines behind the same Ray Serve proxy with @serve.batch, as "
-        "many replicas as decoders, one thread each, each time at the setting that was the fastest "
-        f"in a trial: {kept}. This system ran as `kandinsky tune` found: {tuned}. Exact and "
-        "balanced are its presets: exact saves no work, balanced does at a loss that "
+        "Same weights, dtype, PNG, allocator setting and autoencoder layout on every side; "
+        f"{compiling}. So many requests are open at any time; a window begins once as many images "
+        "have come, and an image counts by the part of its time in it. Throughput and ratios are "
+        "medians over interleaved rounds. Times bare: over the fastest bare side with no more "
+        "processes than requests are open. Times batching: over the same pipelines behind the same "
+        "Ray Serve proxy with @serve.batch, as many replicas as decoders, one thread each, each "
+        f"time at the setting that was the fastest in a trial: {kept}. This system ran {tuned}. "
+        "Exact and balanced are its presets: exact saves no work, balanced does at a loss that "
         "docs/quality.md states. Peak rows: the most rows in one decoder forward, mean over the "
         f"images; a guided image has two. Levels of 255 from the bare images, at most: {levels}."
     )

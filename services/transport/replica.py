@@ -2,12 +2,15 @@
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import torch
 
 from services.loading.memory import keep_freed_memory
 from services.transport.settings import StageSettings
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def prepare_process(settings: StageSettings) -> None:
@@ -20,8 +23,11 @@ def prepare_process(settings: StageSettings) -> None:
 
 def keep_compiled() -> None:
     """Keep what torch.compile makes on disk, so that a restart does not pay for it again."""
+    chosen = os.environ.get(CACHE_VARIABLE, "")
+    if chosen and not chosen.startswith(f"{tempfile.gettempdir()}/torchinductor_"):
+        return  # by whoever runs this; torch itself sets it to a temporary folder
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "kandinsky-serve" / "compiled"))
+    os.environ[CACHE_VARIABLE] = str(cache / "kandinsky-serve" / "compiled")
 
 
 def log_through_serve() -> None:
