@@ -28,7 +28,7 @@ from services.engine.mailbox import Mailbox
 from services.engine.preemption import leading
 from services.engine.previews import Previews
 from services.engine.progress import ProgressReporter
-from services.engine.slices import slice_of
+from services.engine.slices import Slices
 from services.engine.stack import Stack
 from services.engine.step_times import StepTimeEstimator
 
@@ -69,6 +69,7 @@ class Batcher:
         self._running: list[Job] = []
         self._admission = Admission(limits, self.step_times, self.counters, clock)
         self._share = FairShare()
+        self._slices = Slices(self.step_times)
         self._forwards = Forwards(self.counters, clock)
         device = device or HostClock(clock)
         previews = Previews(self.counters, device)
@@ -190,9 +191,10 @@ class Batcher:
         Jobs of a tenant's lower priorities take no turns, but share those of their group. Whole
         passes go first: then the jobs that leave out the deep part are in step again.
         """
-        group = self._share.next({job.group: None for job in leading(self._running)})
+        first = leading(self._running)
+        group = self._share.next({job.group: None for job in self._slices.due(first)})
         jobs = [job for job in self._running if job.group == group]
-        jobs = slice_of(jobs, self._running, self.step_times)
+        jobs = self._slices.cut(jobs, first)
         return [job for job in jobs if not job.is_shallow] or jobs
 
     def _advance(self, stack: Stack, output: torch.Tensor) -> None:
