@@ -29,7 +29,7 @@ class Changes:
     running: list[Job]
     """From now on."""
     admitted: list[Job] = field(default_factory=list)
-    """Those of them that are new."""
+    """Those of them that begin, or go on after a pause."""
 
 
 class Admission:
@@ -55,12 +55,11 @@ class Admission:
         self._clock = clock
         self._queue = FairQueue()
         self._preemption = Preemption(limits, step_times, clock)
-        self._paused: list[Job] = []
         self._reported = 0.0
 
     def __len__(self) -> int:
         """Jobs that wait: to be admitted, or to go on."""
-        return len(self._queue) + len(self._paused)
+        return len(self._queue)
 
     def submit(self, job: Job, running: Sequence[Job] = ()) -> None:
         """Put a job into the queue, and emit its place.
@@ -93,56 +92,48 @@ class Admission:
         Args:
             running: the batch as it is.
         """
-        self._queue.keep_only(self.is_live)
-        self._paused = [job for job in self._paused if self.stays(job)]
+        self._queue.keep_only(self.stays)
         changes = Changes([job for job in running if self.stays(job)])
-        self._resume(changes)
         while self._queue:
             job = self._queue.head()
             if changes.running and not self._preemption.fits((*changes.running, job)):
                 break
             self._queue.pop()
+            if self._clock() + self._shortest(job) > job.deadline:
+                self._counters.expired += 1
+                job.end(errors.deadline_exceeded("the deadline cannot be kept any more"))
+                continue
             self._enter(job, changes)
         self._preempt(changes)
-        self._counters.admitted += len(changes.admitted)
-        self._counters.resumed += sum(job.resume_from is not None for job in changes.admitted)
         return changes
-
-    def _resume(self, changes: Changes) -> None:
-        """Let paused jobs go on where there is room, those of higher priority first."""
-        for job in sorted(self._paused, key=lambda each: -each.priority):
-            if not changes.running or self._preemption.fits((*changes.running, job)):
-                self._paused.remove(job)
-                changes.running.append(job)
 
     def _preempt(self, changes: Changes) -> None:
         """Pause running jobs for those that wait and go before them."""
-        for job in list(self._preemption.candidates(self._queue, changes.running)):
-            victims = self._preemption.victims(job, changes.running)
-            if victims:
-                self._queue.take(job)
-                self._counters.preempted += len(victims)
-                self._paused += victims
-                changes.running = [each for each in changes.running if each not in victims]
-                self._enter(job, changes)
+        while found := self._preemption.next(
+            (job for job in self._queue if self._queue.may_exchange(job.tenant)),
+            changes.running,
+            changes.admitted,
+        ):
+            job, paused = found
+            for each in paused:
+                each.pause(self._clock())
+            self._counters.preempted += len(paused)
+            self._queue.exchange(job, paused)
+            changes.running = [each for each in changes.running if not each.is_paused]
+            self._enter(job, changes)
 
     def _enter(self, job: Job, changes: Changes) -> None:
-        if self._clock() + self._shortest(job) > job.deadline:
-            self._counters.expired += 1
-            job.end(errors.deadline_exceeded("the deadline cannot be kept any more"))
-            return
+        if not job.is_paused:
+            self._counters.admitted += 1
+            self._counters.resumed += job.resume_from is not None
         changes.admitted.append(job)
         changes.running.append(job)
 
     def stays(self, job: Job) -> bool:
-        """As `is_live`; a job that goes lets go of its state."""
-        stays = self.is_live(job)
-        if not stays:
-            job.leave()
-        return stays
+        """Whether a job goes on; end one that is past its deadline with an error.
 
-    def is_live(self, job: Job) -> bool:
-        """Whether a job goes on; end one that is past its deadline with an error."""
+        One that does not lets go of its state.
+        """
         if job.ended:
             return False
         now = self._clock()
@@ -151,6 +142,7 @@ class Admission:
         self._counters.leaves.append(Leave(job.id, job.late_steps, now - job.expires_at))
         if job.abandoned:
             self._counters.abandoned += 1
+            job.leave()
         else:
             self._counters.expired += 1
             job.end(errors.deadline_exceeded("the deadline passed at work"))
@@ -164,12 +156,12 @@ class Admission:
             return
         self._reported = now
         for job in self._queue:
-            job.emit(self._place(job))
+            if not job.is_paused:
+                job.emit(self._place(job))
 
     def pop_all(self) -> list[Job]:
-        """Take every job out: those that are paused, and the queue's."""
-        paused, self._paused = self._paused, []
-        return [*paused, *self._queue.pop_all()]
+        """Take every job out of the queue."""
+        return self._queue.pop_all()
 
     def charge(self, costs: Mapping[str, float]) -> None:
         """Let tenants wait for what they used beside their jobs' own cost; see FairQueue."""
@@ -177,7 +169,7 @@ class Admission:
 
     def has_only(self, tenant: str) -> bool:
         """Whether no job of another tenant waits."""
-        return all(job.tenant == tenant for job in (*self._queue, *self._paused))
+        return all(job.tenant == tenant for job in self._queue)
 
     def _check_deadline(self, job: Job, running: Sequence[Job]) -> None:
         if job.deadline == math.inf:
@@ -204,16 +196,15 @@ class Admission:
             UNMEASURED_RETRY if seconds is None else seconds,
         )
         longest = self._queue.longest()
-        if longest == job.tenant:
+        last = None if longest == job.tenant else self._queue.pop_last(longest)
+        if last is None:
             raise refusal
         self._counters.refused += 1
-        self._queue.pop_last(longest).end(refusal)
+        last.end(refusal)
 
     def _place(self, job: Job) -> Queued:
         cost = sum(other.cost for other in self._queue.ahead(job))
         return Queued(self._queue.position(job), self._step_times.seconds(cost))
 
     def _shortest(self, job: Job) -> float:
-        if job.resume_from is None:
-            return self._step_times.least(job.phases_left)
-        return self._step_times.least(job.phases[job.resume_from.phase :], job.resume_from.step)
+        return self._step_times.least(*job.left)

@@ -7,12 +7,12 @@ FQ-CoDel (RFC 8290), a tenant that has not waited lately is served before those 
 import itertools
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from services.engine.job import Job
 
 Predicate = Callable[[Job], bool]
-Rank = tuple[int, bool]
+Rank = tuple[int, int, float]
 MOST_ROUNDS = 64
 """Rounds of all tenants that one is passed over at most for what it was charged."""
 
@@ -20,7 +20,8 @@ MOST_ROUNDS = 64
 class FairQueue:
     """Jobs that wait: a queue a tenant, higher priorities first, then first come.
 
-    A job that was at work on a replica that is gone has waited before: it goes first.
+    Jobs that were at work have waited before: in their priority those that are paused go first,
+    then those of a replica that is gone.
     """
 
     def __init__(self) -> None:
@@ -88,13 +89,29 @@ class FairQueue:
             self._ring.rotate(-1)
         return job
 
-    def take(self, job: Job) -> None:
-        """Takes out a job that is let in before its turn; its tenant pays as for any other."""
-        self._queues[job.tenant] = [
-            entry for entry in self._queues[job.tenant] if entry[2] is not job
-        ]
+    def may_exchange(self, tenant: str) -> bool:
+        """Whether a tenant has used no more than its share, or nobody else waits."""
+        return self._deficits.get(tenant, 0) >= 0 or not self._others_wait(tenant)
+
+    def exchange(self, job: Job, paused: Collection[Job]) -> None:
+        """Takes out a job before its turn, and puts in running ones of its tenant.
+
+        Its tenant pays for the job, and gets back what it has paid for the rest of the others, so
+        that its share stays what it is. While nobody else waits, nothing is owed.
+
+        Args:
+            job: in the queue.
+            paused: in its place; each costs what is left of it.
+        """
+        queue = self._queues[job.tenant]
+        self._queues[job.tenant] = [entry for entry in queue if entry[2] is not job]
         self._size -= 1
-        self._deficits[job.tenant] -= job.cost
+        for each in paused:
+            self.push(each)
+        deficit = self._deficits[job.tenant] + sum(each.cost for each in paused) - job.cost
+        if not self._others_wait(job.tenant):
+            deficit = max(deficit, 0)
+        self._deficits[job.tenant] = deficit
 
     def charge(self, costs: Mapping[str, float]) -> None:
         """Lets tenants wait for what they have used beside their jobs' own cost.
@@ -120,10 +137,14 @@ class FairQueue:
             self._queues, key=lambda tenant: sum(job.cost for _, _, job in self._queues[tenant])
         )
 
-    def pop_last(self, tenant: str) -> Job:
-        """Takes out the job of a tenant that would wait longest."""
-        self._size -= 1
-        return self._queues[tenant].pop()[2]
+    def pop_last(self, tenant: str) -> Job | None:
+        """Takes out the job of a tenant that would wait longest; None where all are paused."""
+        queue = self._queues[tenant]
+        for place in reversed(range(len(queue))):
+            if not queue[place][2].is_paused:
+                self._size -= 1
+                return queue.pop(place)[2]
+        return None
 
     def pop_all(self) -> list[Job]:
         """Takes out everyone."""
@@ -152,10 +173,14 @@ class FairQueue:
         others = (queue for tenant, queue in self._queues.items() if tenant != job.tenant)
         return own + sum(min(len(queue), own) for queue in others)
 
+    def _others_wait(self, tenant: str) -> bool:
+        return self._size > len(self._queues.get(tenant, []))
+
     def _forget(self, tenant: str) -> None:
         self._ring.remove(tenant)
         del self._queues[tenant], self._deficits[tenant]
 
 
 def _rank(job: Job) -> Rank:
-    return -job.priority, job.resume_from is None
+    standing = 0 if job.is_paused else 1 if job.resume_from is not None else 2
+    return -job.priority, standing, job.arrived

@@ -48,6 +48,10 @@ class Job:
     """When the latest progress event was sent."""
     abandoned_at: float = math.inf
     """When the caller went away; set from any thread."""
+    paused_at: float | None = None
+    """When it was paused, while it is."""
+    paused: float = 0.0
+    """Seconds of all pauses that are over."""
     late_steps: int = 0
     """Steps whose forward ended after the caller had gone or the deadline had passed."""
     rows: int = field(init=False)
@@ -55,7 +59,7 @@ class Job:
     latent_area: int = field(init=False)
     """Latent area of the job's rows in a forward, at most."""
     cost: float = field(init=False)
-    """Of all steps of all phases; see Phase.cost_at."""
+    """Of all steps of all phases; of a paused job, of those that are left. See Phase.cost_at."""
     group: GroupKey = field(init=False)
     """Set when the job enters a phase."""
     _before: Snapshot | None = None
@@ -67,9 +71,7 @@ class Job:
     def __post_init__(self) -> None:
         self.rows = max(phase.rows for phase in self.phases)
         self.latent_area = max(phase.rows * phase.latent_area for phase in self.phases)
-        self.cost = sum(
-            phase.cost_at(step) for phase in self.phases for step in range(len(phase.timesteps))
-        )
+        self.cost = self._cost_left()
 
     @property
     def phase(self) -> Phase:
@@ -80,6 +82,19 @@ class Job:
     def phases_left(self) -> Sequence[Phase]:
         """The phase at work and those after it."""
         return self.phases[self._index :]
+
+    @property
+    def left(self) -> tuple[Sequence[Phase], int]:
+        """The phases to pass, and the steps of the first of them that are done already."""
+        saved = self.resume_from
+        if saved is not None and (self._index, self.step) < (saved.phase, saved.step):
+            return self.phases[saved.phase :], saved.step
+        return self.phases_left, self.step
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits to go on from where it is."""
+        return self.paused_at is not None
 
     @property
     def abandoned(self) -> bool:
@@ -95,8 +110,16 @@ class Job:
         """Record, from any thread, that the caller has gone."""
         self.abandoned_at = now
 
+    def pause(self, now: float) -> None:
+        """Wait, between two steps, to go on from there; the state stays where it is."""
+        self.paused_at, self.cost = now, self._cost_left()
+
     def begin(self, now: float) -> None:
-        """Enter the first phase."""
+        """Enter the first phase; a paused job goes on."""
+        if self.paused_at is not None:
+            self.paused += now - self.paused_at
+            self.paused_at = None
+            return
         self.admitted = now
         self.stats.queued = self.admitted - self.arrived
         self._enter(None)
@@ -179,6 +202,12 @@ class Job:
     def keep_snapshot(self) -> None:
         """Note the state before a whole pass, where shallow ones may follow."""
         self._before = self._now()
+
+    def _cost_left(self) -> float:
+        phase, *later = self.phases_left
+        steps = [(phase, step) for step in range(self.step, len(phase.timesteps))]
+        steps += [(each, step) for each in later for step in range(len(each.timesteps))]
+        return sum(each.cost_at(step) for each, step in steps)
 
     def _now(self) -> Snapshot:
         state = self.state

@@ -4,11 +4,15 @@ A job goes before those of lower priority, and before those that can wait where 
 its deadline. A paused job keeps its state where it is: its image is the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.step_times import StepTimeEstimator
+
+Ends = Mapping[Job, float]
+"""The running jobs with the times at which they end by usual step times, the soonest first."""
 
 
 class Preemption:
@@ -27,30 +31,39 @@ class Preemption:
         self._step_times = step_times
         self._clock = clock
 
-    def fits(self, jobs: Iterable[Job]) -> bool:
+    def fits(self, jobs: Collection[Job]) -> bool:
         """Whether all of some jobs may run at once."""
-        jobs = list(jobs)
         return (
             sum(job.rows for job in jobs) <= self._limits.rows
             and sum(job.latent_area for job in jobs) <= self._limits.latent_area
         )
 
-    def candidates(self, waiting: Iterable[Job], running: Sequence[Job]) -> Iterator[Job]:
-        """The waiting jobs that may go before running ones of their tenant.
+    def next(
+        self, waiting: Iterable[Job], running: Sequence[Job], admitted: Collection[Job] = ()
+    ) -> tuple[Job, list[Job]] | None:
+        """A waiting job that goes before running ones of its tenant, with those; None for nobody.
+
+        Of a tenant's jobs the first one, or any that would else miss its deadline.
 
         Args:
-            waiting: in the order in which they would be admitted.
+            waiting: each tenant's in the order in which they would be admitted.
             running: the batch.
+            admitted: those of it that have only just come; they stay.
         """
-        lowest: dict[str, int] = {}
+        ends = self._ends(running)
+        priorities: dict[str, list[int]] = {}
         for job in running:
-            lowest[job.tenant] = min(job.priority, lowest.get(job.tenant, job.priority))
-        room = self._room(running)
+            priorities.setdefault(job.tenant, []).append(job.priority)
+        first: set[str] = set()
         for job in waiting:
-            if job.tenant in lowest and (
-                job.priority > lowest[job.tenant] or self._is_urgent(job, room)
-            ):
-                yield job
+            is_first = job.tenant not in first
+            first.add(job.tenant)
+            outranks = is_first and job.priority > min(priorities.get(job.tenant, [job.priority]))
+            if outranks or self._is_urgent(job, ends):
+                victims = self._victims(job, ends, admitted)
+                if victims:
+                    return job, victims
+        return None
 
     def victims(self, job: Job, running: Sequence[Job]) -> list[Job]:
         """The fewest running jobs that have to be paused for a job that waits; none where none may.
@@ -59,46 +72,77 @@ class Preemption:
 
         Args:
             job: that waits.
-            running: the batch, in which there is no room for it.
+            running: the batch.
         """
-        paused: list[Job] = []
-        is_urgent = self._is_urgent(job, self._room(running))
-        yielding = [other for other in running if self._yields(other, job, is_urgent)]
-        for other in sorted(yielding, key=lambda each: (each.priority, -each.admitted)):
-            paused.append(other)
-            if self._makes_room(paused, job, running):
-                break
-        else:
+        return self._victims(job, self._ends(running), ())
+
+    def _victims(self, job: Job, ends: Ends, admitted: Collection[Job]) -> list[Job]:
+        running = list(ends)
+        if self.fits((*running, job)) or self._is_too_late(job):
             return []
-        for each in list(paused):  # of those, whoever can stay after all
-            fewer = [one for one in paused if one is not each]
-            if self._makes_room(fewer, job, running):
-                paused = fewer
+        is_urgent = self._is_urgent(job, ends)
+        yielding = [
+            other
+            for other in running
+            if other.tenant == job.tenant
+            and (other.priority < job.priority or (is_urgent and self._can_wait(other, job, ends)))
+            and other not in admitted
+        ]
+        staying = [other for other in running if other not in yielding]
+        if staying and not self.fits((*staying, job)):
+            return []
+        return self._fewest(
+            sorted(yielding, key=lambda each: (each.priority, -each.admitted)), job, running
+        )
+
+    def _fewest(self, yielding: list[Job], job: Job, running: list[Job]) -> list[Job]:
+        """The largest until one more is enough, and of those that are the first."""
+        paused: list[Job] = []
+        while running and not self.fits((*running, job)):
+            enough = [
+                other
+                for other in yielding
+                if self.fits([job, *(each for each in running if each is not other)])
+            ]
+            largest = max(yielding, key=lambda each: (each.latent_area, each.rows))
+            chosen = enough[0] if enough else largest
+            yielding.remove(chosen)
+            running.remove(chosen)
+            paused.append(chosen)
         return paused
 
-    def _makes_room(self, paused: Sequence[Job], job: Job, running: Sequence[Job]) -> bool:
-        return self.fits((*(each for each in running if each not in paused), job))
+    def _ends(self, running: Sequence[Job]) -> Ends:
+        now = self._clock()
+        ends = {job: now + self._step_times.usual(*job.left) for job in running if not job.ended}
+        return dict(sorted(ends.items(), key=lambda item: item[1]))
 
-    def _yields(self, other: Job, job: Job, is_urgent: bool) -> bool:
-        if other.tenant != job.tenant or other.priority > job.priority:
+    def _is_too_late(self, job: Job) -> bool:
+        """Whether a job misses its deadline in any case."""
+        return self._clock() + self._step_times.least(*job.left) > job.deadline
+
+    def _is_urgent(self, job: Job, ends: Ends) -> bool:
+        """Whether a job would miss its deadline if it waited for enough running ones to end."""
+        if job.deadline == math.inf:
             return False
-        return other.priority < job.priority or (is_urgent and self._can_wait(other, job))
+        latest = job.deadline - self._step_times.usual(*job.left)
+        rows = self._limits.rows - sum(other.rows for other in ends)
+        latent_area = self._limits.latent_area - sum(other.latent_area for other in ends)
+        for other, end in ends.items():
+            rows, latent_area = rows + other.rows, latent_area + other.latent_area
+            if end > latest:
+                return True
+            if rows >= job.rows and latent_area >= job.latent_area:
+                return False
+        return False
 
-    def _room(self, running: Sequence[Job]) -> float:
-        """When the first of the running jobs ends."""
-        return self._clock() + min((self._left(job) for job in running), default=0.0)
-
-    def _is_urgent(self, job: Job, room: float) -> bool:
-        """Whether a job would miss its deadline if it waited for room."""
-        return room + self._step_times.usual(job.phases) > job.deadline
-
-    def _can_wait(self, other: Job, job: Job) -> bool:
-        """Whether a job keeps its deadline if it goes on once another has ended."""
-        end = self._clock() + self._step_times.usual(job.phases) + self._left(other)
-        return end <= other.deadline
-
-    def _left(self, job: Job) -> float:
-        return self._step_times.usual(job.phases_left, job.step)
+    def _can_wait(self, other: Job, job: Job, ends: Ends) -> bool:
+        """Whether a job keeps its deadline, which is no earlier, if it goes on after another."""
+        end = ends[other] + self._step_times.usual(*job.left)
+        return (
+            other.priority == job.priority
+            and job.deadline <= other.deadline
+            and end <= other.deadline
+        )
 
 
 def leading(running: Sequence[Job]) -> list[Job]:

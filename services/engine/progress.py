@@ -66,7 +66,7 @@ class ProgressReporter:
 
     def _remaining(self, job: Job, now: float) -> float:
         """By the job's own steps so far, in which its share of the device shows."""
-        own = (now - job.admitted) / job.stats.forwards
+        own = (now - job.admitted - job.paused) / job.stats.forwards
         later = job.phases_left[1:]
         return (len(job.phase.timesteps) - job.step) * own + sum(
             self._step_times.usual([phase]) or own * len(phase.timesteps) for phase in later

@@ -38,6 +38,60 @@ def test_a_job_that_was_at_work_elsewhere_goes_first_in_its_priority():
     assert names(queue) == ["c", "b", "a"]
 
 
+def test_a_paused_job_goes_first_in_its_priority_and_of_those_the_first_that_came():
+    queue = FairQueue()
+    kept = Snapshot(0, 3, torch.zeros(1), torch.Generator().get_state(), {})
+    recipes = (
+        *(("new", 0, 1, {}), ("moved", 0, 2, {"resume_from": kept}), ("higher", 1, 5, {})),
+        *(("later", 0, 4, {"paused_at": 9}), ("earlier", 0, 3, {"paused_at": 9})),
+    )
+    for name, priority, arrived, others in recipes:
+        queue.push(job(name=name, priority=priority, arrived=arrived, **others))
+    assert names(queue) == ["higher", "earlier", "later", "moved", "new"]
+
+
+def exchanged(*others: str) -> FairQueue:
+    """Tenant `a` has a job of 30 let in for one that it has paused with 10 to go."""
+    queue = FairQueue()
+    running, high = job("a", steps=20), job("a", steps=30, priority=1)
+    queue.push(running)
+    queue.pop()
+    queue.push(high)
+    for tenant in others:
+        queue.push(job(tenant, steps=10))
+    running.step = 10
+    running.pause(0.0)
+    queue.exchange(high, [running])
+    return queue
+
+
+def test_a_job_let_in_before_its_turn_is_paid_for_and_the_rest_of_the_paused_paid_back():
+    queue = exchanged(*"bbbbbb")
+    assert len(queue) == 7
+    assert queue.cost == 70
+    assert [queue.pop().tenant for _ in range(7)] == list("bbbbabb")  # it owed 20
+
+
+def test_a_tenant_that_owes_goes_before_its_turn_only_while_nobody_else_waits():
+    assert not exchanged("b").may_exchange("a")
+    alone = exchanged()
+    assert alone.may_exchange("a")
+    alone.push(job("b"))
+    assert alone.may_exchange("a"), "it owes for what nobody else was there to have"
+    assert FairQueue().may_exchange("a")
+
+
+def test_no_paused_job_is_turned_away():
+    queue = FairQueue()
+    queue.push(job("a", name="paused", priority=-1, paused_at=0.0))
+    queue.push(job("a", name="waiting"))
+    last = queue.pop_last("a")
+    assert last is not None
+    assert last.id == "waiting"
+    assert queue.pop_last("a") is None
+    assert names(queue) == ["paused"]
+
+
 def test_a_tenant_that_has_not_waited_goes_before_those_with_a_backlog():
     queue = FairQueue()
     for _ in range(64):

@@ -69,6 +69,44 @@ async def test_a_full_queue_turns_away_the_tenant_that_fills_it():
     assert batcher.counters.refused == 2
 
 
+async def test_a_tenant_that_preempts_its_own_gets_no_more_than_its_share():
+    network = ToyNetwork()
+    async with engine(max_batch_rows=2) as batcher:
+        batcher.hold()
+        low = await submitted(batcher, toy_job(network, STEPS, rows=2, tenant="a", id="low"))
+        await batcher.held_at("low", 1)
+        tasks = [low]
+        for k in range(12):
+            high = toy_job(network, 4, k, rows=2, tenant="a", priority=1, id=f"high {k}")
+            other = toy_job(network, 4, k, rows=2, tenant="b", id=f"other {k}")
+            tasks += [await submitted(batcher, each) for each in (high, other)]
+        batcher.release()
+        await asyncio.gather(*tasks)
+        served = [forward.jobs[0][0].split()[0] for forward in batcher.counters.trace]
+    assert served[:7] == ["low", "low", *["high"] * 5], "it was not paused"
+    # "low" was paid for whole: what it has not had goes to those before it.
+    assert served.index("other") <= STEPS + 5
+    contended = served[STEPS : max(p for p, name in enumerate(served) if name == "other")]
+    assert abs(contended.count("other") - len(contended) / 2) <= STEPS
+
+
+async def test_a_full_queue_turns_nobody_away_that_is_paused():
+    network = ToyNetwork()
+    async with engine(max_batch_rows=2, max_queue=1) as batcher:
+        batcher.hold()
+        low = await submitted(batcher, toy_job(network, 9, rows=2, tenant="a", id="low"))
+        await batcher.held_at("low", 1)
+        high = await submitted(
+            batcher, toy_job(network, 9, rows=2, tenant="a", priority=1, id="high")
+        )
+        await batcher.held_at("high", 1)
+        with pytest.raises(KandinskyError) as refusal:
+            await result(batcher, toy_job(network, 9, rows=2, tenant="b"))
+        batcher.release()
+        await asyncio.gather(low, high)
+    assert refusal.value.reason is Reason.OVERLOADED
+
+
 async def test_large_and_small_jobs_get_equal_shares_of_the_device():
     small, large = ToyNetwork("small"), ToyNetwork("large")
     async with engine() as batcher:

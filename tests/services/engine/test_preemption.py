@@ -1,7 +1,7 @@
 """A job of higher priority, or one in a hurry, goes before others of its tenant, which go on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.engine.batcher import Batcher
+from services.engine.events import Event, Progress
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
 from services.engine.snapshot import Snapshot
@@ -182,6 +183,46 @@ async def test_a_paused_job_goes_on_before_those_that_wait() -> None:
     assert again < next(i for i, f in enumerate(trace) if "later" in dict(f.jobs))
 
 
+async def test_a_large_paused_job_is_not_overtaken_by_small_ones_that_wait() -> None:
+    network = ToyNetwork()
+    async with engine(**FULL) as batcher:
+        batcher.hold()
+        tasks = [await submitted(batcher, toy_job(network, STEPS, rows=4, id="large"))]
+        await batcher.held_at("large", 1)
+        for steps in (3, 6):
+            high = toy_job(network, steps, steps, priority=1, id=f"high {steps}")
+            tasks.append(await submitted(batcher, high))
+        small = [toy_job(network, 5 + k, k, id=f"small {k}") for k in range(12)]
+        tasks += [await submitted(batcher, each) for each in small]
+        batcher.release()
+        await asyncio.gather(*tasks)
+        trace = [dict(forward.jobs) for forward in batcher.counters.trace]
+    begun = min(place for place, jobs in enumerate(trace) if any("small" in job for job in jobs))
+    ended = max(place for place, jobs in enumerate(trace) if "large" in jobs)
+    assert begun == ended + 1
+
+
+async def test_the_time_left_leaves_out_pauses() -> None:
+    clock = Clock()
+    network = ToyNetwork(clock=clock)
+    async with engine(clock, max_batch_rows=2) as batcher:
+        batcher.waits_for_readers = True
+        batcher.hold()
+        low = toy_job(network, 10, rows=2, id="low", progress_every=1)
+        reading = asyncio.create_task(progress_of(batcher.run(low)))
+        await batcher.held_at("low", 4)
+        high = await submitted(batcher, toy_job(network, 50, 9, rows=2, priority=1, id="high"))
+        batcher.release()
+        await high
+        left = [event.remaining for event in await reading]
+    assert batcher.counters.preempted == 1
+    assert left[:10] == [10.0 - step for step in range(10)]
+
+
+async def progress_of(events: AsyncIterator[Event]) -> list[Progress]:
+    return [event async for event in events if isinstance(event, Progress)]
+
+
 async def test_a_job_with_time_to_wait_waits() -> None:
     clock = Clock()
     network = ToyNetwork(clock=clock)
@@ -288,6 +329,7 @@ def test_whoever_comes_when_every_job_ends_as_if_it_were_alone(
                 )
                 tasks.append(asyncio.create_task(last_value(batcher.run(job))))
             values = await asyncio.wait_for(asyncio.gather(*tasks), 60)
+            assert max(forward.rows for forward in batcher.counters.trace) <= 4
             alone = Batcher(EngineLimits(), nice=0)
             try:
                 for seed, (steps, _, _, rows, _) in enumerate(coming):
