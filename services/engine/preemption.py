@@ -78,7 +78,7 @@ class Preemption:
 
     def _victims(self, job: Job, ends: Ends, admitted: Collection[Job]) -> list[Job]:
         running = list(ends)
-        if self.fits((*running, job)) or self._is_too_late(job):
+        if self._is_too_late(job):
             return []
         is_urgent = self._is_urgent(job, ends)
         yielding = [

@@ -78,7 +78,12 @@ def test_a_tenant_that_owes_goes_before_its_turn_only_while_nobody_else_waits():
     assert alone.may_exchange("a")
     alone.push(job("b"))
     assert alone.may_exchange("a"), "it owes for what nobody else was there to have"
-    assert FairQueue().may_exchange("a")
+    charged = FairQueue()
+    charged.push(job("a"))
+    charged.charge({"a": 100})
+    assert charged.may_exchange("a")
+    charged.push(job("b"))
+    assert not charged.may_exchange("a")
 
 
 def test_no_paused_job_is_turned_away():

@@ -128,9 +128,11 @@ def test_who_yields_to_a_job_in_a_hurry(deadline, priority, yields) -> None:
 
 
 def test_a_job_does_not_yield_to_one_with_a_later_deadline() -> None:
-    batch = running(job("short", steps=1, rows=4, deadline=NOW + 100))
-    late = job("late", steps=99, deadline=NOW + 100.5)
-    assert preemption().victims(late, batch) == []
+    batch = running(
+        job("short", steps=1, rows=2, deadline=NOW + 105), job("long", steps=99, rows=2)
+    )
+    waiting = [job("late", steps=99, rows=4, deadline=NOW + each) for each in (104, 105.5)]
+    assert [len(preemption().victims(each, batch)) for each in waiting] == [2, 0]
 
 
 def test_a_deadline_counts_the_time_until_there_is_enough_room() -> None:
