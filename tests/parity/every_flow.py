@@ -18,7 +18,7 @@ FLOWS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "text_to_image": ("tiny", ("a red cat",), {"negative_prompts": "dog"}),
     "mix": ("tiny", (["a cat", IMAGE], [0.7, 0.3]), {}),
     "interpolate_frames": ("tiny", ("a", OTHER, 2), {}),
-    "image_to_image": ("tiny", (IMAGE, "a red cat"), {"strength": 0.7}),
+    "image_to_image": ("tiny", (IMAGE, "a red cat"), {"strength": 0.9}),
     "inpaint": ("tiny", (IMAGE, HOLE, "a red cat"), {}),
     "outpaint": ("tiny", (NARROW, "a red cat"), {"left": 32}),
     "variation": ("tiny", (IMAGE,), {}),
