@@ -18,7 +18,7 @@ from services.diffusion.masks import kept_cells
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.samplers.sampler import Sampler
-from services.samplers.samplers import new_sampler
+from services.samplers.samplers import sampler_of
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
 
@@ -90,7 +90,7 @@ class LatentDecoder(DecoderFamily):
         network = self.denoiser.network
         return Denoise(
             network,
-            new_sampler(self.denoiser.schedulers.new(None), 1),
+            sampler_of(self.denoiser.schedulers, None, 1),
             Guidance(1.0),
             self._shape(sampling_pb2.InitialLatents(height=height, width=width)),
             network.calibration_rows(height, width, self.like),
@@ -225,9 +225,8 @@ class LatentDecoder(DecoderFamily):
         levels = denoiser.schedulers.default.config.num_train_timesteps
         steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
         with reading.refused_at(strength_path):
-            scheduler = denoiser.schedulers.new(reading.scheduler(request.sampling))
-            eta = reading.eta(request.sampling)
-            return new_sampler(scheduler, steps, strength, eta)
+            name, eta = reading.scheduler(request.sampling), reading.eta(request.sampling)
+            return sampler_of(denoiser.schedulers, name, steps, strength, eta)
 
     def _step_cache_interval(self, request: decoder_pb2.DecodeRequest, denoiser: Denoiser) -> int:
         return reading.step_cache_interval(request.sampling, denoiser.network.splits)

@@ -17,6 +17,8 @@ LEAST_ROWS, MOST_ROWS = 32, 128
 """Sixteen guided images share a step at the least, however busy the machine was."""
 ROUNDS, ROUND_SECONDS = 5, 0.15
 """Forwards of each size, and the time after which no further one begins."""
+CHOOSING_ROUNDS, CHOOSING_SECONDS = 40, 1.0
+"""The same where one way to run a network is chosen for good."""
 LONGEST_FORWARD = 1.0
 """Seconds: a step that takes longer would make cancels and newcomers wait too long."""
 WORTH = 0.05
@@ -54,7 +56,9 @@ def forward_seconds(phase: Phase, rows: Sequence[int]) -> dict[int, float]:
         inputs = _inputs(phase)
         for count in rows:  # the first is never like the others: some are compiled by it
             _forward(phase, inputs, count)
-        return {count: _least(phase, inputs, count) for count in rows}
+        return {
+            count: _least(phase, inputs, count, CHOOSING_ROUNDS, CHOOSING_SECONDS) for count in rows
+        }
 
 
 def _inputs(phase: Phase) -> torch.Tensor:
@@ -85,10 +89,16 @@ def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tu
             rows *= 2
 
 
-def _least(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
+def _least(
+    phase: Phase,
+    inputs: torch.Tensor,
+    rows: int,
+    rounds: int = ROUNDS,
+    most_seconds: float = ROUND_SECONDS,
+) -> float:
     """Seconds of the fastest of some forwards; of fewer where they take long."""
     found = [_forward(phase, inputs, rows)]
-    while len(found) < ROUNDS and sum(found) < ROUND_SECONDS:
+    while len(found) < rounds and sum(found) < most_seconds:
         found.append(_forward(phase, inputs, rows))
     return min(found)
 

@@ -20,6 +20,13 @@ MOST_SHAPES = 256
 """Canvas sizes and layouts that are compiled; torch runs further ones uncompiled."""
 USUAL_ROWS = 16
 """A graph is compiled once for all row counts, with kernels that suit this one."""
+COMPILING = {
+    # Which modules a network has does not change after it is loaded: asking took as long as a
+    # twentieth of a small network's forward.
+    "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,
+    "size_asserts": False,
+}
+"""Options of inductor."""
 WARM_UPS = 2
 """Calls before a capture: libraries allocate what they keep."""
 
@@ -96,7 +103,11 @@ class Compiled:
     def __init__(self, network: Callable[..., Any], backend: str) -> None:
         try:
             self._call: Call = torch.compile(  # type: ignore[call-overload]  # lists not all
-                network, backend=backend, recompile_limit=MOST_SHAPES, isolate_recompiles=True
+                network,
+                backend=backend,
+                options=COMPILING if backend == "inductor" else None,
+                recompile_limit=MOST_SHAPES,
+                isolate_recompiles=True,
             )
         except InvalidBackend as error:
             known = ", ".join(torch.compiler.list_backends())

@@ -14,7 +14,7 @@ from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.prior.service import PriorFamily
 from services.samplers.sampler import Sampler
-from services.samplers.samplers import new_sampler
+from services.samplers.samplers import sampler_of
 from services.samplers.schedulers import Schedulers
 from services.transport import conditioning, reading
 
@@ -73,7 +73,7 @@ class EmbeddingPrior(PriorFamily):
         return 1.0
 
     def _sampler(self, steps: int, strength: float) -> Sampler:
-        return new_sampler(self.schedulers.new(None), steps, strength)
+        return sampler_of(self.schedulers, None, steps, strength)
 
     def _loop(
         self,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from services.samplers import scheduler_state
+from services.samplers.coefficients import Coefficients, prediction
 from services.samplers.row_sampler import LATENT, RowSampler
 from services.samplers.sampler import Sampler
 
@@ -114,20 +115,16 @@ class OneScheduler(RowSampler):
 
     def original(self, at: Place, latent: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         scheduler = at.sampler.scheduler
-        kind = scheduler.config.get("prediction_type", "epsilon")
-        if kind == "sample":
-            return output
         if type(scheduler).__name__ in BY_SIGMA:
-            sigma = scheduler.sigmas[scheduler.step_index].to(latent)
-            kept, noise = (1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5
-            latent = latent * kept
+            signal, noise = 1.0, float(scheduler.sigmas[scheduler.step_index])
         else:
-            cumulated = scheduler.alphas_cumprod[at.sampler.timesteps[at.step].long()].to(latent)
-            kept, noise = cumulated**0.5, (1 - cumulated) ** 0.5
-        if kind == "v_prediction":
-            found: torch.Tensor = kept * latent - noise * output
-        else:
-            found = (latent - noise * output) / kept
+            cumulated = scheduler.alphas_cumprod[at.sampler.timesteps[at.step].long()]
+            signal, noise = float(cumulated**0.5), float((1 - cumulated) ** 0.5)
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        line = Coefficients(**prediction(kind, signal, noise))
+        found: torch.Tensor = (line.latent_share * latent - line.output_share * output) / (
+            line.divisor
+        )
         return found
 
     def noise_after(self, at: Place, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ class SettingRefused(ValueError):
         self.description = description
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # known by identity: what it holds has no hash
 class Schedulers:
     """The noise schedulers that a checkpoint offers."""
 
