@@ -34,9 +34,13 @@ from gateway.stages.stage_errors import (
 )
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
+from kandinsky.v1.decoder_pb2 import DecodeRequest
 from kandinsky.wire.errors import KandinskyError, Reason, carries_reason
 
 log = structlog.get_logger()
+
+KIND = "multiplexed_model_id"
+"""Serve's metadata key that reaches the routers; see services/transport/sharing_router.py."""
 
 
 class StageCalls:
@@ -180,7 +184,7 @@ class StageCalls:
         call = method(
             request,
             timeout=self._remaining(),
-            metadata=self._metadata(stage),
+            metadata=(*self._metadata(stage), *_kind(request)),
             wait_for_ready=patience.is_broken,
         )
         try:
@@ -233,6 +237,15 @@ class StageCalls:
         if isinstance(known, StageBrokeError):
             self._remaining()  # a call that ended with its deadline did not break
         return known
+
+
+def _kind(request: Any) -> list[tuple[str, str]]:
+    """What Decode calls that could share forwards have in common, as Serve's routers read it."""
+    if not isinstance(request, DecodeRequest):
+        return []
+    start = request.start
+    network = "inpaint" if start.HasField("inpaint") else "plain"
+    return [(KIND, f"{network} {start.width}x{start.height}")]
 
 
 def _can_resume(error: KandinskyError, state: ResumeState) -> bool:

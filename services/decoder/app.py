@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 from kandinsky.catalog.family import Stage
 from services.decoder.families import FAMILIES
@@ -13,8 +14,14 @@ from services.transport.engine_replica import start_engine
 from services.transport.replica import prepare_process
 from services.transport.settings import MAX_ONGOING_REQUESTS, StageSettings
 
+ROUTER = "services.transport.sharing_router.SharingRouter"
 
-@serve.deployment(name="Decoder", max_ongoing_requests=MAX_ONGOING_REQUESTS)
+
+@serve.deployment(
+    name="Decoder",
+    max_ongoing_requests=MAX_ONGOING_REQUESTS,
+    request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+)
 class Decoder(DecoderService):
     """One replica: loads the family's decoder and runs it on an engine of its own."""
 

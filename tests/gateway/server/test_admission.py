@@ -44,6 +44,13 @@ async def test_tenant_and_priority_reach_the_stages(api, stages):
         assert (call.metadata["x-tenant"], call.metadata["x-priority"]) == ("studio 7", "-3")
 
 
+async def test_decoder_calls_say_what_could_share_a_forward(api, stages):
+    size = {"decoder": {"height": 128, "width": 64}}
+    await api.GenerateImages(generation.GenerateRequest(model="tiny", guide=REQUEST.guide, **size))
+    kinds = {call.method: call.metadata.get("multiplexed_model_id") for call in stages.calls}
+    assert kinds == {"EncodeText": None, "SampleEmbedding": None, "Decode": "plain 64x128"}
+
+
 async def test_a_request_counts_for_as_many_images_as_it_has(gateway_at, stages):
     hold = stages.holds["Decode"] = Hold()
     several = generation.GenerateRequest(
