@@ -24,6 +24,7 @@ TABLES: Mapping[str, str] = {
     "mixed": "benchmarks.throughput:mixed_load",
     "operations": "benchmarks.operations.table:measure",
     "matrix-rate": "benchmarks.matrix_rate:measure",
+    "cpu-time": "benchmarks.cpu_time:measure",
     "hops": "benchmarks.hops:measure",
     "snapshots": "benchmarks.snapshots:measure",
     "cancel": "benchmarks.cancel:measure",

@@ -22,13 +22,14 @@ from diffusers import KandinskyV22PriorPipeline
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.full_size.engine_side import as_uint8, decode_request
 from benchmarks.full_size.networks import FULL, scheduler
+from benchmarks.full_size.side import Embeds
 from benchmarks.machine import machine
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.family import Stage
 from kandinsky.catalog.presets import PRESETS, Preset
-from kandinsky.v1 import decoder_pb2, sampling_pb2
-from kandinsky.wire import tensors
+from kandinsky.v1 import sampling_pb2
 from services.decoder.families import FAMILIES
 from services.decoder.latent_decoder import LatentDecoder
 from services.diffusion.split_unet import SplitUNet
@@ -115,20 +116,26 @@ class Quality:
     """Makes and judges the images of every setting, chunk by chunk.
 
     Args:
-        prompts: how many.
+        prompts: with what they show.
+        embeds: of the prompts.
         chunk: of them, before another setting's turn.
         settings: by name.
     """
 
-    def __init__(self, prompts: int, chunk: int, settings: Mapping[str, Preset]) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[tuple[str, str, Scene]],
+        embeds: Embeds,
+        chunk: int,
+        settings: Mapping[str, Preset],
+    ) -> None:
         stage = StageSettings(model="shapes")
         family = load(FAMILIES, stage.entry.family)
         decoder: LatentDecoder = family(stage.loaders(Stage.DECODER), stage.entry)
         self._unet = Timed(decoder.denoiser.network)
         self._decode = decoder.autoencoder._decode = Timed(decoder.autoencoder._decode)
         self._decoder = replace(decoder, denoiser=replace(decoder.denoiser, network=self._unet))
-        self._prompts = held_out_prompts(prompts)
-        self._embeds = _embeds([prompt for prompt, _, _ in self._prompts])
+        self._prompts, self._embeds = prompts, embeds
         self.scores = {name: Score() for name in settings}
         self._settings, self._chunk = settings, chunk
 
@@ -168,29 +175,23 @@ class Quality:
         return await asyncio.gather(*(one(place) for place in places))
 
     async def _image(self, engine: Batcher, seed: int, preset: Preset) -> Image.Image:
-        request = decoder_pb2.DecodeRequest(output=decoder_pb2.DECODE_OUTPUT_PIXELS)
-        embeds, negative = self._embeds
-        request.conditioning.image_embed.CopyFrom(tensors.from_torch(embeds[seed]))
-        request.conditioning.negative_image_embed.CopyFrom(tensors.from_torch(negative[seed]))
-        request.sampling.steps, request.sampling.guidance_scale = STEPS, GUIDANCE
+        own = Embeds(self._embeds.positive[seed, None], self._embeds.negative[seed, None])
+        request = decode_request(own, GUIDANCE, SIZE, STEPS)
         low, high = preset.guidance_interval
         request.sampling.guidance_interval.CopyFrom(
             sampling_pb2.GuidanceInterval(low=low, high=high)
         )
         request.sampling.step_cache_interval = preset.step_cache_interval
-        request.start.noise.SetInParent()
-        request.start.height = request.start.width = SIZE
         generator = torch.Generator("cpu").manual_seed(seed)
         job = Job(str(seed), self._decoder.phases(request), generator)
         async for event in engine.run(job):
             if isinstance(event, Finished):
-                pixels = event.outputs["image"][0].permute(1, 2, 0)
-                return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
+                return Image.fromarray(as_uint8(event.outputs["image"]))
         raise RuntimeError("the engine ended a job without an image")
 
 
-@cache
-def _embeds_of(prompts: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def embeds_of(prompts: Sequence[str]) -> Embeds:
+    """Image embeddings of the prompts, and of nothing."""
     folder = Catalog.load()["shapes"].checkpoints(Stage.PRIOR)["weights"].folder
     prior = KandinskyV22PriorPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     prior.set_progress_bar_config(disable=True)
@@ -202,12 +203,7 @@ def _embeds_of(prompts: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
             some, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators(seeds)
         )
         found.append((made.image_embeds, made.negative_image_embeds))
-    return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
-
-
-def _embeds(prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image embeddings of the prompts, and of nothing; [prompts, D] both."""
-    return _embeds_of(tuple(prompts))
+    return Embeds(*(torch.cat(each) for each in zip(*found, strict=True)))
 
 
 def rows(scores: Mapping[str, Score], times: Mapping[str, Score]) -> list[dict[str, Any]]:
@@ -232,8 +228,9 @@ def rows(scores: Mapping[str, Score], times: Mapping[str, Score]) -> list[dict[s
     ]
 
 
-def full_size_saved(preset: Preset) -> float:
-    """Share of the UNet's operations saved at full size: 768 pixels, 50 steps of DDPM."""
+@cache
+def _shallow_share() -> float:
+    """Operations of a shallow pass at full size, of a whole one's, at 768 pixels."""
     network = FULL.build("meta")
     unet = SplitUNet(network.unet, RuntimeOptions())
     inputs = network.unet_inputs(1, 768)
@@ -243,14 +240,18 @@ def full_size_saved(preset: Preset) -> float:
         whole = counter.get_total_flops()
         with FlopCounterMode(display=False) as counter:
             unet.shallow(**inputs, deep=deep)
-        shallow = counter.get_total_flops() / whole
+        return counter.get_total_flops() / whole
+
+
+def full_size_saved(preset: Preset) -> float:
+    """Share of the UNet's operations saved at full size: 50 steps of DDPM."""
     levels = new_sampler(scheduler(), 50).timesteps / 1000
     low, high = preset.guidance_interval
     rows = [2 if low <= level <= high else 1 for level in levels.tolist()]
     cost = 0.0
     for step, count in enumerate(rows):
         is_whole = step % preset.step_cache_interval == 0 or count > rows[step - 1]
-        cost += count * (1 if is_whole else shallow)
+        cost += count * (1 if is_whole else _shallow_share())
     return 1 - cost / (2 * len(rows))
 
 
@@ -313,8 +314,10 @@ def publish(content: Mapping[str, Any], settings: Mapping[str, Preset]) -> None:
 def main(prompts: int, out: Path) -> None:
     """Measures, prints, and writes JSON; with enough prompts, table and plot go to docs/."""
     torch.set_num_threads(1)
-    quality = Quality(prompts, CHUNK, SETTINGS)
-    times = Quality(min(prompts, TIMED), TIMED_CHUNK, SETTINGS)
+    chosen = held_out_prompts(prompts)
+    embeds = embeds_of([prompt for prompt, _, _ in chosen])
+    quality = Quality(chosen, embeds, CHUNK, SETTINGS)
+    times = Quality(chosen[:TIMED], embeds, TIMED_CHUNK, SETTINGS)
     for progress in (*quality.measure(), *times.measure()):
         print(progress, flush=True)
     found = rows(quality.scores, times.scores)
