@@ -56,7 +56,8 @@ class DenoisingSteps(Stepper):
             self._scales(stack, output),
         )
         if min(stack.counts) == 1:
-            guided = torch.where(self._is_guided(stack), guided, prediction)
+            is_guided = stack.has_several().view(-1, *[1] * (guided.dim() - 1))
+            guided = torch.where(is_guided, guided, prediction)
         if not self.keeps_variance:
             return guided
         variance = conditional.narrow(1, channels, conditional.shape[1] - channels)
@@ -88,16 +89,8 @@ class DenoisingSteps(Stepper):
             "guidance scale", lambda: _column([phase.guidance.scale for phase in phases], like)
         )
 
-    def _is_guided(self, stack: Stack) -> torch.Tensor:
-        """Whether a job has an unconditional row, [J, 1, ...]."""
-        counts = stack.counts
-        return stack.kept(
-            f"guided {counts}", lambda: _column([count > 1 for count in counts], stack.latent)
-        )
 
-
-def _column(values: Sequence[float | bool], like: torch.Tensor) -> torch.Tensor:
+def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     """One a job, to be broadcast."""
-    dtype = torch.bool if isinstance(values[0], bool) else like.dtype
-    column = torch.tensor(values, dtype=dtype).view(-1, *[1] * (like.dim() - 1))
+    column = torch.tensor(values, dtype=like.dtype).view(-1, *[1] * (like.dim() - 1))
     return to_device(column, like)

@@ -72,9 +72,9 @@ def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tu
     with torch.inference_mode():
         inputs = _inputs(phase)
         rows, best, in_vain = phase.rows, float("inf"), 0
-        _forward(phase, inputs, rows)  # the first is never like the others
         while rows <= LEAST_ROWS or (rows <= MOST_ROWS and in_vain < 2):
             try:
+                _forward(phase, inputs, rows)  # the first of a size may compile
                 seconds = _least(phase, inputs, rows)
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()

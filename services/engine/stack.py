@@ -124,6 +124,11 @@ class Stack:
         self._arrange()
         return output.index_select(0, self._kept["first row"])
 
+    def has_several(self) -> torch.Tensor:
+        """Whether each job has more than one row [J]."""
+        self._arrange()
+        return self._kept["has several"]
+
     def conditioning(self) -> dict[str, torch.Tensor]:
         """Named tensors [R, ...]."""
         counts = self._arrange()
@@ -143,12 +148,13 @@ class Stack:
             job_of_row = [job for job, count in enumerate(counts) for _ in range(count)]
             last = [sum(counts[: job + 1]) - 1 for job in range(len(counts))]
             first = [row - count + 1 for row, count in zip(last, counts, strict=True)]
-            for name, rows in (
+            for name, values in (
                 ("job of row", job_of_row),
                 ("first row", first),
                 ("last row", last),
+                ("has several", [count > 1 for count in counts]),
             ):
-                self._kept[name] = to_device(torch.tensor(rows), self.latent)
+                self._kept[name] = to_device(torch.tensor(values), self.latent)
         return counts
 
 

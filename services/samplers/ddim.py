@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from services.samplers.coefficients import Coefficients, prediction
 from services.samplers.ddpm import PREDICTIONS
 from services.samplers.table_sampler import TableSampler
@@ -20,10 +18,8 @@ class DDIM(TableSampler):
     def takes(cls, scheduler: Any) -> bool:
         return scheduler.config.prediction_type in PREDICTIONS
 
-    def _lines(self) -> list[Coefficients]:
-        return [self._line(timestep) for timestep in self.timesteps]
-
-    def _line(self, timestep: torch.Tensor) -> Coefficients:
+    def _line(self, step: int) -> Coefficients:
+        timestep = self.timesteps[step]
         scheduler, config = self.scheduler, self.scheduler.config
         later = int(timestep) - config.num_train_timesteps // scheduler.num_inference_steps
         alpha = scheduler.alphas_cumprod[timestep]

@@ -23,12 +23,10 @@ class DDPM(TableSampler):
     def _formula(self) -> StepFormula:
         return StepFormula(self.reads_variance, self._threshold())
 
-    def _lines(self) -> list[Coefficients]:
-        return [self._line(timestep) for timestep in self.timesteps]
-
-    def _line(self, timestep: torch.Tensor) -> Coefficients:
+    def _line(self, step: int) -> Coefficients:
         """From the scheduler's own tables, in their precision."""
         scheduler, config = self.scheduler, self.scheduler.config
+        timestep = self.timesteps[step]
         later = int(scheduler.previous_timestep(timestep))
         alpha = scheduler.alphas_cumprod[timestep]
         alpha_later = scheduler.alphas_cumprod[later] if later >= 0 else scheduler.one

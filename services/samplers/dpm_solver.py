@@ -43,9 +43,6 @@ class DPMSolver(TableSampler):
         first = self.scheduler.begin_index
         return [self._level(first + step) for step in range(len(self.timesteps))]
 
-    def _lines(self) -> list[Coefficients]:
-        return [self._line(step) for step in range(len(self.timesteps))]
-
     def _line(self, step: int) -> Coefficients:
         config = self.scheduler.config
         place = self.scheduler.begin_index + step

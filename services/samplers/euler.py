@@ -1,6 +1,5 @@
 """Euler's method, arXiv 2206.00364 algorithm 2 without churn, and with noise put back each step."""
 
-from itertools import pairwise
 from typing import Any
 
 from services.samplers.coefficients import Coefficients, prediction
@@ -26,13 +25,9 @@ class Euler(TableSampler):
         sigmas = self.scheduler.sigmas[first : first + len(self.timesteps)]
         return [(1.0, sigma) for sigma in sigmas.tolist()]
 
-    def _lines(self) -> list[Coefficients]:
-        sigmas = self.scheduler.sigmas[self.scheduler.begin_index :].tolist()
-        return [
-            self._line(sigma, after) for sigma, after in pairwise(sigmas[: len(self.timesteps) + 1])
-        ]
-
-    def _line(self, sigma: float, after: float) -> Coefficients:
+    def _line(self, step: int) -> Coefficients:
+        place = self.scheduler.begin_index + step
+        sigma, after = self.scheduler.sigmas[place : place + 2].tolist()
         up, down = self._split(sigma, after)
         return Coefficients(
             **prediction(self.scheduler.config.prediction_type, 1.0, sigma),

@@ -27,15 +27,14 @@ class TableSampler(Sampler):
         self.levels: Sequence[Level] = self._levels()
         after = [*self.levels[1:], (1.0, 0.0)]
         lines = [
-            line._replace(signal_after=signal, noise_after=noise)
-            for line, (signal, noise) in zip(self._lines(), after, strict=True)
+            self._line(step)._replace(signal_after=signal, noise_after=noise)
+            for step, (signal, noise) in enumerate(after)
         ]
         self.table: np.ndarray = table(lines)
         """[steps, coefficients]"""
         self.draws: Sequence[bool] = [bool(line.deviation) for line in lines]
         """Which steps add noise."""
-        self.formula: StepFormula = self._formula()
-        self.rows = self.formula
+        self.rows: StepFormula = self._formula()
 
     @classmethod
     @abstractmethod
@@ -52,7 +51,7 @@ class TableSampler(Sampler):
     def accept(
         self, saved: Mapping[str, torch.Tensor], step: int, latent: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        expected = self.saved(self.formula.begun(latent))
+        expected = self.saved(self.rows.begun(latent))
         return scheduler_state.accept(saved, expected, latent.shape)
 
     def restore(
@@ -61,8 +60,8 @@ class TableSampler(Sampler):
         return {LATENT: latent, **saved}
 
     @abstractmethod
-    def _lines(self) -> list[Coefficients]:
-        """Of each step, without the level after it."""
+    def _line(self, step: int) -> Coefficients:
+        """Of one step, without the level after it."""
 
     def _formula(self) -> StepFormula:
         """How this sampler's steps are computed."""

@@ -25,14 +25,9 @@ class UnCLIP(TableSampler):
     def _formula(self) -> StepFormula:
         return StepFormula(self.reads_variance)
 
-    def _lines(self) -> list[Coefficients]:
-        timesteps = [int(timestep) for timestep in self.timesteps]
-        return [
-            self._line(timestep, later)
-            for timestep, later in zip(timesteps, [*timesteps[1:], timesteps[-1] - 1], strict=True)
-        ]
-
-    def _line(self, timestep: int, later: int) -> Coefficients:
+    def _line(self, step: int) -> Coefficients:
+        timestep, *after = self.timesteps[step : step + 2].tolist()
+        later = after[0] if after else timestep - 1
         scheduler, config = self.scheduler, self.scheduler.config
         alpha = scheduler.alphas_cumprod[timestep]
         alpha_later = scheduler.alphas_cumprod[later] if later >= 0 else scheduler.one

@@ -59,6 +59,16 @@ def test_what_is_configured_is_kept(monkeypatch):
     assert device.rows == []
 
 
+def test_what_the_first_forward_of_a_size_compiles_does_not_count(monkeypatch):
+    class Compiled(Device):
+        def __call__(self, inputs, timesteps, conditioning):
+            if len(inputs) not in self.rows:
+                self.now += 20.0
+            return super().__call__(inputs, timesteps, conditioning)
+
+    assert limits(monkeypatch, Compiled(each=1e-3, a_row=1e-6)).rows == MOST_ROWS
+
+
 def test_a_device_that_is_full_bounds_the_batch(monkeypatch):
     class Small(Device):
         def __call__(self, inputs, timesteps, conditioning):
