@@ -25,8 +25,9 @@ class Homes:
     """One replica for each kind of call, while its load allows.
 
     Calls go to their kind's home while it has at most SLACK calls more than the replica with the
-    fewest, and then to that one. A kind whose home is so full moves there where fewer kinds are at home, so
-    that in time kinds are spread over the replicas, and each replica's forwards are of few kinds.
+    fewest, and then to that one. A kind whose home is so full moves there where fewer kinds are at
+    home, so that in time kinds are spread over the replicas, and each replica's forwards are of few
+    kinds.
 
     Args:
         clock: seconds.
