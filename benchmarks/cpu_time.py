@@ -26,6 +26,8 @@ from services.transport.settings import StageSettings
 
 TASKS = 180
 OPEN = 16
+WARM_UP_SECONDS = 12.0
+"""Of load before a side is measured: what it compiles, it compiles then."""
 KINDS: Mapping[str, str] = {
     ":Decoder": "decoders",
     ":Prior": "prior",
@@ -48,7 +50,7 @@ def measure(setup: Setup, say: Say) -> Report:
         for side in found.all:
             if side.kind is not BARE:
                 say(f"{side.name}, {OPEN} open")
-                side.round(tasks, OPEN, 2.0)
+                side.round(tasks, OPEN, WARM_UP_SECONDS)
                 rows.append(_row(side, tasks, seconds))
         runtime = found.runtime
     say("the networks alone")
