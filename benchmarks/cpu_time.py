@@ -136,4 +136,3 @@ def networks(setup: Setup, runtime: Mapping[Any, Any], images: int) -> dict[str,
             [movq] = family.decode_latents(request)
             found[name] += 1e3 * forward_seconds(movq, (1,))[1]
     return dict(found)
-

@@ -15,21 +15,22 @@ from benchmarks.child import wait_for_the_end
 from kandinsky.v1 import decoder_pb2, decoder_pb2_grpc, encoders_pb2, encoders_pb2_grpc
 from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire.channels import OPTIONS
+from services.transport.servicers import add_decoder, add_encoders
 
 
 class Echo(encoders_pb2_grpc.EncoderServiceServicer, decoder_pb2_grpc.DecoderServiceServicer):
-    """Returns what it is sent; the generated servicers refuse the rest."""
+    """Returns what it is sent, read from bytes as stages do; the rest is refused."""
 
-    async def EncodeImage(
-        self, request: encoders_pb2.EncodeImageRequest, grpc_context: Any
-    ) -> encoders_pb2.EncodeImageResponse:
+    async def EncodeImage(self, data: bytes, grpc_context: Any) -> encoders_pb2.EncodeImageResponse:
         """The request's tensor."""
+        request = encoders_pb2.EncodeImageRequest.FromString(data)
         return encoders_pb2.EncodeImageResponse(image_embed=request.pixels)
 
     async def Decode(
-        self, request: decoder_pb2.DecodeRequest, grpc_context: Any
+        self, data: bytes, grpc_context: Any
     ) -> AsyncIterator[decoder_pb2.DecodeEvent]:
         """As many events as there are steps, each with the tensor of `generator_state`."""
+        request = decoder_pb2.DecodeRequest.FromString(data)
         preview = sampling.Preview(pixels=request.generator_state)
         for _ in range(request.sampling.steps):
             yield decoder_pb2.DecodeEvent(preview=preview)
@@ -42,8 +43,8 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 
 async def _serve_plainly() -> None:
     server = grpc.aio.server(options=OPTIONS)
-    encoders_pb2_grpc.add_EncoderServiceServicer_to_server(Echo(), server)
-    decoder_pb2_grpc.add_DecoderServiceServicer_to_server(Echo(), server)
+    add_encoders(Echo(), server)
+    add_decoder(Echo(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
