@@ -13,6 +13,7 @@ from benchmarks.contest import BARE, Side, sides
 from benchmarks.machine import cores
 from benchmarks.report import Report, bars
 from benchmarks.setup import Say, Setup
+from benchmarks.throughput import TASKS
 from benchmarks.workload import ImageTask, plain
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import decoder_pb2
@@ -24,7 +25,6 @@ from services.prior.families import FAMILIES as PRIORS
 from services.transport.replica import keep_compiled
 from services.transport.settings import StageSettings
 
-TASKS = 180
 OPEN = 16
 WARM_UP_SECONDS = 12.0
 """Of load before a side is measured: what it compiles, it compiles then."""

@@ -37,6 +37,13 @@ class Coefficients(NamedTuple):
     noise_after: Any = 0.0
     """Of noise, likewise."""
 
+    def predicted(self, latent: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """The original samples that latents and the network's outputs lead to, not bounded."""
+        found: torch.Tensor = (
+            self.latent_share * latent - self.output_share * output
+        ) / self.divisor
+        return found
+
 
 def prediction(kind: str, signal: float, noise: float) -> dict[str, float]:
     """How the original sample follows from what a network of this kind predicts.

@@ -64,8 +64,7 @@ class StepFormula(RowSampler):
     def original(
         self, at: Coefficients, latent: torch.Tensor, output: torch.Tensor
     ) -> torch.Tensor:
-        found: torch.Tensor = (at.latent_share * latent - at.output_share * output) / at.divisor
-        return found
+        return at.predicted(latent, output)
 
     def step(
         self,

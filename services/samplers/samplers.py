@@ -31,10 +31,13 @@ def new_sampler(
     scheduler: Any, steps: int, strength: float = 1.0, eta: float | None = None
 ) -> Sampler:
     """A sampler for one job; arguments and errors are those of `Sampler`."""
-    cls = TABLES.get(type(scheduler).__name__)
-    if cls is None or not cls.takes(scheduler):
-        return SchedulerSampler(scheduler, steps, strength, eta)
+    cls = _table_class(scheduler) or SchedulerSampler
     return cls(scheduler, steps, strength, eta)
+
+
+def _table_class(scheduler: Any) -> type[TableSampler] | None:
+    cls = TABLES.get(type(scheduler).__name__)
+    return cls if cls is not None and cls.takes(scheduler) else None
 
 
 def sampler_of(
@@ -56,15 +59,20 @@ def sampler_of(
     Raises:
         SettingRefused: as `Schedulers.new` and `Sampler` do.
     """
-    if (shared := _table(schedulers, name, steps, strength, eta)) is not None:
-        return shared
-    return new_sampler(schedulers.new(name), steps, strength, eta)
+    make = _shared if _has_table(schedulers, name) else _own
+    return make(schedulers, name, steps, strength, eta)
 
 
 @lru_cache(maxsize=TABLES_KEPT)
-def _table(
+def _has_table(schedulers: Schedulers, name: str | None) -> bool:
+    """Else the scheduler's own object takes the steps, which is one job's alone."""
+    return _table_class(schedulers.new(name)) is not None
+
+
+def _own(
     schedulers: Schedulers, name: str | None, steps: int, strength: float, eta: float | None
-) -> TableSampler | None:
-    """None where the scheduler's own object, which is one job's alone, takes the steps."""
-    sampler = new_sampler(schedulers.new(name), steps, strength, eta)
-    return sampler if isinstance(sampler, TableSampler) else None
+) -> Sampler:
+    return new_sampler(schedulers.new(name), steps, strength, eta)
+
+
+_shared = lru_cache(maxsize=TABLES_KEPT)(_own)

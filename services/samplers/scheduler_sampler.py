@@ -121,11 +121,7 @@ class OneScheduler(RowSampler):
             cumulated = scheduler.alphas_cumprod[at.sampler.timesteps[at.step].long()]
             signal, noise = float(cumulated**0.5), float((1 - cumulated) ** 0.5)
         kind = scheduler.config.get("prediction_type", "epsilon")
-        line = Coefficients(**prediction(kind, signal, noise))
-        found: torch.Tensor = (line.latent_share * latent - line.output_share * output) / (
-            line.divisor
-        )
-        return found
+        return Coefficients(**prediction(kind, signal, noise)).predicted(latent, output)
 
     def noise_after(self, at: Place, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         timesteps = at.sampler.timesteps
