@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.batched_app import Batching
-from benchmarks.load import batched, window
+from benchmarks.load import asked, window
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import ImageTask
@@ -64,7 +64,7 @@ def _throughput(
     setup: Setup, address: str, batching: Batching, tasks: Sequence[ImageTask], open_: int
 ) -> float:
     async def run() -> float:
-        async with batched(address, batching.application, [batching.metadata()]) as ask:
+        async with asked(address, batching.application, batching.metadata()) as ask:
             if batching.compiled:  # the first batch of a size may compile
                 await asyncio.gather(*map(ask, tasks[: 2 * open_]))
             made = await window(ask, tasks, open_, 3.0 if setup.quick else 6.0)

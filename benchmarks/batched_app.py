@@ -49,9 +49,10 @@ class Batching:
         """In Serve."""
         return "batched-compiled" if self.compiled else "batched"
 
-    def metadata(self) -> tuple[str, str]:
-        """As a call says it."""
-        return SETTING, f"{self.max_batch_size},{self.wait_seconds}"
+    def metadata(self) -> list[tuple[str, str]]:
+        """Of a call, by which Serve's proxy finds the application and that the setting."""
+        setting = f"{self.max_batch_size},{self.wait_seconds}"
+        return [("application", self.application), (SETTING, setting)]
 
     @classmethod
     def of(cls, context: Context) -> "Batching":

@@ -23,8 +23,7 @@ from benchmarks.bare_processes import BareProcesses, bare_processes
 from benchmarks.batched_app import Batching
 from benchmarks.cluster import cluster
 from benchmarks.figures import Round, latency, latency_ratio, throughput, throughput_ratio
-from benchmarks.load import Ask, served, window
-from benchmarks.load import batched as ask_batched
+from benchmarks.load import Ask, asked, window
 from benchmarks.machine import cores
 from benchmarks.setup import Say, Setup
 from benchmarks.workload import ImageTask, groups
@@ -116,7 +115,7 @@ def sides(
 
         def batched_at(open_: int) -> AbstractAsyncContextManager[Ask]:
             setting = kept[min(kept, key=lambda tried: abs(tried - open_))]
-            return ask_batched(proxy, setting.application, [setting.metadata()])
+            return asked(proxy, setting.application, setting.metadata())
 
         found = [
             _bare(bare, *ways) for ways in _bare_ways(len(groups(tasks)) == 1 and not setup.eager)
@@ -124,7 +123,8 @@ def sides(
         found.append(Side(BATCHED, f"{BATCHED}, {setup.decoders} replicas", batched_at))
         for preset in ("exact", "balanced"):
             name = f"{SERVED}, {setup.decoders} decoders, {preset}"
-            found.append(Side(SERVED, name, partial(served, gateway, setup.entry.name, preset)))
+            ask = partial(asked, gateway, setup.entry.name, preset=preset)
+            found.append(Side(SERVED, name, lambda open_, ask=ask: ask()))
         yield Sides(found, bare, kept, runtime.get(setup.entry.name, {}))
 
 

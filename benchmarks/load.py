@@ -12,7 +12,6 @@ import grpc
 
 from benchmarks.figures import Round
 from benchmarks.workload import ImageTask, to_request
-from kandinsky import AsyncClient, Generated
 from kandinsky.v1 import generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
 
@@ -59,33 +58,24 @@ async def window(ask: Ask, tasks: Sequence[ImageTask], open_: int, seconds: floa
 
 
 @asynccontextmanager
-async def served(address: str, model: str, preset: str, open_: int) -> AsyncIterator[Ask]:
-    """Asks this system through the client library, however many requests are open."""
-    async with AsyncClient(address) as client:
-        await client.list_models()  # connects
-
-        async def ask(task: ImageTask) -> Made:
-            stream = client.stream(to_request(task, model, preset=preset))
-            [image] = [event async for event in stream if isinstance(event, Generated)]
-            return Made(image.encoded or b"", image.stats["decoder"].peak_rows)
-
-        yield ask
-
-
-@asynccontextmanager
-async def batched(
-    address: str, application: str, metadata: Sequence[tuple[str, str]]
+async def asked(
+    address: str, model: str, metadata: Sequence[tuple[str, str]] = (), **more: Any
 ) -> AsyncIterator[Ask]:
-    """Asks the request-level batching behind Serve's gRPC proxy, by unary calls."""
+    """Asks a GenerationService for one answer a request: this system's, or another's.
+
+    Args:
+        address: of its server.
+        model: that each request names.
+        metadata: of each call.
+        more: of each request, beside what its task says.
+    """
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         await channel.channel_ready()
         stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
 
         async def ask(task: ImageTask) -> Made:
-            answer = await stub.GenerateImages(
-                to_request(task, application), metadata=(("application", application), *metadata)
-            )
-            [image] = answer.images
+            request = to_request(task, model, **more)
+            [image] = (await stub.GenerateImages(request, metadata=metadata)).images
             return Made(image.encoded, image.decoder_stats.peak_rows)
 
         yield ask

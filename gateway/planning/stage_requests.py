@@ -62,7 +62,7 @@ def prior_request(
     request.set("sampling.steps", settings.steps, "prior.steps")
     request.set("sampling.guidance_scale", settings.guidance_scale, "prior.guidance_scale")
     request.set("sampling.guidance_interval", settings.guidance_interval, "prior.guidance_interval")
-    _put_common(request, plan, image)
+    _put_common(request, plan, image, settings.steps)
     request.set("latents", run.latents and run.latents.tensor, "prior.latents")
     if settings.start is not None and run.start is not None:
         request.set("start_embed", encodings.embedding(run.start, {}), run.start.field)
@@ -96,7 +96,7 @@ def decode_request(
         request.set("sampling.step_cache_interval", settings.step_cache_interval, field)
     request.set("sampling.scheduler", settings.scheduler, "decoder.scheduler")
     request.set("sampling.eta", settings.eta, "decoder.eta")
-    _put_common(request, plan, image)
+    _put_common(request, plan, image, settings.steps)
     request.put("start", start.latents)
     kind = request.message.start.WhichOneof("kind")
     latents = image.latents and image.latents.tensor
@@ -111,7 +111,12 @@ def decode_request(
     return request
 
 
-def _put_common(request: StageRequest[M], plan: GenerationPlan, image: ImagePlan) -> None:
-    every = plan.request.settings.events.progress_every
+def _put_common(
+    request: StageRequest[M], plan: GenerationPlan, image: ImagePlan, steps: int
+) -> None:
+    events = plan.request.settings.events
+    # Where nobody sees them, a loop's first and last step are enough: each event costs all that
+    # it passes.
+    every = events.progress_every if events.are_read else steps
     request.set("sampling.seed", image.seed, "seed")
     request.set("sampling.progress_every", every, "events.progress_every")

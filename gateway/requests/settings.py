@@ -111,9 +111,11 @@ class OutputSettings:
 class EventSettings:
     """Which events come on the way."""
 
-    progress_every: int | None
-    preview_every: int | None
-    preview_mode: sampling_pb2.PreviewMode
+    progress_every: int | None = None
+    preview_every: int | None = None
+    preview_mode: sampling_pb2.PreviewMode = sampling_pb2.PREVIEW_MODE_UNSPECIFIED
+    are_read: bool = True
+    """Whether anyone sees them."""
 
 
 @dataclass(frozen=True)

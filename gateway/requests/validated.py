@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.planning.canvases import Canvas
 from gateway.planning.guides import Guide
 from gateway.requests.input_images import InputImage
-from gateway.requests.settings import Settings
+from gateway.requests.settings import EventSettings, Settings
 from gateway.requests.sources import Embedding, Text
 from gateway.requests.undecoded import Undecoded
 from kandinsky.catalog.entry import CatalogEntry
@@ -38,3 +38,8 @@ class ValidatedRequest:
     seed: int
     """Of the first image; drawn where the request names none."""
     validate_only: bool
+
+    def without_events(self) -> ValidatedRequest:
+        """The same for a caller who sees nothing before the images: no preview is made."""
+        unread = replace(self.settings, events=EventSettings(are_read=False))
+        return replace(self, settings=unread)

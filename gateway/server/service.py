@@ -49,7 +49,7 @@ class GenerationService:
         Args:
             request: as sent.
             admitted: its call, and the lease that grows to its images.
-            streams: whether each event is a message of its own.
+            streams: whether each event is a message of its own; else none but images are read.
 
         Raises:
             KandinskyError: what validation raises; OVERLOADED where there is no room for so many
@@ -57,7 +57,7 @@ class GenerationService:
                 DEADLINE_EXCEEDED where there is too little even without; what a stage raises.
         """
         call, work = admitted.call, ImageWork(self._codecs, admitted.call.tenant)
-        planned = await work.check(_planned, request, self._models)
+        planned = await work.check(_planned, request, self._models, streams)
         check_answer_size(planned, streams=streams)
         if request.validate_only:
             admitted.lease.shrink(0)
@@ -100,5 +100,8 @@ class GenerationService:
         return models_pb2.ListModelsResponse(models=models)
 
 
-def _planned(request: GenerateRequest, models: Mapping[str, CatalogEntry]) -> GenerationPlan:
-    return plan(validate(request, models))
+def _planned(
+    request: GenerateRequest, models: Mapping[str, CatalogEntry], streams: bool
+) -> GenerationPlan:
+    valid = validate(request, models)
+    return plan(valid if streams else valid.without_events())

@@ -28,7 +28,7 @@ class Job:
     priority: int = 0
     """Higher goes before lower among a tenant's own."""
     progress_every: int | None = None
-    """Steps between progress events; None for at most ten a second."""
+    """Steps between progress events beside a phase's first and last; None: at most ten a second."""
     preview_every: int | None = None
     """Steps between previews; None for none."""
     resume_from: Snapshot | None = None

@@ -57,7 +57,7 @@ class ProgressReporter:
             interval = max(PROGRESS_INTERVAL, INTERVAL_PER_JOB * running)
             due = now - job.reported >= interval
         else:
-            due = job.step % job.progress_every == 0
+            due = job.step == 1 or job.step % job.progress_every == 0
         if not due and job.step < steps:
             return
         job.reported = now

@@ -60,4 +60,4 @@ def test_the_fastest_setting_is_kept_by_size_then_wait_then_compilation(monkeypa
 
 def test_a_call_says_how_it_is_to_be_gathered() -> None:
     batching = Batching(16, 0.05)
-    assert Batching.of(Context(("application", "batched"), batching.metadata())) == batching
+    assert Batching.of(Context(*batching.metadata())) == batching

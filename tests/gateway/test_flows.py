@@ -451,7 +451,9 @@ async def test_latents_are_the_noise_of_the_start(api, stages, canvas, start, ro
 
 async def test_settings_reach_both_samplers(api, stages):
     settings = {"scheduler": "ddim", "eta": 0.5}
-    await api.GenerateImages(asked(guide=text("a"), decoder=settings, events={"progress_every": 3}))
+    request = asked(guide=text("a"), decoder=settings, events={"progress_every": 3})
+    async for _ in api.Generate(request):
+        pass
     prior, decoder = (call.request.sampling for call in stages.calls[1:])
     assert (prior.scheduler, prior.HasField("eta"), prior.progress_every) == ("", False, 3)
     assert (decoder.scheduler, decoder.eta, decoder.progress_every) == ("ddim", 0.5, 3)

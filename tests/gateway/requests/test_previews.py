@@ -19,14 +19,27 @@ def asked(stages) -> decoder_pb2.DecodeRequest:
     return decode
 
 
+async def streamed(api, **events: object) -> None:
+    async for _ in api.Generate(request(**events)):
+        pass
+
+
 async def test_what_is_asked_for_reaches_the_decoder(api, stages):
-    await api.GenerateImages(request(preview_every=3, preview_mode=DECODE))
+    await streamed(api, preview_every=3, preview_mode=DECODE)
     assert (asked(stages).preview_every, asked(stages).preview_mode) == (3, DECODE)
 
 
 async def test_nothing_is_asked_for_by_itself(api, stages):
-    await api.GenerateImages(request())
+    await streamed(api)
     assert not asked(stages).HasField("preview_every")
+    assert not asked(stages).sampling.HasField("progress_every")
+
+
+async def test_one_answer_needs_no_preview_and_the_least_progress(api, stages):
+    await api.GenerateImages(request(preview_every=3, preview_mode=DECODE, progress_every=1))
+    assert not asked(stages).HasField("preview_every")
+    for call in stages.calls[1:]:
+        assert call.request.sampling.progress_every == call.request.sampling.steps
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ async def test_a_share_of_the_steps_is_less_work(api, measured):
 
 async def test_previews_are_not_taken_for_steps(api, stages):
     stages.stats = {"Decode": stats(8, 100)}
-    await api.GenerateImages(request(events={"preview_every": 1}))
+    async for _ in api.Generate(request(events={"preview_every": 1})):
+        pass
     assert (await api.GenerateImages(request(), timeout=50)).images
 
 
