@@ -30,7 +30,9 @@ class Decoder(DecoderService):
         entry = settings.entry
         family = families.load(FAMILIES, entry.family)(settings.loaders(Stage.DECODER), entry)
         usual = family.calibration_phase(entry.size.height, entry.size.width)
-        super().__init__(family, start_engine(settings, f"{settings.model}-decoder", usual))
+        others = family.further_phases(entry.size.height, entry.size.width)
+        name = f"{settings.model}-decoder"
+        super().__init__(family, start_engine(settings, name, usual, others))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

@@ -1,7 +1,7 @@
 """Decode requests as phases: what the families of latent UNets have in common."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -80,7 +80,7 @@ class LatentDecoder(DecoderFamily):
             phases.append(self.autoencoder.decoding(loop.shape))
         return phases
 
-    def calibration_phase(self, height: int, width: int) -> Phase:
+    def calibration_phase(self, height: int, width: int) -> Denoise:
         """A guided loop like any other, on zeros, to measure the device with.
 
         Args:
@@ -95,6 +95,14 @@ class LatentDecoder(DecoderFamily):
             self._shape(sampling_pb2.InitialLatents(height=height, width=width)),
             network.calibration_rows(height, width, self.like),
         )
+
+    def further_phases(self, height: int, width: int) -> list[Phase]:
+        """The loop whose deep part is kept, where there is one, and the pass to pixels."""
+        loop = self.calibration_phase(height, width)
+        decode = self.autoencoder.decoding(loop.shape, self.like.new_zeros(1, *loop.shape))
+        if not self.denoiser.network.splits:
+            return [decode]
+        return [replace(loop, step_cache_interval=2), decode]
 
     def encode_latents(self, request: decoder_pb2.EncodeLatentsRequest) -> list[Phase]:
         """Pixels to latent as one pass.

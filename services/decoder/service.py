@@ -2,8 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +19,8 @@ from services.transport.events import event_fields, stats_message
 from services.transport.jobs import pass_job, sampling_job
 from services.transport.rpc import Context, streaming, unary
 
+R = TypeVar("R")
+
 
 class DecoderFamily(ABC):
     """What a model family gives the decoder stage. Requests raise KandinskyError on bad input."""
@@ -28,6 +31,10 @@ class DecoderFamily(ABC):
 
         It has every conditioning tensor that a request's loop has.
         """
+
+    def further_phases(self, height: int, width: int) -> list[Phase]:
+        """What else such an image may pass, on zeros: it is compiled before the first request."""
+        return []
 
     @abstractmethod
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
@@ -54,7 +61,7 @@ class DecoderService(EngineService):
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Samples one image."""
-        job = await sampling_job(self._family.phases(request), request, grpc_context)
+        job = await sampling_job(self._family.phases, request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:
                 yield await _to_message(event, request.output)
@@ -64,7 +71,7 @@ class DecoderService(EngineService):
         self, request: decoder_pb2.EncodeLatentsRequest, grpc_context: Context
     ) -> decoder_pb2.EncodeLatentsResponse:
         """Pixels to latent."""
-        done = await self._pass(self._family.encode_latents(request), grpc_context)
+        done = await self._pass(self._family.encode_latents, request, grpc_context)
         latents = tensors.from_torch(done.outputs["latents"][0])
         return decoder_pb2.EncodeLatentsResponse(latents=latents)
 
@@ -75,13 +82,15 @@ class DecoderService(EngineService):
         """Latent to pixels."""
         if request.output == decoder_pb2.DECODE_OUTPUT_LATENTS:
             raise invalid("output", "latents are what was sent; ask for pixels")
-        done = await self._pass(self._family.decode_latents(request), grpc_context)
+        done = await self._pass(self._family.decode_latents, request, grpc_context)
         return decoder_pb2.DecodeLatentsResponse(
             pixels=await asyncio.to_thread(_to_pixels, done.outputs["image"], request.output)
         )
 
-    async def _pass(self, phases: Sequence[Phase], context: Context) -> Finished:
-        async for event in self._batcher.run(pass_job(phases, context)):
+    async def _pass(
+        self, phases_of: Callable[[R], Sequence[Phase]], request: R, context: Context
+    ) -> Finished:
+        async for event in self._batcher.run(pass_job(phases_of, request, context)):
             if isinstance(event, Finished):
                 return event
         raise RuntimeError("the engine ended a job without a result")

@@ -6,6 +6,7 @@ the last up block its skip connections; what else that reads is the deep part's 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,9 @@ def splits(unet: UNet2DConditionModel, runtime: RuntimeOptions) -> bool:
 class SplitUNet:
     """A UNet's whole pass, and the parts of it; each takes the arguments of its forward.
 
+    Where it splits, a whole pass is one that keeps its deep part: one graph is compiled for both,
+    and jobs that ask for different things share it.
+
     Args:
         unet: of diffusers.
         runtime: how it is called.
@@ -41,13 +45,17 @@ class SplitUNet:
 
     def __init__(self, unet: UNet2DConditionModel, runtime: RuntimeOptions) -> None:
         self._unet = unet
-        self.whole: Call = denoising_call(unet, runtime)
-        """(output,)"""
+        self.splits = splits(unet, runtime)
         self.keeping: Call = denoising_call(self._keeping, runtime)
         """(output, deep): as `whole`, with the deep part's output [rows, C', h, w]."""
         self.shallow: Call = denoising_call(self._shallow, runtime)
         """(output,), given `deep` of an earlier step."""
-        self.splits = splits(unet, runtime)
+        undivided = partial(denoising_call(unet, runtime), return_dict=False)
+        self.whole: Call = self._whole if self.splits else undivided
+        """(output,)"""
+
+    def _whole(self, **arguments: Any) -> tuple[torch.Tensor, ...]:
+        return self.keeping(**arguments)[:1]
 
     def _keeping(
         self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any

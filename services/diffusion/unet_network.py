@@ -43,9 +43,10 @@ class UNetNetwork(DenoisingNetwork, SplitNetwork):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        return self._calls.whole(
-            sample=inputs, timestep=timesteps, return_dict=False, **self.arguments(conditioning)
-        )[0]
+        (output,) = self._calls.whole(
+            sample=inputs, timestep=timesteps, **self.arguments(conditioning)
+        )
+        return output
 
     def keeping(
         self,

@@ -1,6 +1,7 @@
 """Calibration: the batch limits of this device, measured before the first request."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +9,7 @@ import torch
 
 from services.engine.job import Job
 from services.engine.limits import EngineLimits
-from services.engine.phase import Phase
+from services.engine.phase import Phase, SplitNetwork
 from services.engine.step_times import StepTimeEstimator
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ CHOOSING_ROUNDS, CHOOSING_SECONDS = 40, 1.0
 """The same where one way to run a network is chosen for good."""
 LONGEST_FORWARD = 1.0
 """Seconds: a step that takes longer would make cancels and newcomers wait too long."""
+WARM_ROWS = (1, 2, 16)
+"""One row is a graph of its own; another serves all others up to sixteen, where convolutions are
+laid out otherwise."""
 WORTH = 0.05
 """Share by which a row must become cheaper for a larger batch to be worth its longer steps."""
 
@@ -43,6 +47,33 @@ def calibrated_limits(
     rows = max(enough, min(LEAST_ROWS, max(seconds)))
     logger.info("calibration of %s: the batch takes %d rows at once", phase.network.name, rows)
     return limits.measured(rows, rows * phase.latent_area)
+
+
+def warm_up(phases: Sequence[Phase]) -> None:
+    """Run what torch.compile makes before the first request, which would else wait for it.
+
+    Args:
+        phases: such as requests of the usual size have.
+    """
+    with torch.inference_mode():
+        for phase in phases:
+            try:
+                _warm_up(phase, _inputs(phase))
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+
+
+def _warm_up(phase: Phase, inputs: torch.Tensor) -> None:
+    of_a_row = 0.0
+    for rows in WARM_ROWS:
+        if of_a_row * rows > LONGEST_FORWARD:
+            return
+        _forward(phase, inputs, rows)  # compiles
+        if phase.keeps_deep and isinstance(phase.network, SplitNetwork):
+            given = _arguments(phase, inputs, rows)
+            _, deep = phase.network.keeping(*given)
+            phase.network.shallow(*given, deep)
+        of_a_row = _forward(phase, inputs, rows) / rows
 
 
 def forward_seconds(phase: Phase, rows: Sequence[int]) -> dict[int, float]:
@@ -103,17 +134,26 @@ def _least(
     return min(found)
 
 
+def _arguments(
+    phase: Phase, inputs: torch.Tensor, rows: int
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Of the network: inputs, timesteps and conditioning."""
+    timesteps = torch.full((rows,), float(phase.timesteps[0]), device=inputs.device)
+    conditioning = {name: _rows(tensor, rows) for name, tensor in phase.conditioning.items()}
+    return _rows(inputs, rows), timesteps, conditioning
+
+
+def _rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """So many, laid out as those of requests: torch.compile tells them from views."""
+    return torch.cat([tensor] * math.ceil(rows / len(tensor)))[:rows]
+
+
 def _forward(phase: Phase, inputs: torch.Tensor, rows: int) -> float:
-    repeats = rows // phase.rows
-    conditioning = {
-        name: tensor.repeat(repeats, *[1] * (tensor.dim() - 1))
-        for name, tensor in phase.conditioning.items()
-    }
-    timesteps = torch.full((rows,), phase.timesteps[0], device=inputs.device)
+    given = _arguments(phase, inputs, rows)
     if inputs.is_cuda:
         torch.cuda.synchronize()
     begun = time.perf_counter()
-    phase.network(inputs.expand(rows, *inputs.shape[1:]), timesteps, conditioning)
+    phase.network(*given)
     if inputs.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - begun

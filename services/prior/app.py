@@ -26,7 +26,7 @@ class Prior(PriorService):
         entry = settings.entry
         family = families.load(FAMILIES, entry.family)(settings.loaders(Stage.PRIOR), entry)
         usual, name = family.calibration_phase(), f"{settings.model}-prior"
-        super().__init__(family, start_engine(settings, name, usual, PRIOR_NICE))
+        super().__init__(family, start_engine(settings, name, usual, nice=PRIOR_NICE))
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:

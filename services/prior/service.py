@@ -42,7 +42,7 @@ class PriorService(EngineService):
         self, request: prior_pb2.SampleEmbeddingRequest, grpc_context: Context
     ) -> AsyncGenerator[prior_pb2.SampleEmbeddingEvent, None]:
         """Samples one image embedding."""
-        job = await sampling_job(self._family.phases(request), request, grpc_context)
+        job = await sampling_job(self._family.phases, request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:
                 yield _to_message(event)

@@ -1,7 +1,8 @@
 """A sampling call as a job of the engine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -13,21 +14,25 @@ from services.transport import reading
 from services.transport.resuming import read_snapshot
 from services.transport.rpc import Context, deadline, priority, request_id, tenant
 
-Request = prior_pb2.SampleEmbeddingRequest | decoder_pb2.DecodeRequest
+R = TypeVar("R")
+S = TypeVar("S", prior_pb2.SampleEmbeddingRequest, decoder_pb2.DecodeRequest)
 
 
-async def sampling_job(phases: Sequence[Phase], request: Request, context: Context) -> Job:
+async def sampling_job(
+    phases_of: Callable[[S], Sequence[Phase]], request: S, context: Context
+) -> Job:
     """The engine's job for a sampling call: its own generator, its caller's deadline and tenant.
 
     Args:
-        phases: what the job passes.
+        phases_of: what the job passes.
         request: says how.
         context: holds the request id, the time that remains, tenant and priority.
 
     Raises:
-        KandinskyError: INVALID_FIELD if the seed is missing, the generator's state is not one, or
-            the snapshot is not one of such a request.
+        KandinskyError: what `phases_of` raises; INVALID_FIELD if the seed is missing, the
+            generator's state is not one, or the snapshot is not one of such a request.
     """
+    phases = _made(phases_of, request)
     sampling, preview_every = request.sampling, None
     if not sampling.HasField("seed"):
         raise invalid("sampling.seed", "is required")
@@ -54,13 +59,19 @@ async def sampling_job(phases: Sequence[Phase], request: Request, context: Conte
     )
 
 
-def pass_job(phases: Sequence[Phase], context: Context) -> Job:
-    """The engine's job for a call that draws nothing at random."""
+def pass_job(phases_of: Callable[[R], Sequence[Phase]], request: R, context: Context) -> Job:
+    """The engine's job for a call that draws nothing at random; arguments as above."""
     return Job(
         request_id(context),
-        phases,
+        _made(phases_of, request),
         torch.Generator("cpu"),
         deadline(context),
         tenant(context),
         priority(context),
     )
+
+
+def _made(phases_of: Callable[[R], Sequence[Phase]], request: R) -> Sequence[Phase]:
+    """The phases, of tensors such as the engine makes: torch.compile tells them from others."""
+    with torch.inference_mode():
+        return phases_of(request)
