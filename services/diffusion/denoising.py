@@ -75,6 +75,11 @@ class Denoise(Phase):
         return self._rows[step]
 
     @property
+    def stands_alone(self) -> bool:
+        """All that it needs of an image to start from is in the latent."""
+        return True
+
+    @property
     def keeps_deep(self) -> bool:
         return self.step_cache_interval > 1
 

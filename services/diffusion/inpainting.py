@@ -85,6 +85,11 @@ class Inpaint(Denoise):
             latent = self.sampler.add_noise(image, self.initial_noise)
         return self.sampler.rows.begun(latent)
 
+    @property
+    def stands_alone(self) -> bool:
+        """Each step needs the image and the initial noise."""
+        return False
+
     def layout(self, state: State) -> RowLayout:
         channels, *sides = self.shape
         return RowLayout(torch.Size([2 * channels + 1, *sides]), self.like.dtype)

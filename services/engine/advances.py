@@ -79,5 +79,5 @@ class Advances:
         previews = self._previews.make(stack, prediction, is_alone)
         stack.state = stepper.advance(stack, prediction, noise)
         for job in stack.members:
-            job.step += 1
+            job.take_step()
         return [(job, previews.get(place)) for place, job in enumerate(stack.members)]

@@ -29,7 +29,7 @@ class ForwardSizes:
 
     def parts(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """A group's jobs as forwards that may be: one of them all where nothing is known."""
-        most = self.most(jobs[0].phase.network.name)
+        most = self.most(jobs[0].network.name)
         parts: list[list[Job]] = []
         for job in jobs:
             if parts and _latent_area((*parts[-1], job)) <= most:
@@ -46,7 +46,7 @@ class ForwardSizes:
         """
         middle = len(jobs) // 2
         halves = [jobs[:middle], jobs[middle:]]
-        name = jobs[0].phase.network.name
+        name = jobs[0].network.name
         self._most[name] = max(_latent_area(half) for half in halves)
         logger.warning(
             "%s found no memory for a latent area of %d in %d jobs; the most is %d from now on",

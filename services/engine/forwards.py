@@ -66,7 +66,7 @@ class Forwards:
         if is_out_of_memory(error):
             self._counters.out_of_memory += 1
             return self.sizes.halve(jobs)
-        name = jobs[0].phase.network.name
+        name = jobs[0].network.name
         logger.exception("a forward of %s with %d jobs failed: each goes alone", name, len(jobs))
         return [[job] for job in jobs]
 
@@ -84,7 +84,7 @@ class Forwards:
         outputs = (output,) if len(stacks) == 1 else output.split(counts)
         rows, now = sum(counts), self._clock()
         done = tuple((job.id, job.step) for job in jobs)
-        name = jobs[0].phase.network.name
+        name = jobs[0].network.name
         if jobs[0].is_shallow:
             name = f"{name}, shallow"
         self._counters.record_forward(Forward(name, rows, done))
@@ -102,7 +102,7 @@ def _pass(
 ) -> torch.Tensor:
     """The network's output; a shallow pass, or a whole one whose deep part is kept, where due."""
     jobs = [job for stack in stacks for job in stack.members]
-    network = jobs[0].phase.network
+    network = jobs[0].network
     keeping = [job for job in jobs if job.phase.keeps_deep]
     if not keeping:
         return network(inputs, timesteps, conditioning)

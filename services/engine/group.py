@@ -17,16 +17,17 @@ class GroupKey:
     adapters: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, phase: Phase, state: State) -> "GroupKey":
+    def of(cls, phase: Phase, step: int, state: State) -> "GroupKey":
         """The key of a job in a phase.
 
         Args:
             phase: at work.
+            step: that comes next.
             state: of the job.
         """
         conditioning = sorted(phase.conditioning.items())
         return cls(
-            phase.network,
+            phase.network_at(step),
             phase.layout(state),
             tuple((name, RowLayout.of(tensor)) for name, tensor in conditioning),
             phase.adapters,

@@ -8,7 +8,7 @@ import torch
 
 from services.engine.events import Event, Finished
 from services.engine.group import GroupKey
-from services.engine.phase import Phase
+from services.engine.phase import Network, Phase
 from services.engine.snapshot import Snapshot
 from services.engine.stack import LATENT, Stack, State
 from services.engine.stats import JobStats
@@ -61,7 +61,7 @@ class Job:
     cost: float = field(init=False)
     """Of all steps of all phases; of a paused job, of those that are left. See Phase.cost_at."""
     group: GroupKey = field(init=False)
-    """Set when the job enters a phase."""
+    """Set when the job enters a phase, or its next step is another network's."""
     _before: Snapshot | None = None
     """Before the latest whole pass; what shallow ones after it begin from is not kept."""
     _index: int = 0
@@ -77,6 +77,11 @@ class Job:
     def phase(self) -> Phase:
         """The phase at work."""
         return self.phases[self._index]
+
+    @property
+    def network(self) -> Network:
+        """Of the next forward."""
+        return self.phase.network_at(self.step)
 
     @property
     def phases_left(self) -> Sequence[Phase]:
@@ -122,7 +127,17 @@ class Job:
             return
         self.admitted = now
         self.stats.queued = self.admitted - self.arrived
+        saved = self.resume_from
+        if saved is not None and self.phases[saved.phase].stands_alone:
+            self._index = saved.phase
         self._enter(None)
+
+    def take_step(self) -> None:
+        """Count a step; the next one may be another network's."""
+        before = self.network
+        self.step += 1
+        if self.step < len(self.phase.timesteps) and self.network is not before:
+            self._note_group()
 
     def record_forward(self, rows: int, shared: bool, now: float) -> None:
         """Count a forward that the job took part in.
@@ -220,11 +235,17 @@ class Job:
         )
 
     def _enter(self, value: torch.Tensor | None) -> None:
-        self.step = 0
-        state, saved = self.phase.begin(value, self.generator), self.resume_from
-        if saved is not None and saved.phase == self._index:
+        self.step, saved = 0, self.resume_from
+        goes_on = saved is not None and saved.phase == self._index
+        begins = not (goes_on and self.phase.stands_alone)
+        state = self.phase.begin(value, self.generator) if begins else {}
+        if saved is not None and goes_on:
             self.generator.set_state(saved.generator_state)
             self.step = saved.step
             state = self.phase.restore(saved, state)
         self.join(Stack([self], [state]), 0)
-        self.group, self._before = GroupKey.of(self.phase, state), None
+        self._before = None
+        self._note_group()
+
+    def _note_group(self) -> None:
+        self.group = GroupKey.of(self.phase, self.step, self.state)

@@ -78,6 +78,7 @@ class Phase(ABC):
 
     name: str
     network: Network
+    """Of its first step at the least; see `network_at`."""
     stepper: Stepper = PASS_THROUGH
     """Takes the steps of all jobs whose phases have an equal one."""
     rows: int
@@ -101,6 +102,10 @@ class Phase(ABC):
             generator: the job's own, on the CPU.
         """
 
+    def network_at(self, step: int) -> Network:
+        """The network of a step's forward: the same as ever."""
+        return self.network
+
     def layout(self, state: State) -> RowLayout:
         """Of one row of what the network sees: the latent's."""
         return RowLayout.of(state[LATENT])
@@ -108,6 +113,11 @@ class Phase(ABC):
     def rows_at(self, step: int) -> int:
         """Rows in the forward of a step: as many as ever."""
         return self.rows
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it goes on from a snapshot without what the phase before ended with."""
+        return False
 
     @property
     def keeps_deep(self) -> bool:
@@ -169,7 +179,7 @@ class Phase(ABC):
 
         Args:
             snapshot: accepted.
-            begun: from `begin`.
+            begun: from `begin`; empty for a phase that stands alone.
         """
         state = {LATENT: snapshot.latent, **snapshot.state}
         return {name: state[name].to(tensor) for name, tensor in begun.items()}

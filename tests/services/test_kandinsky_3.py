@@ -123,7 +123,7 @@ def test_calibration_shares_forwards_with_requests(checkpoint: Path) -> None:
     settings = StageSettings.parse({"model": "tiny", "catalog": [str(checkpoint)]})
     decoder = load_family(settings, Stage.DECODER)
     keys = [
-        GroupKey.of(phase, phase.begin(None, torch.Generator()))
+        GroupKey.of(phase, 0, phase.begin(None, torch.Generator()))
         for phase in (decoder.calibration_phase(64, 64), decoder.phases(decode_request())[0])
     ]
     assert keys[0] == keys[1]

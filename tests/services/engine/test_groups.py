@@ -24,7 +24,7 @@ NETWORK = ToyNetwork()
 
 
 def key(phase: Phase) -> GroupKey:
-    return GroupKey.of(phase, phase.begin(None, torch.Generator()))
+    return GroupKey.of(phase, 0, phase.begin(None, torch.Generator()))
 
 
 def test_equal_layouts_of_one_network_share() -> None:
