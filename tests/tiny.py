@@ -149,12 +149,12 @@ def strengthen_hint(network: UNet2DConditionModel) -> None:
                 layer.weight.mul_(HINT_SCALE)
 
 
-def letter_tokenizer() -> CLIPTokenizer:
+def letter_tokenizer(positions: int = POSITIONS) -> CLIPTokenizer:
     """A CLIP tokenizer without merges: a letter is a token."""
     letters = string.ascii_lowercase
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{a}</w>" for a in letters)]
     vocab = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=POSITIONS)
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=positions)
 
 
 CATALOG_ENTRY = """\

@@ -69,7 +69,7 @@ def put_conditioning(
         embed = _image_embed(image, encodings, sampled)
         origin = conditioning.sources[0].source.field
         request.set("conditioning.image_embed", embed, origin)
-        if guided:
+        if guided and plan.request.entry.spec.decoder_steers_from_image:
             source, part = conditioning.negative_source, _part(plan, "image_embed")
             request.set(
                 "conditioning.negative_image_embed",

@@ -58,6 +58,8 @@ class ImagePlan:
     hint: Undecoded[InputImage] | None
     latents: Embedding | None
     """[C, h, w] initial noise of the decoder; None for the seed's."""
+    super_resolution_latents: Embedding | None = None
+    """[C, H, W] initial noise of super-resolution; None for the seed's."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,13 @@ class StageWork:
     kind: tuple[object, ...]
     """What makes two jobs cost the same, step for step and pass for pass."""
 
+    further_cost: int = 0
+    """Rows times latent area times steps of what comes after a job's first loop."""
+
     @property
     def denoise_cost(self) -> int:
         """Rows times latent area times steps, of all jobs."""
-        return self.jobs * self.rows * self.latent_area * self.steps
+        return self.jobs * (self.rows * self.latent_area * self.steps + self.further_cost)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def plan(request: ValidatedRequest) -> GenerationPlan:
     """The plan of a request."""
     each, starts = request.images_per_prompt, request.canvas.starts
     planned = [_planned(request, i, item) for i, item in enumerate(request.guide.items)]
-    settings = request.settings
+    settings, upscaling = request.settings, request.settings.super_resolution
     images = []
     for index in range(len(planned) * each):
         item = index // each
@@ -48,6 +48,7 @@ def plan(request: ValidatedRequest) -> GenerationPlan:
                 start=starts[item % len(starts)],
                 hint=_of(request.hints, item),
                 latents=_of(settings.decoder.latents, index),
+                super_resolution_latents=_of(upscaling.latents, index) if upscaling else None,
             )
         )
     encoder_images = tuple(_encoder_images(request, images))
@@ -72,7 +73,7 @@ def _planned(
             text = item.text or Text("decoder.texts", "")
         if decoder.guided:
             negative_text = _negative_text(request, index)
-    if spec.decoder_reads_image and decoder.guided:
+    if spec.decoder_steers_from_image and decoder.guided:
         negative_source = _negative_source(request, index)
     conditioning = DecoderConditioning(
         sources=tuple(part for part in item.sources if part.weight and spec.decoder_reads_image),

@@ -101,6 +101,11 @@ def decode_request(
     kind = request.message.start.WhichOneof("kind")
     latents = image.latents and image.latents.tensor
     request.set(f"start.{kind}.noise", latents, "decoder.latents")
+    if upscaling := plan.request.settings.super_resolution:
+        field = "super_resolution.steps"
+        request.set(field, upscaling.steps, field)
+        latents = image.super_resolution_latents and image.super_resolution_latents.tensor
+        request.set("super_resolution.noise", latents, "super_resolution.latents")
     output = _OUTPUTS.get(plan.output.format, decoder_pb2.DECODE_OUTPUT_PIXELS)
     request.set("output", output, "output.format")
     request.set("preview_every", events.preview_every, "events.preview_every")

@@ -49,7 +49,7 @@ def _of_decoder(request: ValidatedRequest, images: Sequence[ImagePlan]) -> Stage
     from_latents = frozenset(
         tuple(one.size is None for one in image.start.inputs) for image in images
     )
-    area = size.height * size.width
+    area, upscaling = size.height * size.width, request.settings.super_resolution
     return StageWork(
         stage=Stage.DECODER,
         jobs=len(images),
@@ -63,5 +63,7 @@ def _of_decoder(request: ValidatedRequest, images: Sequence[ImagePlan]) -> Stage
             area,
             is_latent,
             from_latents,
+            upscaling and upscaling.steps,
         ),
+        further_cost=0 if upscaling is None or is_latent else area * upscaling.steps,
     )

@@ -98,6 +98,15 @@ class DecoderSettings:
 
 
 @dataclass(frozen=True)
+class SuperResolutionSettings:
+    """How a small image is made larger."""
+
+    steps: int
+    latents: tuple[Embedding, ...]
+    """[C, H, W] each, one for all images or one for each; none: from the seed."""
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """How an image comes back."""
 
@@ -125,6 +134,8 @@ class Settings:
     prior: PriorSettings | None
     """None where no prior runs for the request."""
     decoder: DecoderSettings
+    super_resolution: SuperResolutionSettings | None
+    """None of a model that makes no small images."""
     output: OutputSettings
     events: EventSettings
 
@@ -192,6 +203,22 @@ def decoder_settings(
     )
 
 
+def super_resolution_settings(
+    message: settings_pb2.SuperResolutionSettings, reader: ValueReader
+) -> SuperResolutionSettings | None:
+    """How small images are made larger; None of a model that makes none. Arguments as above."""
+    sampler = reader.entry.sampler("super_resolution")
+    if sampler is None:
+        for descriptor, _ in message.ListFields():
+            path = f"super_resolution.{descriptor.name}"
+            reader.violations.narrow(path, "this model makes no small image")
+        return None
+    return SuperResolutionSettings(
+        steps=_steps(message, sampler, reader.violations),
+        latents=reader.rows(message.latents, "super_resolution.latents"),
+    )
+
+
 def output_settings(message: settings_pb2.OutputSettings, violations: Violations) -> OutputSettings:
     """How images come back; arguments as above."""
     form = message.format or settings_pb2.OUTPUT_FORMAT_PNG
@@ -221,7 +248,9 @@ def images_per_prompt(request: generation_pb2.GenerateRequest) -> int:
 
 
 def _steps(
-    message: settings_pb2.PriorSettings | settings_pb2.DecoderSettings,
+    message: settings_pb2.PriorSettings
+    | settings_pb2.DecoderSettings
+    | settings_pb2.SuperResolutionSettings,
     sampler: SamplerSpec,
     violations: Violations,
 ) -> int:
@@ -277,7 +306,8 @@ def _size(
     own: ImageSize | None,
 ) -> ImageSize:
     multiple, low, high = entry.spec.size_multiple, entry.size.min, entry.size.max
-    if own is not None and not message.HasField("height") and not message.HasField("width"):
+    is_named = message.HasField("height") or message.HasField("width")
+    if own is not None and not is_named and low < high:  # a model of one size keeps it
         height, width = (side // multiple * multiple for side in (own.height, own.width))
         least, most = math.ceil(low / multiple) * multiple, high // multiple * multiple
         if not least <= min(height, width) <= max(height, width) <= most:

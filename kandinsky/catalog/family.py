@@ -70,7 +70,7 @@ class SamplerSpec:
     """A denoising loop, and the defaults and bounds of its settings group."""
 
     group: str
-    """Its settings group in a request: `prior` or `decoder`."""
+    """Its settings group in a request: `prior`, `decoder` or `super_resolution`."""
     stage: Stage
     steps: int
     """Denoising steps where a request names none."""
@@ -140,6 +140,8 @@ class FamilySpec:
     latent_scale: int
     """Pixels along one side of a latent cell."""
     roles: tuple[CheckpointRole, ...]
+    one_generator: bool = False
+    """Whether the decoder draws its noise from where the prior's generator stopped."""
     layouts: tuple[CheckpointLayout, ...] = field(default=(), repr=False)
 
     @property
@@ -156,6 +158,14 @@ class FamilySpec:
     def decoder_reads_image(self) -> bool:
         """Whether the decoder reads an image embedding."""
         return any(part.name == "image_embed" for part in self.reads[Stage.DECODER])
+
+    @property
+    def decoder_steers_from_image(self) -> bool:
+        """Whether an image embedding can be named for the decoder to steer away from."""
+        return any(
+            part.name == "image_embed" and part.unconditional is not None
+            for part in self.reads[Stage.DECODER]
+        )
 
     def sampler(self, group: str) -> SamplerSpec | None:
         """The sampler of a settings group; None where the family has none."""

@@ -73,6 +73,9 @@ def _settings(
     prior_guidance_scale: Annotated[
         float | None, typer.Option(help="Of the prior; 1 or less means none.")
     ] = None,
+    super_resolution_steps: Annotated[
+        int | None, typer.Option(help="Denoising steps of super-resolution.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Image i uses seed + i.")] = None,
     scheduler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULERS)}.")] = None,
     eta: Annotated[float | None, typer.Option(help="Eta of DDIM, 0 to 1.")] = None,

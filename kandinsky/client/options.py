@@ -128,6 +128,10 @@ class GenerationOptions(CallOptions, total=False):
     """As `guidance_interval`, of the prior."""
     prior_latents: Any
     """Array [images, D], or one row for all: initial noise of the prior."""
+    super_resolution_steps: int | None
+    """Denoising steps of super-resolution, of models that have it."""
+    super_resolution_latents: Any
+    """Array [images, C, H, W], or one row for all: initial noise of super-resolution."""
     output_format: OutputFormat | None
     """Default: png. `pixels` is uint8 [H, W, 3], `float_pixels` float32 from 0 to 1."""
     output_quality: int | None

@@ -39,6 +39,8 @@ FIELDS: Mapping[str, str] = {
     "scheduler": "decoder.scheduler",
     "eta": "decoder.eta",
     "latents": "decoder.latents",
+    "super_resolution_steps": "super_resolution.steps",
+    "super_resolution_latents": "super_resolution.latents",
     "output_format": "output.format",
     "output_quality": "output.quality",
     "progress_every": "events.progress_every",

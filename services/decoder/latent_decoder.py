@@ -70,15 +70,16 @@ class LatentDecoder(DecoderFamily):
         if kind is None:
             raise invalid("start", "is required: noise, image or inpaint")
         phases: list[Phase] = []
-        loop = {"noise": self._from_noise, "image": self._from_image, "inpaint": self._inpaint}[
-            kind
-        ](request)
+        loop: Denoise = {
+            "noise": self._from_noise,
+            "image": self._from_image,
+            "inpaint": self._inpaint,
+        }[kind](request)
         if kind != "noise" and loop.start is None:
             phases.append(self._encoding(start, kind))
-        phases.append(loop)
-        if request.output != decoder_pb2.DECODE_OUTPUT_LATENTS:
-            phases.append(self.autoencoder.decoding(loop.shape))
-        return phases
+        following = self._to_pixels(request, loop)
+        is_last = request.output == decoder_pb2.DECODE_OUTPUT_LATENTS
+        return [*phases, loop, *(() if is_last else following)]
 
     def calibration_phase(self, height: int, width: int) -> Denoise:
         """A guided loop like any other, on zeros, to measure the device with.
@@ -123,6 +124,16 @@ class LatentDecoder(DecoderFamily):
         shape = [self.autoencoder.latent_channels, None, None]
         latents = reading.tensor(request, "latents", "", shape, self.like)
         return [self.autoencoder.decoding(tuple(latents.shape[1:]), latents)]
+
+    def _to_pixels(self, request: decoder_pb2.DecodeRequest, loop: Denoise) -> list[Phase]:
+        """What makes an image of what the loop ends with.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for what the model does not do there.
+        """
+        if request.HasField("super_resolution"):
+            raise invalid("super_resolution", "this model makes no small image")
+        return [self.autoencoder.decoding(loop.shape)]
 
     def _from_noise(self, request: decoder_pb2.DecodeRequest) -> Denoise:
         shape = self._shape(request.start)

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from diffusers import VQModel
 
+from kandinsky.wire.errors import KandinskyError, Reason
 from services.diffusion.previews import LinearPreview, Previewer, as_bytes
 from services.engine.phase import Network, Phase
 from services.engine.stack import LATENT, State
@@ -92,6 +93,41 @@ class Autoencoder:
     def previewer(self, decodes: bool) -> Previewer:
         """Makes previews: by decoding, or by the linear map."""
         return self.decoded_preview if decodes else self.linear_preview
+
+
+class NoAutoencoder(Autoencoder):
+    """Of a decoder that works on pixels from -1 to 1: nothing to encode or to decode.
+
+    Args:
+        channels: of an image.
+        scale_factor: pixels of the final image along one side of the decoder's pixel.
+    """
+
+    def __init__(self, channels: int, scale_factor: int) -> None:
+        self.latent_channels = channels
+        self.scale_factor = scale_factor
+
+    def decoding(self, shape: tuple[int, ...], latents: torch.Tensor | None = None) -> Phase:
+        raise _has_none()
+
+    def encoding(self, image: torch.Tensor) -> Phase:
+        raise _has_none()
+
+    def previewer(self, decodes: bool) -> Previewer:
+        return preview_of_pixels
+
+
+def preview_of_pixels(latent: torch.Tensor) -> torch.Tensor:
+    """uint8 [rows, H, W, 3] of images [rows, 3, H, W] from -1 to 1."""
+    return as_bytes((latent * 0.5 + 0.5).permute(0, 2, 3, 1))
+
+
+def _has_none() -> KandinskyError:
+    return KandinskyError(
+        Reason.FLOW_UNSUPPORTED,
+        "this model has no autoencoder",
+        metadata={"flow": "latents"},
+    )
 
 
 class MoVQDecode(Network):

@@ -62,7 +62,7 @@ class Denoise(Phase):
     _rows: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        rows = len(next(iter(self.conditioning.values())))
+        rows = len(next(iter(self.conditioning.values()), (None,)))
         low, high = self.guidance_interval
         levels = self.sampler.timesteps / self.sampler.scheduler.config.num_train_timesteps
         self._rows = [rows if low <= level <= high else 1 for level in levels.tolist()]

@@ -55,11 +55,16 @@ class ClipTextEncoder(TextEncoder):
 
 
 class ClipImageEncoder(ImageEncoder):
-    """CLIP's vision encoder with its projection."""
+    """CLIP's vision encoder with its projection.
 
-    def __init__(self, loader: Loader) -> None:
+    Args:
+        loader: of its checkpoint.
+        processor: the subfolder of its image processor.
+    """
+
+    def __init__(self, loader: Loader, processor: str = "image_processor") -> None:
         self._device = loader.device  # an offloaded network's own is another
-        self._processor = loader.processor(CLIPImageProcessor, "image_processor")
+        self._processor = loader.processor(CLIPImageProcessor, processor)
         self._encoder = loader.model(CLIPVisionModelWithProjection, "image_encoder")
         self.zero_image_embed = tensors.from_torch(self._encode_zero())
 

@@ -68,18 +68,21 @@ class ComposedEncoders(EncodersFamily):
             for name, encoder in (("prior", prior), ("decoder", decoder))
             if encoder is not None
         }
+        self._encoders = set(self._readers.values())
+        """One may be the prior's and the decoder's."""
         self._image = image
         self.zero_image_embed = None if image is None else image.zero_image_embed
 
     def check_text(self, text: str, field: str) -> None:
-        for encoder in self._readers.values():
+        for encoder in self._encoders:
             encoder.check(text, field)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
         encodings = [encoders_pb2.TextEncoding() for _ in texts]
+        encoded = {encoder: encoder.encode(texts) for encoder in self._encoders}
         for name, encoder in self._readers.items():
-            for encoding, embedding in zip(encodings, encoder.encode(texts), strict=True):
+            for encoding, embedding in zip(encodings, encoded[encoder], strict=True):
                 getattr(encoding, name).CopyFrom(embedding)
         return encodings
 

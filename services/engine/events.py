@@ -62,6 +62,8 @@ class Finished:
     outputs: Mapping[str, torch.Tensor]
     """Named results of the last phase, [1, ...] each."""
     stats: JobStats
+    generator_state: torch.Tensor
+    """uint8 [5056], of the job's CPU generator after its last draw."""
 
 
 Event = Queued | Progress | Preview | Snapshot | Alive | Finished

@@ -192,7 +192,8 @@ class Job:
             self._enter(value)
         else:
             self.stats.running = now - self.admitted
-            self.end(Finished(self.phase.outputs(value), self.stats))
+            outputs, state = self.phase.outputs(value), self.generator.get_state()
+            self.end(Finished(outputs, self.stats, state))
 
     def end(self, outcome: Finished | Exception) -> None:
         """Give the caller a result or an error."""

@@ -36,6 +36,7 @@ class EmbeddingPrior(PriorFamily):
     """Has the network's device and dtype."""
     finish: Callable[[torch.Tensor], torch.Tensor]
     """From what the loop ends with to the image embedding."""
+    hands_over_generator: bool = False
 
     def calibration_phase(self) -> Phase:
         rows = self.network.calibration_rows(0, 0, self.like)

@@ -18,6 +18,9 @@ from services.transport.rpc import Context, streaming
 class PriorFamily(ABC):
     """What a model family gives the prior stage. Requests raise KandinskyError on bad input."""
 
+    hands_over_generator: bool
+    """Whether the decoder is to go on with a job's generator."""
+
     @abstractmethod
     def calibration_phase(self) -> Phase:
         """A guided loop on zeros, to measure the device with.
@@ -45,14 +48,15 @@ class PriorService(EngineService):
         job = await sampling_job(self._family.phases, request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:
-                yield _to_message(event)
+                yield self._to_message(event)
 
-
-def _to_message(event: Event) -> prior_pb2.SampleEmbeddingEvent:
-    if not isinstance(event, Finished):
-        return prior_pb2.SampleEmbeddingEvent(**event_fields(event))
-    embedding = prior_pb2.SampledEmbedding(
-        image_embed=tensors.from_torch(event.outputs["image_embed"][0]),
-        stats=stats_message(event.stats),
-    )
-    return prior_pb2.SampleEmbeddingEvent(embedding=embedding)
+    def _to_message(self, event: Event) -> prior_pb2.SampleEmbeddingEvent:
+        if not isinstance(event, Finished):
+            return prior_pb2.SampleEmbeddingEvent(**event_fields(event))
+        embedding = prior_pb2.SampledEmbedding(
+            image_embed=tensors.from_torch(event.outputs["image_embed"][0]),
+            stats=stats_message(event.stats),
+        )
+        if self._family.hands_over_generator:
+            embedding.generator_state.CopyFrom(tensors.from_torch(event.generator_state))
+        return prior_pb2.SampleEmbeddingEvent(embedding=embedding)

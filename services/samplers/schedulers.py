@@ -43,6 +43,8 @@ class Schedulers:
     """The one that the checkpoint names."""
     configured: Mapping[str, Any] = field(default_factory=dict)
     """Further ones that the checkpoint configures itself, by the names of CLASSES."""
+    is_fixed: bool = False
+    """Whether there are no others: their noise levels would not be those of the training."""
 
     def new(self, name: str | None) -> Any:
         """A scheduler for one job.
@@ -51,8 +53,10 @@ class Schedulers:
             name: None for the checkpoint's own.
 
         Raises:
-            SettingRefused: there is no such name.
+            SettingRefused: there is no such name, or no choice.
         """
+        if name is not None and self.is_fixed:
+            raise SettingRefused("scheduler", "cannot be chosen for this model")
         if name is not None and name in self.configured:
             return new_scheduler(self.configured[name])
         return new_scheduler(self.default, name)

@@ -52,19 +52,25 @@ def step_cache_interval(sampling: sampling_pb2.Sampling, splits: bool) -> int:
     return sampling.step_cache_interval
 
 
-def steps(sampling: sampling_pb2.Sampling, least: int, most: int) -> int:
+def steps(
+    sampling: sampling_pb2.Sampling | sampling_pb2.SuperResolutionSampling,
+    least: int,
+    most: int,
+    path: str = "sampling.",
+) -> int:
     """The request's number of denoising steps.
 
     Args:
         sampling: holds it.
         least: that the sampler takes.
         most: noise levels that the checkpoint was trained on.
+        path: of the message, for errors.
 
     Raises:
         KandinskyError: INVALID_FIELD if it is out of range.
     """
     if not least <= sampling.steps <= most:
-        raise invalid("sampling.steps", f"must be from {least} to {most}")
+        raise invalid(f"{path}steps", f"must be from {least} to {most}")
     return sampling.steps
 
 

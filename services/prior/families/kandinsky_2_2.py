@@ -48,12 +48,15 @@ class PriorNetwork(DenoisingNetwork):
         )[0]
 
 
-def prior(loaders: Mapping[str, Loader], entry: CatalogEntry) -> EmbeddingPrior:
+def prior(
+    loaders: Mapping[str, Loader], entry: CatalogEntry, scheduler: str = "scheduler"
+) -> EmbeddingPrior:
     """Load the prior.
 
     Args:
         loaders: of the checkpoint, by role: `weights`.
         entry: of the model.
+        scheduler: the subfolder of its noise scheduler.
     """
     loader = loaders["weights"]
     network = PriorNetwork(loader.model(PriorTransformer, "prior"), loader.runtime)
@@ -61,8 +64,9 @@ def prior(loaders: Mapping[str, Loader], entry: CatalogEntry) -> EmbeddingPrior:
         entry.spec.reads[Stage.PRIOR],
         entry.stage_samplers(Stage.PRIOR)[0],
         network,
-        Schedulers(loader.scheduler()),
+        Schedulers(loader.scheduler(scheduler)),
         network.transformer.config.embedding_dim,
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         network.transformer.post_process_latents,
+        entry.spec.one_generator,
     )
