@@ -24,7 +24,7 @@ class HeldBatcher(Batcher):
     ) -> None:
         self._open = threading.Event()
         self._open.set()
-        self._stop_at: tuple[str, int] | None = None
+        self._stop_at: tuple[str, int, str | None] | None = None
         self._stopped = asyncio.Event()
         self.waits_for_readers = False
         """Whether each step waits until all events before it are read: else readers miss some."""
@@ -44,10 +44,16 @@ class HeldBatcher(Batcher):
         """Lets steps go on."""
         self._open.set()
 
-    async def held_at(self, job: str, step: int) -> None:
-        """Waits until a job's denoising loop is about to take a step, which is held."""
+    async def held_at(self, job: str, step: int, phase: str | None = None) -> None:
+        """Waits until a job's denoising loop is about to take a step, which is held.
+
+        Args:
+            job: its name.
+            step: steps done.
+            phase: the loop's name; None for the first that comes so far.
+        """
         self._stopped.clear()
-        self._stop_at = job, step
+        self._stop_at = job, step, phase
         self._open.set()
         await self._stopped.wait()
 
@@ -92,10 +98,14 @@ class HeldBatcher(Batcher):
             self._went[job.id] += 1
             self._changed.set()
 
+    def _stops(self, job: Job) -> bool:
+        name, step, phase = self._stop_at
+        return (job.id, job.step) == (name, step) and phase in (None, job.phase.name)
+
     def _select(self) -> list[Job]:
         jobs = super()._select()
         is_loop = len(jobs[0].phase.timesteps) > 1
-        if is_loop and self._stop_at in [(job.id, job.step) for job in jobs]:
+        if is_loop and self._stop_at is not None and any(map(self._stops, jobs)):
             self._open.clear()
             self._stop_at = None
             self._events.call_soon_threadsafe(self._stopped.set)

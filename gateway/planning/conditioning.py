@@ -69,7 +69,7 @@ def put_conditioning(
         embed = _image_embed(image, encodings, sampled)
         origin = conditioning.sources[0].source.field
         request.set("conditioning.image_embed", embed, origin)
-        if guided and plan.request.entry.spec.decoder_steers_from_image:
+        if guided:
             source, part = conditioning.negative_source, _part(plan, "image_embed")
             request.set(
                 "conditioning.negative_image_embed",
@@ -140,6 +140,8 @@ def _unconditional(
             if own is None:
                 return None
             return tensor_pb2.Tensor(dtype=own.dtype, shape=own.shape, data=bytes(len(own.data)))
+        case Unconditional.LEARNED:
+            return None
         case Unconditional.ZERO_IMAGE:
             return encodings.zero_image_embed
         case Unconditional.EMPTY_TEXT if stage is not None:

@@ -73,7 +73,7 @@ def _planned(
             text = item.text or Text("decoder.texts", "")
         if decoder.guided:
             negative_text = _negative_text(request, index)
-    if spec.decoder_steers_from_image and decoder.guided:
+    if spec.decoder_reads_image and decoder.guided:
         negative_source = _negative_source(request, index)
     conditioning = DecoderConditioning(
         sources=tuple(part for part in item.sources if part.weight and spec.decoder_reads_image),

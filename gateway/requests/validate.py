@@ -100,9 +100,7 @@ def _prior(
     """The prior's settings; None where no text of the request is the prior's to sample."""
     spec, message = reader.entry.spec, request.prior
     named = [*message.negative_texts, *(text.text for text in negative.texts)]
-    runs = guide.has_texts or (
-        spec.decoder_steers_from_image and any(text.strip() for text in named)
-    )
+    runs = guide.has_texts or any(text.strip() for text in named)
     if not spec.has_prior or guide.holds_negatives or not runs:
         groups.refuse_prior_settings(message, reader.violations)
         return None
@@ -143,9 +141,8 @@ def _check_sides(
     guide.check(settings, reader)
     if guide.holds_negatives and request.HasField("negative"):
         violations.add("negative", f"each {guide.unit} of this guide has its own negative side")
-    elif negative.HasField("image_embeds") and not spec.decoder_steers_from_image:
-        rule = "this model's decoder steers away from no image embedding"
-        violations.add("negative.image_embeds", rule)
+    elif negative.HasField("image_embeds") and not spec.decoder_reads_image:
+        violations.add("negative.image_embeds", "this model's decoder reads no image embedding")
     elif (
         negative.HasField("image_embeds")
         and not spec.decoder_reads_text

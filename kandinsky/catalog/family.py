@@ -47,6 +47,8 @@ class Unconditional(StrEnum):
     ZERO_IMAGE = "zero image"
     """The image encoder's output for a zero tensor."""
     ZEROS = "zeros"
+    LEARNED = "learned"
+    """Weights of the stage's own network."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,6 @@ class FamilySpec:
     def decoder_reads_image(self) -> bool:
         """Whether the decoder reads an image embedding."""
         return any(part.name == "image_embed" for part in self.reads[Stage.DECODER])
-
-    @property
-    def decoder_steers_from_image(self) -> bool:
-        """Whether an image embedding can be named for the decoder to steer away from."""
-        return any(
-            part.name == "image_embed" and part.unconditional is not None
-            for part in self.reads[Stage.DECODER]
-        )
 
     def sampler(self, group: str) -> SamplerSpec | None:
         """The sampler of a settings group; None where the family has none."""

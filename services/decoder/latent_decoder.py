@@ -258,7 +258,14 @@ class LatentDecoder(DecoderFamily):
     ) -> dict[str, torch.Tensor]:
         shapes = network.shapes(request.start.height, request.start.width)
         return network.prepare(
-            conditioning.read(request.conditioning, self.reads, shapes, guidance.is_on, self.like)
+            conditioning.read(
+                request.conditioning,
+                self.reads,
+                shapes,
+                guidance.is_on,
+                self.like,
+                network.learned,
+            )
         )
 
     def _previewer(

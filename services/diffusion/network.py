@@ -28,6 +28,11 @@ class DenoisingNetwork(Network):
         """Whether steps may leave out its deep part: no; see SplitNetwork."""
         return False
 
+    @property
+    def learned(self) -> Mapping[str, torch.Tensor]:
+        """What the unconditional side reads where the network has learned it: by field, one row."""
+        return {}
+
     def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The conditioning [rows, ...] as the network is called with it, once a job: unchanged."""
         return conditioning

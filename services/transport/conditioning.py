@@ -1,6 +1,7 @@
 """Reading a request's Conditioning as the rows that a network follows."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -20,6 +21,7 @@ def read(
     shapes: Mapping[str, Sequence[int]],
     guided: bool,
     like: torch.Tensor,
+    learned: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> dict[str, torch.Tensor]:
     """What a network follows, [rows, *shape] each; with guidance the unconditional row first.
 
@@ -29,6 +31,7 @@ def read(
         shapes: of a row of each that this checkpoint reads, by its name.
         guided: whether there is an unconditional row. Without, `negative_` fields are not read.
         like: has the device and the dtype; a mask is bool.
+        learned: the network's own unconditional sides, by field: rows of those that are left out.
 
     Raises:
         KandinskyError: INVALID_FIELD with all that are missing, have another shape, or are not
@@ -39,7 +42,9 @@ def read(
     rows: dict[str, torch.Tensor] = {}
     for field in fields:
         try:
-            rows[field.name] = _rows(message, field, shapes[field.name], guided, like)
+            rows[field.name] = _rows(
+                message, field, shapes[field.name], guided, like, learned.get(field.name)
+            )
         except KandinskyError as error:
             violations.extend(error.violations)
     if violations:
@@ -53,6 +58,7 @@ def _rows(
     shape: Sequence[int],
     guided: bool,
     like: torch.Tensor,
+    learned: torch.Tensor | None,
 ) -> torch.Tensor:
     like = like.bool() if field.name == "text_mask" else like
     sides: dict[str, torch.Tensor] = {}
@@ -62,6 +68,8 @@ def _rows(
         try:
             if side and field.unconditional is Unconditional.ZEROS and not message.HasField(name):
                 sides[side] = torch.zeros(1, *shape).to(like)
+            elif side and learned is not None and not message.HasField(name):
+                sides[side] = learned[None].to(like)
             else:
                 sides[side] = reading.tensor(message, name, PATH, shape, like)
         except KandinskyError as error:

@@ -53,12 +53,12 @@ class Reference:
             "super_res_num_inference_steps": steps["super_resolution_steps"],
         }
         of_prior = {"prior_num_inference_steps": steps["prior_steps"]}
-        shown = {"image": image} if prompt is None else {"prompt": prompt, **of_prior}
+        guide = {"image": image} if prompt is None else {"prompt": prompt, **of_prior}
         if "image_embeddings" in options:
-            shown = {}
+            guide = {}
         pipeline = self.text if prompt is not None else self.image
         made = pipeline(
-            **shown,
+            **guide,
             **counts,
             generator=torch.Generator().manual_seed(seed),
             output_type="np",
@@ -84,7 +84,7 @@ async def chain(checkpoint: Path) -> AsyncIterator[Chain]:
         yield running
 
 
-def picture(seed: int = 3) -> Image.Image:
+def shown(seed: int = 3) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(values.repeat(16, 0).repeat(16, 1))
 
@@ -172,15 +172,15 @@ async def test_noise_that_is_given(chain: Chain, reference: Reference, option: s
 async def test_image_variation(chain: Chain, reference: Reference, scale: float) -> None:
     steps = {name: count for name, count in STEPS.items() if name != "prior_steps"}
     [image] = await chain.ask(
-        "variation", file(picture()), seed=SEED, guidance_scale=scale, **SIZE, **steps
+        "variation", file(shown()), seed=SEED, guidance_scale=scale, **SIZE, **steps
     )
-    assert_equal(image, reference.draw(image=picture(), decoder_guidance_scale=scale))
+    assert_equal(image, reference.draw(image=shown(), decoder_guidance_scale=scale))
 
 
 async def test_an_image_embedding_that_is_given(chain: Chain, reference: Reference) -> None:
     embed = noise(tiny_karlo.WIDTH)
     steps = {name: count for name, count in STEPS.items() if name != "prior_steps"}
-    guide = guides.mix([embed[0].numpy()], [1.0])
+    guide = guides.image_embeds(embed.numpy())
     [image] = await chain.ask("generate", guide, seed=SEED, **steps)
     assert_equal(image, reference.draw(image_embeddings=embed))
 

@@ -85,11 +85,11 @@ def needed(spec: FamilySpec, given: Mapping[str, Embedding]) -> Sequence[Conditi
 
 
 def _needs_negative(part: ConditioningField, given: Mapping[str, Embedding]) -> bool:
-    """Whether guidance needs the negative side of a part: zeros, which the stage reads where it has
-    none, may be left out, but not beside other parts of that side."""
+    """Whether guidance needs the negative side of a part: what the stage has by itself, zeros or
+    learned, may be left out, but zeros not beside other parts of that side."""
     if part.unconditional is Unconditional.ZEROS:
         return any(name.startswith(NEGATIVE) for name in given)
-    return part.unconditional is not None
+    return part.unconditional not in (None, Unconditional.LEARNED)
 
 
 def _has_text(given: Mapping[str, Embedding]) -> bool:

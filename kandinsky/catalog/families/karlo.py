@@ -47,8 +47,10 @@ KARLO = FamilySpec(
     canvases=(CanvasKind.NOISE,),
     reads={
         Stage.PRIOR: _TEXT,
-        # The image embedding of the unconditional side is a learned one of the decoder's own.
-        Stage.DECODER: (ConditioningField("image_embed", ("embedding",)), *_TEXT),
+        Stage.DECODER: (
+            ConditioningField("image_embed", ("embedding",), Unconditional.LEARNED),
+            *_TEXT,
+        ),
     },
     samplers=(
         # UnCLIPScheduler.set_timesteps divides by steps - 1.

@@ -62,14 +62,14 @@ class UnCLIPUNet(DenoisingNetwork):
             "text_mask": (TEXT_POSITIONS,),
         }
 
+    @property
+    def learned(self) -> Mapping[str, torch.Tensor]:
+        return {"image_embed": self._projection.learned_classifier_free_guidance_embeddings}
+
     def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The projections; the unconditional side's image embedding is one that was learned."""
-        image = conditioning["image_embed"]
-        if len(image) > 1:
-            learned = self._projection.learned_classifier_free_guidance_embeddings
-            image = torch.cat([learned[None].to(image), image[1:]])
+        """The projections of the embeddings, and the mask of what is attended to."""
         states, embed = self._projection(
-            image_embeddings=image,
+            image_embeddings=conditioning["image_embed"],
             prompt_embeds=conditioning["text_embed"],
             text_encoder_hidden_states=conditioning["text_states"],
             do_classifier_free_guidance=False,  # the rows are there already

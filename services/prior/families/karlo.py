@@ -1,11 +1,11 @@
-"""The prior of Karlo: that of Kandinsky 2, beside the other networks of one checkpoint."""
+"""The prior of Karlo, one of the networks of its checkpoint."""
 
 from collections.abc import Mapping
 
 from kandinsky.catalog.entry import CatalogEntry
 from services.loading.loader import Loader
 from services.prior.embedding_prior import EmbeddingPrior
-from services.prior.families import kandinsky_2_2
+from services.prior.transformer_prior import transformer_prior
 
 
 def prior(loaders: Mapping[str, Loader], entry: CatalogEntry) -> EmbeddingPrior:
@@ -15,4 +15,4 @@ def prior(loaders: Mapping[str, Loader], entry: CatalogEntry) -> EmbeddingPrior:
         loaders: of the checkpoint, by role: `weights`.
         entry: of the model.
     """
-    return kandinsky_2_2.prior(loaders, entry, scheduler="prior_scheduler")
+    return transformer_prior(loaders["weights"], entry, "prior_scheduler")
