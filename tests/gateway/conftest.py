@@ -43,12 +43,26 @@ size: {height: 64, width: 64, min: 64, max: 512}
 samplers: {decoder: {steps: 7}}
 """
 TEXTLESS = PRIORLESS.replace("name: priorless", "name: textless") + "guides: [embeddings]\n"
+UPSCALING = """
+name: upscaling
+description: A model that makes its small images larger.
+family: karlo
+stages:
+  encoders:
+    weights: {hub: example/text, revision: main}
+    image: {hub: example/image, revision: main}
+  prior: {weights: {hub: example/prior, revision: main}}
+  decoder: {weights: {hub: example/decoder, revision: main}}
+size: {height: 64, width: 64, min: 64, max: 64}
+samplers: {super_resolution: {steps: 6, max_steps: 20}}
+"""
 MODELS = {
     "tiny": TINY,
     "hinted": HINTED,
     "reader": READER,
     "priorless": PRIORLESS,
     "textless": TEXTLESS,
+    "upscaling": UPSCALING,
 }
 
 

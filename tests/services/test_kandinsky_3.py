@@ -138,3 +138,11 @@ async def test_lower_precision_draws_about_the_same(
     async with running(checkpoint, Stage.DECODER, {"dtype": dtype}) as others:
         latents = drawn(await others.decode(decode_request())).astype(np.float32)
     assert np.abs(latents - expected).mean() < 0.1 * np.abs(expected).mean()
+
+
+async def test_super_resolution_is_refused(stages: StageStubs) -> None:
+    request = decode_request()
+    request.super_resolution.steps = 7
+    with pytest.raises(KandinskyError) as error:
+        await stages.decode(request)
+    assert fields(error.value) == ["super_resolution"]
