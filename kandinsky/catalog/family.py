@@ -39,6 +39,14 @@ class CanvasKind(StrEnum):
     OUTPAINT = "outpaint"
 
 
+class Resampling(StrEnum):
+    """How an image is brought to the decoder's size."""
+
+    BICUBIC = "bicubic"
+    """After a reduction by a whole number."""
+    LANCZOS = "lanczos"
+
+
 class Unconditional(StrEnum):
     """What the unconditional side of guidance reads where a request names nothing negative."""
 
@@ -141,6 +149,8 @@ class FamilySpec:
     """Pixels along one side of a latent cell."""
     roles: tuple[CheckpointRole, ...]
     layouts: tuple[CheckpointLayout, ...] = field(default=(), repr=False)
+    resampling: Resampling = Resampling.BICUBIC
+    """Of images that are not of the decoder's size."""
 
     @property
     def has_prior(self) -> bool:

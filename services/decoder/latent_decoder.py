@@ -14,7 +14,7 @@ from services.diffusion.autoencoder import Autoencoder
 from services.diffusion.denoising import Denoise, NoiseAdder
 from services.diffusion.guidance import Guidance, Rule, classifier_free_guidance
 from services.diffusion.inpainting import Inpaint, InpaintInputs
-from services.diffusion.masks import kept_cells
+from services.diffusion.masks import Cells, kept_cells
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.samplers.sampler import Sampler
@@ -38,6 +38,8 @@ class Inpainter(Denoiser):
     """A denoiser that generates a part of an image."""
 
     inputs: InpaintInputs
+    cells: Cells = kept_cells
+    """From a mask to the cells that are kept."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +178,21 @@ class LatentDecoder(DecoderFamily):
             previewer=self._previewer(request),
             guidance_interval=reading.guidance_interval(request.sampling),
             step_cache_interval=self._step_cache_interval(request, self.inpainter),
-            kept=self._kept(request, shape),
+            kept=self.inpainter.cells(self._mask(request), *shape[1:], self.like),
             stacking=self.inpainter.inputs,
             from_noise=strength == 1,
         )
 
-    def _kept(self, request: decoder_pb2.DecodeRequest, shape: Shape) -> torch.Tensor:
+    def _mask(self, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
+        """uint8 [H, W], on the host."""
         start, path = request.start, "start.inpaint.mask"
         if not start.inpaint.HasField("mask"):
             raise invalid(path, "is required")
         size = [start.height, start.width]
-        mask = tensors.to_torch(start.inpaint.mask, path, dtypes=tensors.UINT8, shape=size)
-        return kept_cells(mask, shape[1], shape[2], self.like)
+        mask: torch.Tensor = tensors.to_torch(
+            start.inpaint.mask, path, dtypes=tensors.UINT8, shape=size
+        )
+        return mask
 
     def _given_latents(
         self,

@@ -217,7 +217,7 @@ class KLEncode(KLMoments):
 
 @dataclass(eq=False)
 class MomentsPass(OnePass):
-    """Encodes an image to its latent's moments, after those of the passes before, [1, 2NC, h, w]."""
+    """Encodes an image to moments, and ends with them after those of the passes before it."""
 
     before: torch.Tensor | None = None
 

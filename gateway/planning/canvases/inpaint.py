@@ -6,7 +6,7 @@ size that the model likes, and the result is laid back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -20,13 +20,13 @@ from gateway.planning.canvases import (
     put_image,
     sized_latents,
 )
-from gateway.planning.crops import Crop, box_of
+from gateway.planning.crops import Crop, box_of, filled, inner_size
 from gateway.planning.guides import Guide
-from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits
+from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits, fitted
 from gateway.requests.settings import ImageSize, Settings
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
-from kandinsky.catalog.family import CanvasKind
+from kandinsky.catalog.family import CanvasKind, Resampling
 from kandinsky.v1 import canvas_pb2, settings_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
@@ -39,6 +39,7 @@ class InpaintStart(Start):
     image: Undecoded[InputImage]
     mask: Undecoded[Mask]
     strength: float
+    resampling: Resampling
 
     @property
     def inputs(self) -> tuple[Undecoded[InputImage] | Undecoded[Mask], ...]:
@@ -48,7 +49,9 @@ class InpaintStart(Start):
     def make(self, size: ImageSize) -> MadeStart:
         """See Start."""
         origin = "canvas.inpaint.strength"
-        latents = masked_latents(self.image.content, self.mask.content, self.strength, origin, size)
+        latents = masked_latents(
+            self.image.content, self.mask.content, self.strength, origin, size, self.resampling
+        )
         return MadeStart(latents)
 
 
@@ -74,14 +77,30 @@ class CroppedStart(InpaintStart):
             raise invalid(mask.field, "is black; there is nothing to crop to")
         box = box_of(mask.levels, self.padding, size.height, size.width)
         left, top, right, bottom = box
-        part = InputImage(image.field, image.pixels[top:bottom, left:right])
-        origin = "canvas.inpaint.strength"
-        latents = masked_latents(part, mask.cropped(*box), self.strength, origin, size)
+        part = fitted(
+            InputImage(image.field, image.pixels[top:bottom, left:right]),
+            *inner_size(bottom - top, right - left, size.height, size.width),
+            self.resampling,
+        )
+        shape = part.shape[:2]
+        levels = mask.cropped(*box).resized(*shape).levels
+        latents = masked_latents(
+            InputImage(image.field, filled(part, size.height, size.width)),
+            replace(mask, levels=filled(levels, size.height, size.width)),
+            self.strength,
+            "canvas.inpaint.strength",
+            size,
+        )
         return MadeStart(latents, Crop(image.pixels, mask.levels, box))
 
 
 def masked_latents(
-    image: InputImage, mask: Mask, strength: float, origin: str, size: ImageSize
+    image: InputImage,
+    mask: Mask,
+    strength: float,
+    origin: str,
+    size: ImageSize,
+    resampling: Resampling = Resampling.BICUBIC,
 ) -> Latents:
     """The decoder's start from an image of which a part is generated.
 
@@ -91,9 +110,10 @@ def masked_latents(
         strength: share of the steps that is run.
         origin: path of that in the request.
         size: of the decoder's image.
+        resampling: of the image.
     """
     latents = sized_latents(size)
-    put_image(latents, "inpaint", image, size)
+    put_image(latents, "inpaint", image, size, resampling)
     levels = mask.resized(size.height, size.width).levels
     latents.set("inpaint.mask", tensors.encode(np.ascontiguousarray(levels)), mask.field)
     latents.set("inpaint.strength", strength, origin)
@@ -109,6 +129,7 @@ class InpaintCanvas(Canvas):
     masks: tuple[Undecoded[Mask], ...]
     padding: int | None
     """Of a crop to the mask; None for none."""
+    resampling: Resampling
 
     @classmethod
     def validate(
@@ -121,14 +142,16 @@ class InpaintCanvas(Canvas):
             strength=message.strength if message.HasField("strength") else default,
             masks=reader.masks(message.masks, f"{path}.masks"),
             padding=message.padding_mask_crop if message.HasField("padding_mask_crop") else None,
+            resampling=reader.entry.spec.resampling,
         )
 
     @property
     def starts(self) -> tuple[Start, ...]:
         """See Canvas."""
+        chosen = (self.strength, self.resampling)
         if self.padding is None:
-            return tuple(InpaintStart(*pair, self.strength) for pair in self._pairs)
-        return tuple(CroppedStart(*pair, self.strength, self.padding) for pair in self._pairs)
+            return tuple(InpaintStart(*pair, *chosen) for pair in self._pairs)
+        return tuple(CroppedStart(*pair, *chosen, self.padding) for pair in self._pairs)
 
     def size(self, guide: Guide) -> ImageSize | None:
         """See Canvas."""

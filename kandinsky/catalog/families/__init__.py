@@ -9,6 +9,9 @@ FAMILIES: Mapping[str, str] = {
     "kandinsky-2-1": "kandinsky.catalog.families.kandinsky_2_1:KANDINSKY_2_1",
     "kandinsky-2-2": "kandinsky.catalog.families.kandinsky_2_2:KANDINSKY_2_2",
     "kandinsky-3": "kandinsky.catalog.families.kandinsky_3:KANDINSKY_3",
+    "stable-diffusion-inpainting": (
+        "kandinsky.catalog.families.stable_diffusion_inpainting:STABLE_DIFFUSION_INPAINTING"
+    ),
 }
 
 

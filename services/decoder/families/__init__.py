@@ -4,4 +4,7 @@ FAMILIES = {
     "kandinsky-2-1": "services.decoder.families.kandinsky_2_1:decoder",
     "kandinsky-2-2": "services.decoder.families.kandinsky_2_2:decoder",
     "kandinsky-3": "services.decoder.families.kandinsky_3:decoder",
+    "stable-diffusion-inpainting": (
+        "services.decoder.families.stable_diffusion_inpainting:decoder"
+    ),
 }
