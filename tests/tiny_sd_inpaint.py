@@ -76,7 +76,7 @@ def build(folder: Path, seed: int = 0, channels: int = 9, **unet_options: Any) -
 
 def unet(channels: int = 9, **options: Any) -> UNet2DConditionModel:
     """Of two levels, each as those of Stable Diffusion attend or do not."""
-    return UNet2DConditionModel(
+    network = UNet2DConditionModel(
         **{
             "sample_size": 8,
             "in_channels": channels,
@@ -91,6 +91,9 @@ def unet(channels: int = 9, **options: Any) -> UNet2DConditionModel:
             **options,
         }
     )
+    if network.config.time_cond_proj_dim is not None:  # as initialized it would hide the scale
+        torch.nn.init.normal_(network.time_embedding.cond_proj.weight)
+    return network
 
 
 def vae() -> AutoencoderKL:

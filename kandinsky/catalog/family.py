@@ -73,6 +73,10 @@ class ConditioningField:
         return self.name.startswith("text_")
 
 
+OPTIONS = ("timesteps", "sigmas", "free_u", "masked_image_latents")
+"""Fields of settings and canvases that a family takes only if its sampler declares them."""
+
+
 @dataclass(frozen=True)
 class SamplerSpec:
     """A denoising loop, and the defaults and bounds of its settings group."""
@@ -94,6 +98,8 @@ class SamplerSpec:
     """Whether its network's deep blocks can be left out between whole passes."""
     inpaint_strength: float = 1.0
     """The same where a part of an image is generated; 1 starts from noise alone."""
+    options: tuple[str, ...] = ()
+    """What it takes of OPTIONS; every other one of them is refused."""
 
 
 @dataclass(frozen=True)

@@ -69,14 +69,18 @@ class InpaintingDecoder(LatentDecoder):
         shape = self._shape(request.start)
         default = self.sampler.inpaint_strength
         strength = start.strength if start.HasField("strength") else default
-        guidance = self._guidance(request)
+        sampler = self._sampler(request, self.denoiser, strength, f"{path}strength")
+        guidance, network = self._guidance(request), self.denoiser.network
+        if request.sampling.HasField("free_u"):
+            weights = request.sampling.free_u
+            network = network.with_free_u(weights.b1, weights.b2, weights.s1, weights.s2)
         noise = reading.optional_tensor(start, "noise", path, shape, self.like)
         return SampledInpaint(
-            self.denoiser.network,
-            self._sampler(request, self.denoiser, strength, f"{path}strength"),
+            network,
+            sampler,
             guidance,
             shape,
-            self._conditioning(request, self.denoiser.network, guidance),
+            self._conditioning(request, network, guidance),
             given_noise=noise,
             start=self._given_latents(start, path, shape),
             previewer=self._previewer(request),
@@ -98,7 +102,15 @@ class InpaintingDecoder(LatentDecoder):
         Raises:
             KandinskyError: INVALID_FIELD if the UNet reads it and only the image's latent is given.
         """
-        return None
+        start, path = request.start.inpaint, "start.inpaint."
+        name = "masked_image_latents"
+        if start.HasField(name) and name not in self.sampler.options:
+            raise invalid(path + name, "this model takes none")
+        given = reading.optional_tensor(start, name, path, shape, self.like)
+        reads = "masked_image" in self.denoiser.inputs.order
+        if given is None and reads and not start.HasField("pixels"):
+            raise invalid(path + name, "is required beside the image's latent")
+        return given
 
     def _encodings(self, request: decoder_pb2.DecodeRequest, loop: SampledInpaint) -> list[Phase]:
         """Passes to the moments that the loop samples from, in its order."""

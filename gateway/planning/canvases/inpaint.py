@@ -6,7 +6,7 @@ size that the model likes, and the result is laid back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -23,7 +23,8 @@ from gateway.planning.canvases import (
 from gateway.planning.crops import Crop, box_of, filled, inner_size
 from gateway.planning.guides import Guide
 from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits, fitted
-from gateway.requests.settings import ImageSize, Settings
+from gateway.requests.settings import ImageSize, Settings, refuse_options
+from gateway.requests.sources import Embedding
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
 from kandinsky.catalog.family import CanvasKind, Resampling
@@ -40,6 +41,8 @@ class InpaintStart(Start):
     mask: Undecoded[Mask]
     strength: float
     resampling: Resampling
+    masked_image: Embedding | None = field(hash=False)
+    """[C, h, w], latent of the image's kept part; None where the decoder encodes it."""
 
     @property
     def inputs(self) -> tuple[Undecoded[InputImage] | Undecoded[Mask], ...]:
@@ -52,6 +55,9 @@ class InpaintStart(Start):
         latents = masked_latents(
             self.image.content, self.mask.content, self.strength, origin, size, self.resampling
         )
+        if self.masked_image is not None:
+            masked = self.masked_image
+            latents.set("inpaint.masked_image_latents", masked.tensor, masked.field)
         return MadeStart(latents)
 
 
@@ -130,28 +136,36 @@ class InpaintCanvas(Canvas):
     padding: int | None
     """Of a crop to the mask; None for none."""
     resampling: Resampling
+    masked_images: tuple[Embedding, ...]
+    """[C, h, w] each, latents of the images' kept parts; none: the decoder encodes them."""
 
     @classmethod
     def validate(
         cls, message: canvas_pb2.InpaintCanvas, path: str, guide: Guide, reader: ValueReader
     ) -> Self:
         """See Canvas."""
-        default = reader.sampler("decoder").inpaint_strength
+        sampler = reader.sampler("decoder")
+        refuse_options(message, path, sampler, reader.violations)
+        default, masked = sampler.inpaint_strength, message.masked_image_latents
         return cls(
             images=canvas_images(message, path, guide, reader),
             strength=message.strength if message.HasField("strength") else default,
             masks=reader.masks(message.masks, f"{path}.masks"),
             padding=message.padding_mask_crop if message.HasField("padding_mask_crop") else None,
             resampling=reader.entry.spec.resampling,
+            masked_images=reader.rows(masked, f"{path}.masked_image_latents"),
         )
 
     @property
     def starts(self) -> tuple[Start, ...]:
         """See Canvas."""
         chosen = (self.strength, self.resampling)
-        if self.padding is None:
-            return tuple(InpaintStart(*pair, *chosen) for pair in self._pairs)
-        return tuple(CroppedStart(*pair, *chosen, self.padding) for pair in self._pairs)
+        if self.padding is not None:
+            return tuple(CroppedStart(*pair, *chosen, None, self.padding) for pair in self._pairs)
+        return tuple(
+            InpaintStart(*pair, *chosen, _of(self.masked_images, i))
+            for i, pair in enumerate(self._pairs)
+        )
 
     def size(self, guide: Guide) -> ImageSize | None:
         """See Canvas."""
@@ -166,14 +180,16 @@ class InpaintCanvas(Canvas):
             return
         if settings.output.format == settings_pb2.OUTPUT_FORMAT_LATENTS:
             reader.violations.add("output.format", "a cropped image has no latent")
-        field = "canvas.inpaint.padding_mask_crop"
+        if self.masked_images:
+            reader.violations.add(self.masked_images[0].field, "a cropped image has no latent")
+        crop = "canvas.inpaint.padding_mask_crop"
         if any(image.is_float or image.size is None for image in self.images):
-            reader.violations.add(field, "crops files and uint8 pixels alone")
+            reader.violations.add(crop, "crops files and uint8 pixels alone")
         images = [image for image, _ in self._pairs]
         pixels = sum(image.pixels for image in [*dict.fromkeys(images), *images])
         if pixels > REQUEST_PIXELS:
             reader.violations.add(
-                field,
+                crop,
                 f"images, and masks brought to their sizes, are {pixels} pixels; "
                 f"the most is {REQUEST_PIXELS} in all",
             )
@@ -182,5 +198,10 @@ class InpaintCanvas(Canvas):
     def _pairs(self) -> list[tuple[Undecoded[InputImage], Undecoded[Mask]]]:
         """The image and the mask of each start."""
         images, masks = self.images, self.masks
-        count = max(len(images), len(masks)) if images and masks else 0
+        count = max(len(images), len(masks), len(self.masked_images)) if images and masks else 0
         return [(images[i % len(images)], masks[i % len(masks)]) for i in range(count)]
+
+
+def _of(latents: tuple[Embedding, ...], index: int) -> Embedding | None:
+    """The latent of a start, of one for all or one for each."""
+    return latents[index % len(latents)] if latents else None

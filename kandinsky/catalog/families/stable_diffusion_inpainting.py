@@ -30,7 +30,15 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
             ConditioningField("text_states", ("tokens", "embedding"), Unconditional.EMPTY_TEXT),
         ),
     },
-    samplers=(SamplerSpec("decoder", Stage.DECODER, 50, 7.5),),
+    samplers=(
+        SamplerSpec(
+            "decoder",
+            Stage.DECODER,
+            50,
+            7.5,
+            options=("timesteps", "sigmas", "free_u", "masked_image_latents"),
+        ),
+    ),
     size_multiple=64,
     latent_scale=8,
     roles=(

@@ -1,6 +1,8 @@
 """The decoder of Stable Diffusion inpainting: a UNet that attends to a text, and AutoencoderKL."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -20,6 +22,8 @@ from services.samplers.schedulers import Schedulers
 
 TEXT_POSITIONS = 77
 """Tokens of the text's states: CLIP's `model_max_length`."""
+FREE_U_KEPT = 64
+"""Weights whose jobs share forwards, those that were asked for last."""
 INPUTS: Mapping[int, InpaintInputs] = {
     4: InpaintInputs(("latent",), blends=True),
     9: InpaintInputs(("latent", "hole", "masked_image"), blends=False),
@@ -33,8 +37,20 @@ class TextUNet(DenoisingNetwork):
     name = "unet"
 
     def __init__(self, unet: UNet2DConditionModel, runtime: RuntimeOptions) -> None:
+        self._unet = unet
         self._width = int(unet.config.cross_attention_dim)
-        self._call = denoising_call(unet, runtime)
+        self._call: Callable[..., Any] = denoising_call(unet, runtime)
+
+    @property
+    def guidance_width(self) -> int | None:
+        """Of a UNet distilled with guidance, arXiv 2310.04378."""
+        width: int | None = self._unet.config.time_cond_proj_dim
+        return width
+
+    @lru_cache(maxsize=FREE_U_KEPT)  # noqa: B019 - a replica has one network, for good
+    def with_free_u(self, b1: float, b2: float, s1: float, s2: float) -> "TextUNet":
+        """The same network, reweighted; equal weights are one network."""
+        return FreeUNet(self._unet, {"b1": b1, "b2": b2, "s1": s1, "s2": s2})
 
     def shapes(self, height: int, width: int) -> Shapes:
         return {"text_states": (TEXT_POSITIONS, self._width)}
@@ -45,12 +61,30 @@ class TextUNet(DenoisingNetwork):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        return self._call(
+        noise: torch.Tensor = self._call(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=conditioning["text_states"],
+            timestep_cond=conditioning.get("guidance_embed"),
             return_dict=False,
         )[0]
+        return noise
+
+
+class FreeUNet(TextUNet):
+    """With FreeU, arXiv 2309.11497, which is on while it is called; never compiled."""
+
+    def __init__(self, unet: UNet2DConditionModel, weights: Mapping[str, float]) -> None:
+        super().__init__(unet, RuntimeOptions())
+        self._weights, self._plain = weights, self._call
+        self._call = self._reweighted
+
+    def _reweighted(self, **arguments: Any) -> Any:
+        self._unet.enable_freeu(**self._weights)
+        try:
+            return self._plain(**arguments)
+        finally:
+            self._unet.disable_freeu()
 
 
 def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDecoder:
