@@ -150,7 +150,7 @@ dtype: {dtype}
 device: cpu
 stages:
   encoders: {{weights: {{folder: sd-inpaint}}}}
-  decoder: {{weights: {{folder: sd-inpaint}}}}
+  decoder: {{weights: {{folder: sd-inpaint}}, safety_checker: {{folder: sd-inpaint}}}}
 size: {{height: 64, width: 64, min: 64, max: 128}}
 samplers: {{decoder: {{steps: 4}}}}
 limits: {{max_prompt_characters: 200}}

@@ -10,6 +10,7 @@ from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
 from services.diffusion.autoencoder import KLAutoencoder
 from services.diffusion.guidance import Guidance
 from services.diffusion.masks import HALF
+from services.diffusion.safety import SafetyChecker
 from services.diffusion.sampled_inpainting import SampledInpaint
 from services.engine.phase import Phase
 from services.samplers.samplers import sampler_of
@@ -22,9 +23,11 @@ class InpaintingDecoder(LatentDecoder):
 
     denoiser: Inpainter
     autoencoder: KLAutoencoder
+    checker: SafetyChecker | None = None
+    """None where nobody looks at the images."""
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
-        """The request as passes that encode its image, a denoising loop, and a pass that decodes.
+        """The request as passes that encode, a denoising loop, and passes that decode and check.
 
         Raises:
             KandinskyError: INVALID_FIELD for what the checkpoint cannot take; FLOW_UNSUPPORTED
@@ -43,6 +46,8 @@ class InpaintingDecoder(LatentDecoder):
         phases = [*self._encodings(request, loop), loop]
         if request.output != decoder_pb2.DECODE_OUTPUT_LATENTS:
             phases.append(self.autoencoder.decoding(loop.shape))
+            if self.checker is not None:
+                phases.append(self.checker.checking(loop.latent_area))
         return phases
 
     def calibration_phase(self, height: int, width: int) -> Phase:

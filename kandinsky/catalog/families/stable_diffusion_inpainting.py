@@ -44,6 +44,12 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
     roles=(
         CheckpointRole(Stage.ENCODERS, "weights", _ENCODER_PARTS),
         CheckpointRole(Stage.DECODER, "weights", _DECODER_PARTS),
+        CheckpointRole(
+            Stage.DECODER,
+            "safety_checker",
+            ("safety_checker", "feature_extractor"),
+            required=False,
+        ),
     ),
     layouts=(
         CheckpointLayout(

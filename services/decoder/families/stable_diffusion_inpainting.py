@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from transformers import CLIPImageProcessor
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
@@ -15,6 +17,7 @@ from services.diffusion.autoencoder import kl_autoencoder
 from services.diffusion.inpainting import InpaintInputs
 from services.diffusion.masks import nearest_cells
 from services.diffusion.network import DenoisingNetwork, Shapes
+from services.diffusion.safety import SafetyChecker
 from services.loading.denoising_call import denoising_call
 from services.loading.loader import CheckpointError, Loader
 from services.loading.runtime_options import RuntimeOptions
@@ -91,7 +94,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
     """Load the decoder.
 
     Args:
-        loaders: of the checkpoint, by role: `weights`.
+        loaders: of the checkpoints, by role: `weights`, and `safety_checker` if the model has it.
         entry: of the model.
 
     Raises:
@@ -115,4 +118,13 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         kl_autoencoder(loader.model(AutoencoderKL, "vae", is_autoencoder=True), loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         inpainter,
+        checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,
+    )
+
+
+def _checker(loader: Loader) -> SafetyChecker:
+    return SafetyChecker(
+        loader.model(StableDiffusionSafetyChecker, "safety_checker"),
+        loader.processor(CLIPImageProcessor, "feature_extractor"),
+        loader.device,
     )
