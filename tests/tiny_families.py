@@ -9,6 +9,7 @@ TINY: Mapping[str, str] = {
     "kandinsky-2-2": "tests.tiny",
     "kandinsky-3": "tests.tiny_3",
     "karlo": "tests.tiny_karlo",
+    "stable-diffusion-inpainting": "tests.tiny_sd_inpaint",
 }
 """Each module has `build`, which writes the checkpoints, and `write_catalog`, which writes the
 entry of the model `tiny`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -43,6 +44,15 @@ class StageRequest(Generic[M]):
             field.CopyFrom(value)
         else:
             setattr(target, name, value)
+
+    def extend(self, path: str, values: Iterable[object], origin: str) -> None:
+        """Append to a list of the message, or of a message in it; arguments as of `set`."""
+        self.origins[path] = origin
+        *parents, name = path.split(".")
+        target: Any = self.message
+        for parent in parents:
+            target = getattr(target, parent)
+        getattr(target, name).extend(values)
 
     def put(self, path: str, part: StageRequest[Any]) -> None:
         """Set a field to a message that was built alike, with its origins."""

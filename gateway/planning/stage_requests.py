@@ -95,6 +95,9 @@ def decode_request(
         field = "decoder.step_cache_interval"
         request.set("sampling.step_cache_interval", settings.step_cache_interval, field)
     request.set("sampling.scheduler", settings.scheduler, "decoder.scheduler")
+    request.extend("sampling.timesteps", settings.timesteps, "decoder.timesteps")
+    request.extend("sampling.sigmas", settings.sigmas, "decoder.sigmas")
+    request.set("sampling.free_u", settings.free_u, "decoder.free_u")
     request.set("sampling.eta", settings.eta, "decoder.eta")
     _put_common(request, plan, image, settings.steps)
     request.put("start", start.latents)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.violations import Violations
+from kandinsky.catalog.family import Resampling
 from kandinsky.v1 import input_image_pb2, tensor_pb2
 from kandinsky.wire import images, tensors
 from kandinsky.wire.errors import KandinskyError, invalid
@@ -19,6 +20,11 @@ from kandinsky.wire.tensors import Array
 _IMAGES = tensors.UINT8 | tensors.FLOATS
 _MASKS = tensors.UINT8 | tensors.FLOATS | tensors.BOOL
 _NO_LATENT = "does not fit here; send a file or pixels"
+_RESAMPLING = {
+    Resampling.BICUBIC: (Image.Resampling.BICUBIC, 1),
+    Resampling.LANCZOS: (Image.Resampling.LANCZOS, None),
+}
+"""Filter of PIL, and the gap by which it reduces an image first."""
 REQUEST_PIXELS = 2 * MAX_PIXELS
 """Most pixels of all images and masks of one request: a largest image and its mask."""
 
@@ -151,8 +157,16 @@ def check_fits(
         violations.add(f"{image.field}.pixels", f"is {have}; floats must be {width}x{height}")
 
 
-def fitted(image: InputImage, height: int, width: int) -> Array:
+def fitted(
+    image: InputImage, height: int, width: int, resampling: Resampling = Resampling.BICUBIC
+) -> Array:
     """A image's pixels at a canvas's size; uint8 ones are resized as the pipelines do it.
+
+    Args:
+        image: of any size.
+        height: of the canvas, pixels.
+        width: of the canvas, pixels.
+        resampling: as the family's pipelines have it.
 
     Raises:
         ValueError: it has no pixels, or floats of another size.
@@ -164,10 +178,8 @@ def fitted(image: InputImage, height: int, width: int) -> Array:
         return pixels
     if pixels.dtype != np.uint8:
         raise ValueError("floats are not resized")
-    resized = Image.fromarray(pixels).resize(
-        (width, height), Image.Resampling.BICUBIC, reducing_gap=1
-    )
-    return np.asarray(resized)
+    how, gap = _RESAMPLING[resampling]
+    return np.asarray(Image.fromarray(pixels).resize((width, height), how, reducing_gap=gap))
 
 
 def _check_size(height: int, width: int, field: str, most: int) -> None:

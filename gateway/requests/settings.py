@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from google.protobuf.message import Message
 
 from gateway.requests.input_images import InputImage
 from gateway.requests.sources import Embedding, Text
@@ -12,7 +15,7 @@ from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
 from gateway.requests.violations import Violations
 from kandinsky.catalog.entry import CatalogEntry
-from kandinsky.catalog.family import SamplerSpec
+from kandinsky.catalog.family import OPTIONS, SamplerSpec
 from kandinsky.catalog.presets import PRESETS, Preset
 from kandinsky.catalog.schedulers import SCHEDULERS, WITH_ETA
 from kandinsky.v1 import generation_pb2, sampling_pb2, settings_pb2
@@ -90,6 +93,12 @@ class DecoderSettings:
     """None for everywhere."""
     step_cache_interval: int
     """1 where every step is whole."""
+    timesteps: tuple[int, ...]
+    """Of each step; none: as the scheduler has them."""
+    sigmas: tuple[float, ...]
+    """The same."""
+    free_u: sampling_pb2.FreeU | None
+    """None for the UNet as it was trained."""
 
     @property
     def guided(self) -> bool:
@@ -182,6 +191,7 @@ def decoder_settings(
     for name in ("texts", "negative_texts"):
         if getattr(message, name) and not entry.spec.decoder_reads_text:
             violations.add(f"decoder.{name}", "this model's decoder reads no text")
+    refuse_options(message, "decoder", sampler, violations)
     preset = PRESETS[PRESET_NAMES.get(message.preset, "exact")]
     scheduler = message.scheduler or None
     eta = message.eta if message.HasField("eta") else None
@@ -193,13 +203,16 @@ def decoder_settings(
         texts=reader.texts(message.texts, "decoder.texts"),
         negative_texts=reader.texts(message.negative_texts, "decoder.negative_texts"),
         size=_size(message, entry, violations, own_size),
-        steps=_steps(message, sampler, violations),
+        steps=_decoder_steps(message, sampler, violations),
         guidance_scale=_guidance_scale(message, sampler),
         scheduler=scheduler,
         eta=eta,
         latents=reader.rows(message.latents, "decoder.latents"),
         guidance_interval=_guidance_interval(message, "decoder", violations, preset),
         step_cache_interval=_step_cache_interval(message, sampler, violations, preset),
+        timesteps=tuple(message.timesteps),
+        sigmas=tuple(message.sigmas),
+        free_u=message.free_u if message.HasField("free_u") else None,
     )
 
 
@@ -217,6 +230,22 @@ def super_resolution_settings(
         steps=_steps(message, sampler, reader.violations),
         latents=reader.rows(message.latents, "super_resolution.latents"),
     )
+
+
+def refuse_options(
+    message: Message, path: str, sampler: SamplerSpec, violations: Violations
+) -> None:
+    """Record a violation for each set field that only some families have, and this one has not.
+
+    Args:
+        message: settings or a canvas.
+        path: of it.
+        sampler: of the family.
+        violations: of the request.
+    """
+    for descriptor, _ in message.ListFields():
+        if descriptor.name in OPTIONS and descriptor.name not in sampler.options:
+            violations.narrow(f"{path}.{descriptor.name}", "this model takes none")
 
 
 def output_settings(message: settings_pb2.OutputSettings, violations: Violations) -> OutputSettings:
@@ -259,6 +288,25 @@ def _steps(
     field = f"{sampler.group}.steps"
     violations.integer(field, message.steps, sampler.min_steps, sampler.max_steps)
     return message.steps
+
+
+def _decoder_steps(
+    message: settings_pb2.DecoderSettings, sampler: SamplerSpec, violations: Violations
+) -> int:
+    """As many as there are timesteps or sigmas, where the request names those."""
+    given = message.timesteps or message.sigmas
+    if not given:
+        return _steps(message, sampler, violations)
+    name = "timesteps" if message.timesteps else "sigmas"
+    if message.timesteps and message.sigmas:
+        violations.narrow("decoder.sigmas", "stands beside decoder.timesteps; leave one out")
+    if message.HasField("steps"):
+        violations.narrow("decoder.steps", f"is the number of decoder.{name}; leave it out")
+    if len(given) > sampler.max_steps:
+        violations.add(f"decoder.{name}", f"has {len(given)}; the most is {sampler.max_steps}")
+    elif any(later >= one for one, later in itertools.pairwise(given)):
+        violations.add(f"decoder.{name}", "is not in falling order")
+    return len(given)
 
 
 def _guidance_scale(

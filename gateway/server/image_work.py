@@ -174,6 +174,8 @@ class ImageWork:
     ) -> GenerateEvent:
         result.format = plan.output.format
         result.decoder_stats.CopyFrom(decoded.stats)
+        if decoded.HasField("flagged"):
+            result.flagged = decoded.flagged
         if plan.output.format in _FILES:
             result.encoded = await self._encode(_file, decoded.tensor, plan, crop)
         elif crop is not None:

@@ -39,6 +39,14 @@ class CanvasKind(StrEnum):
     OUTPAINT = "outpaint"
 
 
+class Resampling(StrEnum):
+    """How an image is brought to the decoder's size."""
+
+    BICUBIC = "bicubic"
+    """After a reduction by a whole number."""
+    LANCZOS = "lanczos"
+
+
 class Unconditional(StrEnum):
     """What the unconditional side of guidance reads where a request names nothing negative."""
 
@@ -67,6 +75,10 @@ class ConditioningField:
         return self.name.startswith("text_")
 
 
+OPTIONS = ("timesteps", "sigmas", "free_u", "masked_image_latents")
+"""Fields of settings and canvases that a family takes only if its sampler declares them."""
+
+
 @dataclass(frozen=True)
 class SamplerSpec:
     """A denoising loop, and the defaults and bounds of its settings group."""
@@ -88,6 +100,8 @@ class SamplerSpec:
     """Whether its network's deep blocks can be left out between whole passes."""
     inpaint_strength: float = 1.0
     """The same where a part of an image is generated; 1 starts from noise alone."""
+    options: tuple[str, ...] = ()
+    """What it takes of OPTIONS; every other one of them is refused."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,8 @@ class FamilySpec:
     one_generator: bool = False
     """Whether the decoder draws its noise from where the prior's generator stopped."""
     layouts: tuple[CheckpointLayout, ...] = field(default=(), repr=False)
+    resampling: Resampling = Resampling.BICUBIC
+    """Of images that are not of the decoder's size."""
 
     @property
     def has_prior(self) -> bool:

@@ -9,6 +9,9 @@ SCHEDULERS = (
     "heun",
     "pndm",
     "unipc",
+    "lcm",
+    "deis",
+    "dpm-solver-singlestep",
 )
 WITH_ETA = ("ddim",)
 """Those that have DDIM's eta."""

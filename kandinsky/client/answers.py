@@ -83,6 +83,7 @@ def _generated(image: generation_pb2.GeneratedImage) -> Generated:
         },
         encoded=image.encoded if tensor is None else None,
         tensor=tensor,
+        flagged=_optional(image, "flagged"),
     )
 
 

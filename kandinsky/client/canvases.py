@@ -29,6 +29,7 @@ def inpaint(
     *,
     strength: float | None = None,
     padding_mask_crop: int | None = None,
+    masked_image_latents: Any = None,
 ) -> Canvas:
     """An image whose masked part is generated.
 
@@ -38,6 +39,8 @@ def inpaint(
         strength: share of the steps that is run, above 0 up to 1.
         padding_mask_crop: pixels around the mask's box; only that part is generated, at the full
             size.
+        masked_image_latents: array [1 or items, C, h, w], latents of the images whose masked part
+            is grey; some families read them.
     """
     return _canvas(
         "inpaint",
@@ -45,6 +48,7 @@ def inpaint(
         masks=masks,
         strength=strength,
         padding_mask_crop=padding_mask_crop,
+        masked_image_latents=masked_image_latents,
     )
 
 

@@ -96,6 +96,8 @@ class Generated:
     """The file, where `format` is one."""
     tensor: tensors.Array | None = field(default=None, repr=False)
     """The tensor, where `format` is one; read-only."""
+    flagged: bool | None = None
+    """Whether the model's safety checker blackened it; None where none has looked."""
 
     @cached_property
     def image(self) -> Image.Image:

@@ -36,8 +36,12 @@ def _put(message: Any, field: FieldDescriptor, value: Any, path: str) -> None:
         getattr(message, field.name).CopyFrom(tensor(value, path))
     elif kind == "kandinsky.v1.GuidanceInterval" and not isinstance(value, Message):
         _put_interval(getattr(message, field.name), value, path)
+    elif kind and isinstance(value, Mapping):
+        put(getattr(message, field.name), value, path)
     elif kind:
         getattr(message, field.name).CopyFrom(value)
+    elif field.is_repeated and field.type != FieldDescriptor.TYPE_STRING:
+        _append_numbers(getattr(message, field.name), value, path)
     elif field.is_repeated:
         _append_texts(getattr(message, field.name), value, path)
     elif field.enum_type is not None:
@@ -60,6 +64,14 @@ def _append_texts(texts: Any, value: Any, path: str) -> None:
             texts.append(text)
         except (TypeError, ValueError) as error:
             raise invalid(f"{path}[{i}]", "is not Unicode text") from error
+
+
+def _append_numbers(numbers: Any, values: Any, path: str) -> None:
+    for i, number in enumerate(values):
+        try:
+            numbers.append(number)
+        except (TypeError, ValueError) as error:
+            raise invalid(f"{path}[{i}]", f"cannot be {number!r}") from error
 
 
 def _set(message: Message, name: str, value: Any, path: str) -> None:

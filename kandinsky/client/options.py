@@ -3,7 +3,7 @@
 An option left out, or None, takes the default that the contract names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -118,6 +118,12 @@ class GenerationOptions(CallOptions, total=False):
     """Of the decoder, such as `ddim`; see `kandinsky.catalog.schedulers`."""
     eta: float | None
     """DDIM's, 0 to 1."""
+    timesteps: Sequence[int] | None
+    """Of the decoder's steps, in falling order, in place of `steps`; some families have them."""
+    sigmas: Sequence[float] | None
+    """Noise levels of the decoder's steps; as `timesteps`."""
+    free_u: Mapping[str, float] | None
+    """Weights `b1`, `b2`, `s1`, `s2` of the UNet, arXiv 2309.11497; some families have them."""
     latents: Any
     """Array [images, C, h, w], or one row for all: initial noise of the decoder."""
     prior_steps: int | None

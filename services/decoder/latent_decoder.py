@@ -12,9 +12,14 @@ from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.decoder.service import DecoderFamily
 from services.diffusion.autoencoder import Autoencoder
 from services.diffusion.denoising import Denoise, NoiseAdder
-from services.diffusion.guidance import Guidance, Rule, classifier_free_guidance
+from services.diffusion.guidance import (
+    Guidance,
+    Rule,
+    classifier_free_guidance,
+    guidance_embedding,
+)
 from services.diffusion.inpainting import Inpaint, InpaintInputs
-from services.diffusion.masks import kept_cells
+from services.diffusion.masks import Cells, kept_cells
 from services.diffusion.network import DenoisingNetwork
 from services.engine.phase import Phase
 from services.samplers.sampler import Sampler
@@ -38,6 +43,8 @@ class Inpainter(Denoiser):
     """A denoiser that generates a part of an image."""
 
     inputs: InpaintInputs
+    cells: Cells = kept_cells
+    """From a mask to the cells that are kept."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,8 @@ class LatentDecoder(DecoderFamily):
             )
         start, path = request.start.inpaint, "start.inpaint."
         shape = self._shape(request.start)
+        if start.HasField("masked_image_latents"):
+            raise invalid(f"{path}masked_image_latents", "this model takes none")
         default = self.sampler.inpaint_strength
         strength = start.strength if start.HasField("strength") else default
         guidance = self._guidance(request)
@@ -195,18 +204,21 @@ class LatentDecoder(DecoderFamily):
             previewer=self._previewer(request),
             guidance_interval=reading.guidance_interval(request.sampling),
             step_cache_interval=self._step_cache_interval(request, self.inpainter),
-            kept=self._kept(request, shape),
+            kept=self.inpainter.cells(self._mask(request), *shape[1:], self.like),
             stacking=self.inpainter.inputs,
             from_noise=strength == 1,
         )
 
-    def _kept(self, request: decoder_pb2.DecodeRequest, shape: Shape) -> torch.Tensor:
+    def _mask(self, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
+        """uint8 [H, W], on the host."""
         start, path = request.start, "start.inpaint.mask"
         if not start.inpaint.HasField("mask"):
             raise invalid(path, "is required")
         size = [start.height, start.width]
-        mask = tensors.to_torch(start.inpaint.mask, path, dtypes=tensors.UINT8, shape=size)
-        return kept_cells(mask, shape[1], shape[2], self.like)
+        mask: torch.Tensor = tensors.to_torch(
+            start.inpaint.mask, path, dtypes=tensors.UINT8, shape=size
+        )
+        return mask
 
     def _given_latents(
         self,
@@ -241,11 +253,13 @@ class LatentDecoder(DecoderFamily):
         strength: float,
         strength_path: str,
     ) -> Sampler:
+        reading.refuse_options(request.sampling, self.sampler)
         levels = denoiser.schedulers.default.config.num_train_timesteps
         steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
         with reading.refused_at(strength_path):
             name, eta = reading.scheduler(request.sampling), reading.eta(request.sampling)
-            return sampler_of(denoiser.schedulers, name, steps, strength, eta)
+            given = reading.given_levels(request.sampling)
+            return sampler_of(denoiser.schedulers, name, steps, strength, eta, given)
 
     def _step_cache_interval(self, request: decoder_pb2.DecodeRequest, denoiser: Denoiser) -> int:
         return reading.step_cache_interval(request.sampling, denoiser.network.splits)
@@ -257,16 +271,14 @@ class LatentDecoder(DecoderFamily):
         self, request: decoder_pb2.DecodeRequest, network: DenoisingNetwork, guidance: Guidance
     ) -> dict[str, torch.Tensor]:
         shapes = network.shapes(request.start.height, request.start.width)
-        return network.prepare(
-            conditioning.read(
-                request.conditioning,
-                self.reads,
-                shapes,
-                guidance.is_on,
-                self.like,
-                network.learned,
-            )
+        guided = guidance.is_on and network.guidance_width is None
+        rows = conditioning.read(
+            request.conditioning, self.reads, shapes, guided, self.like, network.learned
         )
+        if network.guidance_width is not None:
+            scale = torch.tensor([guidance.scale], dtype=torch.float32)
+            rows["guidance_embed"] = guidance_embedding(scale, network.guidance_width, self.like)
+        return network.prepare(rows)
 
     def _previewer(
         self, request: decoder_pb2.DecodeRequest

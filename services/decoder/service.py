@@ -101,11 +101,18 @@ async def _to_message(event: Event, output: decoder_pb2.DecodeOutput) -> decoder
         image = decoder_pb2.DecodedImage(
             tensor=await asyncio.to_thread(_to_tensor, event, output),
             stats=stats_message(event.stats),
+            flagged=_flagged(event),
         )
         return decoder_pb2.DecodeEvent(image=image)
     if isinstance(event, Preview):
         return decoder_pb2.DecodeEvent(**await asyncio.to_thread(event_fields, event))
     return decoder_pb2.DecodeEvent(**event_fields(event))
+
+
+def _flagged(done: Finished) -> bool | None:
+    """A safety checker's verdict; None where none has looked."""
+    verdict = done.outputs.get("flagged")
+    return None if verdict is None else bool(verdict.item())
 
 
 def _to_tensor(done: Finished, output: decoder_pb2.DecodeOutput) -> tensor_pb2.Tensor:

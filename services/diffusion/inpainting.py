@@ -11,28 +11,22 @@ from services.engine.layout import RowLayout
 from services.engine.stack import LATENT, Stack, State
 from services.engine.stepper import Stepper
 
-Part = Literal["latent", "masked_image", "mask"]
+Part = Literal["latent", "masked_image", "kept", "hole"]
+"""The latent as the sampler scales it, or an attribute of Inpaint."""
 
 
 @dataclass(frozen=True)
 class InpaintInputs:
-    """How a family's inpainting UNet takes its image: 2C + 1 channels."""
+    """How a family's inpainting UNet takes its image."""
 
     order: tuple[Part, ...]
     """Of the channels."""
     blends: bool
     """Whether every step puts the kept cells back, at the noise level of the step after it."""
 
-    def stack(self, latent: torch.Tensor, image: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """[1, 2C + 1, h, w].
-
-        Args:
-            latent: [1, C, h, w], scaled as the sampler has it.
-            image: [1, C, h, w], the image's own latent.
-            kept: [1, 1, h, w], 1 where a cell is kept, 0 where it is generated.
-        """
-        parts = {"latent": latent, "masked_image": image * kept, "mask": kept}
-        return torch.cat([parts[name] for name in self.order], dim=1)
+    def channels(self, latent: int) -> int:
+        """Of the UNet's input, where a latent has so many."""
+        return sum(latent if part in ("latent", "masked_image") else 1 for part in self.order)
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,8 @@ class InpaintingSteps(DenoisingSteps):
 
     def inputs(self, stack: Stack) -> torch.Tensor:
         latent = super().inputs(stack)
-        return self.stacking.stack(latent, _rows(stack, "image"), _rows(stack, "kept"))
+        parts = [latent if part == "latent" else _rows(stack, part) for part in self.stacking.order]
+        return torch.cat(parts, dim=1)
 
     def advance(self, stack: Stack, prediction: torch.Tensor, noise: torch.Tensor | None) -> State:
         state = dict(super().advance(stack, prediction, noise))
@@ -72,6 +67,8 @@ class Inpaint(Denoise):
     name: str = "inpaint"
     image: torch.Tensor = field(init=False)
     """[1, C, h, w], the image's own latent."""
+    masked_image: torch.Tensor = field(init=False)
+    """[1, C, h, w], that of the kept cells alone."""
     initial_noise: torch.Tensor = field(init=False)
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
@@ -79,11 +76,13 @@ class Inpaint(Denoise):
         if image is None:
             raise ValueError("inpainting needs an image")
         self.image, self.initial_noise = image, self._noise(generator)
-        if self.from_noise:
-            latent = self.sampler.initial_latents(self.initial_noise)
-        else:
-            latent = self.sampler.add_noise(image, self.initial_noise)
-        return self.sampler.rows.begun(latent)
+        self.masked_image = image * self.kept
+        return self._begun()
+
+    @property
+    def hole(self) -> torch.Tensor:
+        """[1, 1, h, w]: 1 where a cell is generated, 0 where it is kept."""
+        return 1 - self.kept
 
     @property
     def stands_alone(self) -> bool:
@@ -92,7 +91,14 @@ class Inpaint(Denoise):
 
     def layout(self, state: State) -> RowLayout:
         channels, *sides = self.shape
-        return RowLayout(torch.Size([2 * channels + 1, *sides]), self.like.dtype)
+        return RowLayout(torch.Size([self.stacking.channels(channels), *sides]), self.like.dtype)
+
+    def _begun(self) -> State:
+        if self.from_noise:
+            latent = self.sampler.initial_latents(self.initial_noise)
+        else:
+            latent = self.sampler.add_noise(self.image, self.initial_noise)
+        return self.sampler.rows.begun(latent)
 
     def _stepper(self) -> Stepper:
         return InpaintingSteps(

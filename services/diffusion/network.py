@@ -33,6 +33,19 @@ class DenoisingNetwork(Network):
         """What the unconditional side reads where the network has learned it: by field, one row."""
         return {}
 
+    @property
+    def guidance_width(self) -> int | None:
+        """Width of the embedding by which it reads the guidance scale; None where guidance is of
+        its predictions.
+
+        With one, a job has one row, and `guidance_embed` [1, width] beside its conditioning.
+        """
+        return None
+
+    def with_free_u(self, b1: float, b2: float, s1: float, s2: float) -> "DenoisingNetwork":
+        """The network with FreeU, where the family declares it; equal weights give one object."""
+        raise NotImplementedError(f"{self.name} has no FreeU")
+
     def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The conditioning [rows, ...] as the network is called with it, once a job: unchanged."""
         return conditioning
@@ -47,10 +60,13 @@ class DenoisingNetwork(Network):
             width: likewise.
             like: has the device and the dtype.
         """
+        count = 2 if self.guidance_width is None else 1
         rows = {
-            name: torch.ones(2, *shape, dtype=torch.bool, device=like.device)
+            name: torch.ones(count, *shape, dtype=torch.bool, device=like.device)
             if name.endswith("_mask")
-            else torch.zeros(2, *shape).to(like)
+            else torch.zeros(count, *shape).to(like)
             for name, shape in self.shapes(height, width).items()
         }
+        if self.guidance_width is not None:
+            rows["guidance_embed"] = torch.zeros(count, self.guidance_width).to(like)
         return self.prepare(rows)

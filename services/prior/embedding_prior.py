@@ -45,6 +45,7 @@ class EmbeddingPrior(PriorFamily):
     def phases(self, request: prior_pb2.SampleEmbeddingRequest) -> list[Phase]:
         levels = self.schedulers.default.config.num_train_timesteps
         steps = reading.steps(request.sampling, self.sampler.min_steps, levels)
+        reading.refuse_options(request.sampling, self.sampler)
         for field in ("scheduler", "eta", "step_cache_interval"):
             if request.sampling.HasField(field):
                 raise invalid(f"sampling.{field}", "cannot be chosen in the prior")

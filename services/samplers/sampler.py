@@ -1,15 +1,26 @@
 """One job's noise schedule."""
 
 import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import diffusers
 import torch
 
 from services.samplers.row_sampler import RowSampler
 from services.samplers.schedulers import SettingRefused
+
+
+@dataclass(frozen=True)
+class GivenLevels:
+    """Where a job's steps are, in place of what the scheduler would choose."""
+
+    setting: Literal["timesteps", "sigmas"]
+    values: tuple[float, ...]
+    """One for each step, in falling order."""
 
 
 class Sampler(ABC):
@@ -20,6 +31,7 @@ class Sampler(ABC):
         steps: that the noise levels are divided into.
         strength: share of the steps that is taken, the last ones.
         eta: DDIM's, from 0 to 1; None for the scheduler's default.
+        given: as many levels as steps; None for the scheduler's own.
 
     Raises:
         SettingRefused: the strength leaves no step, the scheduler has no eta, or the steps are more
@@ -35,6 +47,7 @@ class Sampler(ABC):
         steps: int,
         strength: float = 1.0,
         eta: float | None = None,
+        given: GivenLevels | None = None,
     ) -> None:
         known = inspect.signature(scheduler.step).parameters
         self.scheduler = scheduler
@@ -47,12 +60,15 @@ class Sampler(ABC):
         if not taken:
             rule = f"{strength:g} of {steps} steps leaves none; raise either"
             raise SettingRefused("strength", rule)
-        if not _divides(scheduler, steps):
+        if given is None and not _divides(scheduler, steps):
             levels = range(scheduler.config.num_train_timesteps, 0, -1)
             most = next((count for count in levels if _divides(scheduler, count)), 0)
             rule = f"{steps} are too many for {type(scheduler).__name__}; the most is {most}"
             raise SettingRefused("steps", rule)
-        scheduler.set_timesteps(steps)
+        if given is None:
+            scheduler.set_timesteps(steps)
+        else:
+            _set_levels(scheduler, given)
         self.timesteps: torch.Tensor = _last(scheduler, steps, taken)
         """On the host, one for each pass of the network; Heun has two to a step."""
         self._initial_noise = float(scheduler.init_noise_sigma)
@@ -106,12 +122,35 @@ class Sampler(ABC):
         """
 
 
+def _set_levels(scheduler: Any, given: GivenLevels) -> None:
+    """Have a scheduler step at given levels.
+
+    Raises:
+        SettingRefused: it chooses its own, or cannot have these.
+    """
+    levels, values = scheduler.config.num_train_timesteps, [*given.values]
+    name = type(scheduler).__name__
+    if given.setting not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise SettingRefused(given.setting, f"{name} chooses its own")
+    if any(later >= one for one, later in itertools.pairwise(values)):
+        raise SettingRefused(given.setting, "must be in falling order")
+    if given.setting == "timesteps" and values[0] >= levels:
+        raise SettingRefused(given.setting, f"must be below {levels}")
+    try:
+        scheduler.set_timesteps(**{given.setting: values})
+    except (ValueError, IndexError) as error:
+        raise SettingRefused(given.setting, f"{name} cannot have these: {error}") from error
+
+
 def _divides(scheduler: Any, steps: int) -> bool:
     """Whether a scheduler has so many distinct noise levels, all within its table."""
     levels: int = scheduler.config.num_train_timesteps
     if steps > levels:
         return False
-    scheduler.set_timesteps(steps)  # to look at: on the device that would wait for it
+    try:
+        scheduler.set_timesteps(steps)  # to look at: on the device that would wait for it
+    except ValueError:  # as of LCM above the steps that it was distilled from
+        return False
     distinct = scheduler.timesteps.unique()  # sorted
     return len(distinct) >= steps and bool(distinct[-1] < levels)
 

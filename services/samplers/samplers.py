@@ -8,7 +8,7 @@ from services.samplers.ddim import DDIM
 from services.samplers.ddpm import DDPM
 from services.samplers.dpm_solver import DPMSolver
 from services.samplers.euler import Euler, EulerAncestral
-from services.samplers.sampler import Sampler
+from services.samplers.sampler import GivenLevels, Sampler
 from services.samplers.scheduler_sampler import SchedulerSampler
 from services.samplers.schedulers import Schedulers
 from services.samplers.table_sampler import TableSampler
@@ -46,6 +46,7 @@ def sampler_of(
     steps: int,
     strength: float = 1.0,
     eta: float | None = None,
+    given: GivenLevels | None = None,
 ) -> Sampler:
     """A sampler for one job. Jobs of equal settings have one table: it takes milliseconds to make.
 
@@ -55,10 +56,13 @@ def sampler_of(
         steps: as `Sampler` takes them, and so on.
         strength: likewise.
         eta: likewise.
+        given: likewise; then the scheduler's own object takes the steps.
 
     Raises:
         SettingRefused: as `Schedulers.new` and `Sampler` do.
     """
+    if given is not None:
+        return SchedulerSampler(schedulers.new(name), steps, strength, eta, given)
     make = _shared if _has_table(schedulers, name) else _own
     return make(schedulers, name, steps, strength, eta)
 

@@ -9,7 +9,7 @@ import torch
 from services.samplers import scheduler_state
 from services.samplers.coefficients import Coefficients, prediction
 from services.samplers.row_sampler import LATENT, RowSampler
-from services.samplers.sampler import Sampler
+from services.samplers.sampler import GivenLevels, Sampler
 
 BY_SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")
 """Classes whose latent is the clean one plus noise times sigma; the others keep its variance."""
@@ -19,16 +19,21 @@ class SchedulerSampler(Sampler):
     """One job's scheduler; arguments and errors are those of Sampler."""
 
     def __init__(
-        self, scheduler: Any, steps: int, strength: float = 1.0, eta: float | None = None
+        self,
+        scheduler: Any,
+        steps: int,
+        strength: float = 1.0,
+        eta: float | None = None,
+        given: GivenLevels | None = None,
     ) -> None:
-        super().__init__(scheduler, steps, strength, eta)
+        super().__init__(scheduler, steps, strength, eta, given)
         known = inspect.signature(scheduler.step).parameters
         self.takes_generator = "generator" in known
         self.takes_prev_timestep = "prev_timestep" in known
         self.options = {} if eta is None else {"eta": eta}
         self.rows: RowSampler = OneScheduler()
         self._before = scheduler_state.attributes(scheduler)
-        self._arguments = steps, strength, eta
+        self._arguments = steps, strength, eta, given
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.scheduler.add_noise(clean, noise, self.timesteps[:1])

@@ -15,6 +15,9 @@ CLASSES: Mapping[str, str] = {
     "heun": "HeunDiscreteScheduler",
     "pndm": "PNDMScheduler",
     "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+    "deis": "DEISMultistepScheduler",
+    "dpm-solver-singlestep": "DPMSolverSinglestepScheduler",
 }
 """Classes of diffusers, by the names of `kandinsky.catalog.schedulers`."""
 READS_VARIANCE = ("DDPMScheduler", "UnCLIPScheduler")
@@ -25,7 +28,7 @@ class SettingRefused(ValueError):
     """A sampling setting that a scheduler cannot take.
 
     Args:
-        setting: `scheduler`, `steps`, `strength` or `eta`.
+        setting: `scheduler`, `steps`, `strength`, `eta`, `timesteps` or `sigmas`.
         description: one sentence that says what would be right.
     """
 

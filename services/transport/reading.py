@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import torch
 from google.protobuf.message import Message
 
-from kandinsky.catalog.family import SamplerSpec
+from kandinsky.catalog.family import OPTIONS, SamplerSpec
 from kandinsky.v1 import sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
-from kandinsky.wire.errors import invalid
+from kandinsky.wire.errors import Violation, invalid, invalid_fields
 from services.device.copies import to_device
+from services.samplers.sampler import GivenLevels
 from services.samplers.schedulers import SettingRefused
 
 
@@ -77,6 +78,39 @@ def steps(
 def scheduler(sampling: sampling_pb2.Sampling) -> str | None:
     """The name of the noise scheduler; None for the checkpoint's own."""
     return sampling.scheduler if sampling.HasField("scheduler") else None
+
+
+def refuse_options(sampling: sampling_pb2.Sampling, sampler: SamplerSpec) -> None:
+    """Refuse what only some families have.
+
+    Raises:
+        KandinskyError: INVALID_FIELD that names every such field.
+    """
+    unread = [
+        Violation(f"sampling.{field.name}", "this model takes none")
+        for field, _ in sampling.ListFields()
+        if field.name in OPTIONS and field.name not in sampler.options
+    ]
+    if unread:
+        raise invalid_fields(unread)
+
+
+def given_levels(sampling: sampling_pb2.Sampling) -> GivenLevels | None:
+    """Where the steps are; None where the scheduler chooses.
+
+    Raises:
+        KandinskyError: INVALID_FIELD if both are given, or not one for each step.
+    """
+    timesteps, sigmas = tuple(sampling.timesteps), tuple(sampling.sigmas)
+    if timesteps and sigmas:
+        raise invalid("sampling.sigmas", "stand beside sampling.timesteps; leave one out")
+    given = GivenLevels("timesteps", timesteps) if timesteps else GivenLevels("sigmas", sigmas)
+    if not given.values:
+        return None
+    if len(given.values) != sampling.steps:
+        rule = f"are {len(given.values)}; sampling.steps are {sampling.steps}"
+        raise invalid(f"sampling.{given.setting}", rule)
+    return given
 
 
 def eta(sampling: sampling_pb2.Sampling) -> float | None:

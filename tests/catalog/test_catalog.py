@@ -67,7 +67,7 @@ def test_built_in_entries_load():
         assert entry.name == name
         assert entry.description.endswith(".")
         assert GuideKind.TEXT in entry.has_guides
-        assert CanvasKind.NOISE in entry.has_canvases
+        assert {CanvasKind.NOISE, CanvasKind.INPAINT} & {*entry.has_canvases}
 
 
 def test_built_in_checkpoints_are_pinned_or_in_the_repository():

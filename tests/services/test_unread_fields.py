@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kandinsky.catalog.families import FAMILIES, family
-from kandinsky.catalog.family import ConditioningField, Stage, Unconditional
+from kandinsky.catalog.family import CanvasKind, ConditioningField, Stage, Unconditional
 from kandinsky.v1 import conditioning_pb2, decoder_pb2, prior_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.channels import OPTIONS
@@ -63,6 +63,7 @@ async def test_each_field_that_is_not_read_is_refused(
     }
     unread = [each for each in NAMES if each not in read]
     assert unread
+    start = "noise" if CanvasKind.NOISE in family(name).canvases else "inpaint"
     async with (
         host_stages("tiny", catalog(name)) as host,
         grpc.aio.insecure_channel(host.address, options=OPTIONS) as channel,
@@ -70,7 +71,7 @@ async def test_each_field_that_is_not_read_is_refused(
         stages = StageStubs(channel, host)
         for each in unread:
             with pytest.raises(KandinskyError) as error:
-                await ask(stages, stage, each)
+                await ask(stages, stage, each, start)
             assert error.value.reason is Reason.INVALID_FIELD
             assert f"conditioning.{each}" in fields(error.value)
             assert "does not read it" in error.value.message
@@ -78,11 +79,11 @@ async def test_each_field_that_is_not_read_is_refused(
             with pytest.raises(
                 KandinskyError
             ) as error:  # it lacks the others, or has a wrong shape
-                await ask(stages, stage, each)
+                await ask(stages, stage, each, start)
             assert "does not read it" not in error.value.message
 
 
-async def ask(stages: StageStubs, stage: Stage, field: str) -> None:
+async def ask(stages: StageStubs, stage: Stage, field: str, start: str) -> None:
     if stage is Stage.PRIOR:
         prior = prior_pb2.SampleEmbeddingRequest()
         prior.sampling.steps, prior.sampling.seed = 2, 0
@@ -92,7 +93,12 @@ async def ask(stages: StageStubs, stage: Stage, field: str) -> None:
         decode = decoder_pb2.DecodeRequest()
         decode.sampling.steps, decode.sampling.seed = 2, 0
         decode.start.height = decode.start.width = 64
-        decode.start.noise.SetInParent()
+        getattr(decode.start, start).SetInParent()
+        if start == "inpaint":
+            latents = np.zeros((4, 8, 8), np.float32)
+            decode.start.inpaint.latents.CopyFrom(tensors.encode(latents))
+            mask = np.zeros((64, 64), np.uint8)
+            decode.start.inpaint.mask.CopyFrom(tensors.encode(mask))
         getattr(decode.conditioning, field).CopyFrom(value(field))
         await stages.decode(decode)
 

@@ -134,7 +134,7 @@ def scalars(descriptor, at=(), seen=()):
             if field.message_type.full_name not in seen and not field.is_repeated:
                 inner = (*seen, field.message_type.full_name)
                 yield from scalars(field.message_type, (*at, field.name), inner)
-        elif any(rule.HasField(name) for name in ("min", "max", "above")):
+        elif not field.is_repeated and any(rule.HasField(name) for name in ("min", "max", "above")):
             yield (*at, field.name), rule
 
 

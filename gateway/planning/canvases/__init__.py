@@ -15,7 +15,7 @@ from gateway.requests.input_images import InputImage, fitted
 from gateway.requests.settings import ImageSize, Settings
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
-from kandinsky.catalog.family import CanvasKind
+from kandinsky.catalog.family import CanvasKind, Resampling
 from kandinsky.v1 import sampling_pb2
 from kandinsky.wire import tensors
 
@@ -131,7 +131,13 @@ def sized_latents(size: ImageSize) -> Latents:
     return latents
 
 
-def put_image(latents: Latents, kind: str, image: InputImage, size: ImageSize) -> None:
+def put_image(
+    latents: Latents,
+    kind: str,
+    image: InputImage,
+    size: ImageSize,
+    resampling: Resampling = Resampling.BICUBIC,
+) -> None:
     """Set the image of a start, at the size of the decoder's image, or its latent.
 
     Args:
@@ -139,11 +145,12 @@ def put_image(latents: Latents, kind: str, image: InputImage, size: ImageSize) -
         kind: its field that has the image: `image` or `inpaint`.
         image: uint8 pixels are resized.
         size: of the decoder's image.
+        resampling: as the family's pipelines have it.
     """
     if image.latents is not None:
         latents.set(f"{kind}.latents", image.latents, f"{image.field}.latents")
     else:
-        pixels = tensors.encode(fitted(image, size.height, size.width))
+        pixels = tensors.encode(fitted(image, size.height, size.width, resampling))
         latents.set(f"{kind}.pixels", pixels, f"{image.field}.pixels")
 
 

@@ -10,6 +10,9 @@ FAMILIES: Mapping[str, str] = {
     "kandinsky-2-2": "kandinsky.catalog.families.kandinsky_2_2:KANDINSKY_2_2",
     "kandinsky-3": "kandinsky.catalog.families.kandinsky_3:KANDINSKY_3",
     "karlo": "kandinsky.catalog.families.karlo:KARLO",
+    "stable-diffusion-inpainting": (
+        "kandinsky.catalog.families.stable_diffusion_inpainting:STABLE_DIFFUSION_INPAINTING"
+    ),
 }
 
 

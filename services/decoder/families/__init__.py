@@ -5,4 +5,7 @@ FAMILIES = {
     "kandinsky-2-2": "services.decoder.families.kandinsky_2_2:decoder",
     "kandinsky-3": "services.decoder.families.kandinsky_3:decoder",
     "karlo": "services.decoder.families.karlo:decoder",
+    "stable-diffusion-inpainting": (
+        "services.decoder.families.stable_diffusion_inpainting:decoder"
+    ),
 }

@@ -78,7 +78,7 @@ def _inpainter(loader: Loader, ddpm: Mapping[str, object]) -> Inpainter:
         TextImageUNet(unet, loader.runtime, "inpaint unet"),
         Schedulers(loader.scheduler(), ddpm),
         # KandinskyInpaintPipeline leaves kept cells to the UNet.
-        InpaintInputs(("latent", "masked_image", "mask"), blends=False),
+        InpaintInputs(("latent", "masked_image", "kept"), blends=False),
     )
 
 

@@ -72,5 +72,5 @@ def _inpainter(loader: Loader) -> Inpainter:
     return Inpainter(
         ImageUNet(unet, loader.runtime, "inpaint unet"),
         Schedulers(loader.scheduler()),
-        InpaintInputs(("latent", "masked_image", "mask"), blends=True),
+        InpaintInputs(("latent", "masked_image", "kept"), blends=True),
     )

@@ -5,4 +5,7 @@ FAMILIES = {
     "kandinsky-2-2": "services.encoders.families.kandinsky_2_2:encoders",
     "kandinsky-3": "services.encoders.families.kandinsky_3:encoders",
     "karlo": "services.encoders.families.karlo:encoders",
+    "stable-diffusion-inpainting": (
+        "services.encoders.families.stable_diffusion_inpainting:encoders"
+    ),
 }
