@@ -10,6 +10,7 @@ TINY: Mapping[str, str] = {
     "kandinsky-3": "tests.tiny_3",
     "karlo": "tests.tiny_karlo",
     "stable-diffusion-inpainting": "tests.tiny_sd_inpaint",
+    "versatile-diffusion": "tests.tiny_versatile",
 }
 """Each module has `build`, which writes the checkpoints, and `write_catalog`, which writes the
 entry of the model `tiny`."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from gateway.planning import embeddings
 from gateway.planning.generation_plan import GenerationPlan, ImagePlan
 from gateway.planning.stage_request import M, StageRequest
+from gateway.requests.input_images import InputImage
 from gateway.requests.sources import Embedding, Source, Text
+from gateway.requests.undecoded import Undecoded
 from gateway.stages.stages import Encoded
 from kandinsky.catalog.family import ConditioningField, Stage, Unconditional
 from kandinsky.v1 import decoder_pb2, encoders_pb2, prior_pb2, tensor_pb2
+from kandinsky.wire import tensors
 
 Sampled = Mapping[str, prior_pb2.SampledEmbedding]
 """What the prior runs of an image made, by their texts."""
@@ -41,6 +46,10 @@ class Encodings:
             return sampled[source.text].image_embed
         if isinstance(source, Embedding):
             return source.tensor
+        return self._images[source.field].image_embed
+
+    def image(self, source: Undecoded[InputImage]) -> encoders_pb2.EncodeImageResponse:
+        """All that the image encoder made of an image."""
         return self._images[source.field]
 
 
@@ -65,6 +74,15 @@ def put_conditioning(
         if guided:
             negative = conditioning.negative_text
             put_negative_text(request, plan, Stage.DECODER, conditioning.text, negative, encodings)
+    if conditioning.mix_ratio is not None:
+        ratio = tensors.encode(np.array([conditioning.mix_ratio], np.float32))
+        request.set("conditioning.mix_ratio", ratio, "guide")
+    if (shown := conditioning.image) is not None:
+        encoding = encodings.image(shown)
+        request.set("conditioning.image_states", encoding.image_states, shown.field)
+        if guided:
+            blank = encoding.blank_image_states
+            request.set("conditioning.negative_image_states", blank, shown.field)
     if conditioning.sources and conditioning.given is None:
         embed = _image_embed(image, encodings, sampled)
         origin = conditioning.sources[0].source.field

@@ -41,6 +41,10 @@ class DecoderConditioning:
     """What the image embedding to steer away from is made from; None for the family's rule."""
     negative_text: Text | None = None
     """None for the family's rule."""
+    image: Undecoded[InputImage] | None = None
+    """What a decoder that attends to an image does; None for no image."""
+    mix_ratio: float | None = None
+    """Share of the text there; None of other decoders."""
     given: Mapping[str, Embedding] | None = None
     """Parts that the caller computed, by field name; None where the caller computed none."""
 

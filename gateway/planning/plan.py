@@ -75,7 +75,10 @@ def _planned(
             negative_text = _negative_text(request, index)
     if spec.decoder_reads_image and decoder.guided:
         negative_source = _negative_source(request, index)
+    shown, ratio = _attended(item) if spec.decoder_attends_to_image else (None, None)
     conditioning = DecoderConditioning(
+        image=shown,
+        mix_ratio=ratio,
         sources=tuple(part for part in item.sources if part.weight and spec.decoder_reads_image),
         spherical=item.spherical,
         text_diff=item.text_diff,
@@ -90,6 +93,16 @@ def _planned(
         if isinstance(source, Text):
             runs.setdefault(source.text, source)
     return conditioning, list(runs.values())
+
+
+def _attended(item: Item) -> tuple[Undecoded[InputImage] | None, float | None]:
+    """The image that a decoder attends to for an item, and the share of the text beside it."""
+    if item.given:
+        return None, None
+    only = next((part.source for part in item.sources if isinstance(part.source, Undecoded)), None)
+    image = item.image or only
+    alone = 1.0 if image is None else 0.0
+    return image, alone if item.mix_ratio is None else item.mix_ratio
 
 
 def _negative_text(request: ValidatedRequest, index: int) -> Text | None:
@@ -139,6 +152,7 @@ def _encoder_images(
     sources: list[object] = []
     if request.entry.spec.decoder_reads_image:
         sources += [part.source for item in request.guide.items for part in item.sources]
+    sources += [image.conditioning.image for image in images]
     sources += [run.start for image in images for run in image.prior_runs]
     yield from dict.fromkeys(source for source in sources if isinstance(source, Undecoded))
 

@@ -65,5 +65,9 @@ class Item:
     """What the blend is moved along."""
     text: Text | None = None
     """What a decoder that reads text reads where the request names nothing else."""
+    image: Undecoded[InputImage] | None = None
+    """What a decoder that attends to an image does beside the text; None for its one source."""
+    mix_ratio: float | None = None
+    """Share of the text there; None where text or image is alone."""
     given: Mapping[str, Embedding] = field(default_factory=dict)
     """Parts of the decoder's Conditioning that the caller computed, by field name."""

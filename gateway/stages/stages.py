@@ -32,8 +32,8 @@ class Encoded:
 
     texts: Mapping[str, encoders_pb2.TextEncoding]
     """By the field path of the text."""
-    images: Mapping[str, tensor_pb2.Tensor]
-    """Image embeddings [D], by the field path of the image."""
+    images: Mapping[str, encoders_pb2.EncodeImageResponse]
+    """By the field path of the image."""
     zero_image_embed: tensor_pb2.Tensor | None = None
     """[D], where the family has an image encoder."""
 
@@ -104,8 +104,8 @@ class Stages:
             zeros = [answer.zero_image_embed] if answer.HasField("zero_image_embed") else []
         answers = await asyncio.gather(*(self._encode_image(*item) for item in images.items()))
         zeros += [each.zero_image_embed for each in answers if each.HasField("zero_image_embed")]
-        embeds = {key: each.image_embed for key, each in zip(images, answers, strict=True)}
-        return Encoded(encoded, embeds, zeros[0] if zeros else None)
+        shown = dict(zip(images, answers, strict=True))
+        return Encoded(encoded, shown, zeros[0] if zeros else None)
 
     async def _encode_image(
         self, field: str, request: encoders_pb2.EncodeImageRequest

@@ -54,6 +54,8 @@ class Unconditional(StrEnum):
     """The encoding of ""."""
     ZERO_IMAGE = "zero image"
     """The image encoder's output for a zero tensor."""
+    BLANK_IMAGE = "blank image"
+    """The image encoder's states of the image that stands for none."""
     ZEROS = "zeros"
     LEARNED = "learned"
     """Weights of the stage's own network."""
@@ -68,6 +70,8 @@ class ConditioningField:
     """The role of each axis: `embedding`, `tokens`, `patches`, `height`, `width`, or a number."""
     unconditional: Unconditional | None = None
     """None for a field that has no negative side."""
+    optional: bool = False
+    """Whether zeros stand for it where it is left out."""
 
     @property
     def of_text(self) -> bool:
@@ -176,6 +180,11 @@ class FamilySpec:
     def decoder_reads_image(self) -> bool:
         """Whether the decoder reads an image embedding."""
         return any(part.name == "image_embed" for part in self.reads[Stage.DECODER])
+
+    @property
+    def decoder_attends_to_image(self) -> bool:
+        """Whether the decoder reads an image's states."""
+        return any(part.name == "image_states" for part in self.reads[Stage.DECODER])
 
     def sampler(self, group: str) -> SamplerSpec | None:
         """The sampler of a settings group; None where the family has none."""

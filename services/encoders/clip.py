@@ -1,6 +1,7 @@
 """CLIP's two encoders, which several families share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from kandinsky.v1 import encoders_pb2, tensor_pb2
+from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
 from services.encoders.composed import ImageEncoder, TextEncoder
 from services.loading.loader import Loader
@@ -26,7 +27,7 @@ class ClipTextEncoder(TextEncoder):
     def __init__(self, loader: Loader) -> None:
         self._device = loader.device  # an offloaded network's own is another
         self._tokenizer = loader.processor(CLIPTokenizer, "tokenizer")
-        self._encoder = loader.model(CLIPTextModelWithProjection, "text_encoder")
+        self.encoder = loader.model(CLIPTextModelWithProjection, "text_encoder")
         self.most_tokens: int = self._tokenizer.model_max_length
 
     def count(self, text: str) -> int:
@@ -41,7 +42,7 @@ class ClipTextEncoder(TextEncoder):
             return_tensors="pt",
         )
         # Like the reference, no attention mask goes to the text encoder: it attends to padding.
-        encoded = self._encoder(tokens.input_ids.to(self._device))
+        encoded = self.encoder(tokens.input_ids.to(self._device))
         return [
             encoders_pb2.TextEmbedding(
                 text_embed=tensors.from_torch(embed),
@@ -49,9 +50,14 @@ class ClipTextEncoder(TextEncoder):
                 text_mask=tensors.from_torch(mask.bool()),
             )
             for embed, states, mask in zip(
-                encoded.text_embeds, encoded.last_hidden_state, tokens.attention_mask, strict=True
+                encoded.text_embeds, self.states(encoded), tokens.attention_mask, strict=True
             )
         ]
+
+    def states(self, encoded: Any) -> torch.Tensor:
+        """[texts, L, D]: what attention reads, of the encoder's output."""
+        found: torch.Tensor = encoded.last_hidden_state
+        return found
 
 
 class ClipImageEncoder(ImageEncoder):
@@ -68,11 +74,16 @@ class ClipImageEncoder(ImageEncoder):
         self._encoder = loader.model(CLIPVisionModelWithProjection, "image_encoder")
         self.zero_image_embed = tensors.from_torch(self._encode_zero())
 
-    def encode(self, images: Sequence[np.ndarray]) -> list[tensor_pb2.Tensor]:
+    def encode(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
         files = [Image.fromarray(image) for image in images]
         values = self._processor(files, return_tensors="pt").pixel_values
         embeds = self._encoder(values.to(self._device, self._encoder.dtype)).image_embeds
-        return [tensors.from_torch(embed) for embed in embeds]
+        return [
+            encoders_pb2.EncodeImageResponse(
+                image_embed=tensors.from_torch(embed), zero_image_embed=self.zero_image_embed
+            )
+            for embed in embeds
+        ]
 
     @torch.inference_mode()
     def _encode_zero(self) -> torch.Tensor:

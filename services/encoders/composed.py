@@ -40,12 +40,12 @@ class TextEncoder(ABC):
 class ImageEncoder(ABC):
     """Images to embeddings."""
 
-    zero_image_embed: tensor_pb2.Tensor
-    """[D]: the output for a zero tensor."""
+    zero_image_embed: tensor_pb2.Tensor | None
+    """[D]: the output for a zero tensor; None of an encoder of states."""
 
     @abstractmethod
-    def encode(self, images: Sequence[np.ndarray]) -> list[tensor_pb2.Tensor]:
-        """Encode images, each uint8 [H, W, 3], in one batch: [D] each."""
+    def encode(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
+        """Encode images, each uint8 [H, W, 3], in one batch."""
 
 
 class ComposedEncoders(EncodersFamily):
@@ -94,9 +94,4 @@ class ComposedEncoders(EncodersFamily):
                 "this model has no image encoder",
                 metadata={"flow": "image"},
             )
-        return [
-            encoders_pb2.EncodeImageResponse(
-                image_embed=embed, zero_image_embed=self.zero_image_embed
-            )
-            for embed in self._image.encode(images)
-        ]
+        return self._image.encode(images)

@@ -66,12 +66,9 @@ def _rows(
     for side in (NEGATIVE, "") if guided and field.unconditional is not None else ("",):
         name = side + field.name
         try:
-            if side and field.unconditional is Unconditional.ZEROS and not message.HasField(name):
-                sides[side] = torch.zeros(1, *shape).to(like)
-            elif side and learned is not None and not message.HasField(name):
-                sides[side] = learned[None].to(like)
-            else:
-                sides[side] = reading.tensor(message, name, PATH, shape, like)
+            own = None if message.HasField(name) else _own(message, field, side, shape, learned)
+            found = reading.tensor(message, name, PATH, shape, like) if own is None else own
+            sides[side] = found.to(like)
         except KandinskyError as error:
             violations.extend(error.violations)
     if violations:
@@ -79,6 +76,22 @@ def _rows(
     if guided and field.unconditional is None:
         return sides[""].expand(2, *shape)
     return torch.cat(list(sides.values()))
+
+
+def _own(
+    message: conditioning_pb2.Conditioning,
+    field: ConditioningField,
+    side: str,
+    shape: Sequence[int],
+    learned: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """What the stage has for a side that is left out, [1, *shape]; None where it has nothing."""
+    if side and learned is not None:
+        return learned[None]
+    is_zeros = bool(side) and field.unconditional is Unconditional.ZEROS
+    if is_zeros or (field.optional and not message.HasField(field.name)):
+        return torch.zeros(1, *shape)
+    return None
 
 
 def _unread(

@@ -25,6 +25,7 @@ GUIDES: Mapping[GuideKind, str] = {
     GuideKind.INTERPOLATION: "gateway.planning.guides.interpolation:InterpolationGuide",
     GuideKind.IMAGE: "gateway.planning.guides.image:ImageGuide",
     GuideKind.TEXT_DIFF: "gateway.planning.guides.text_diff:TextDiffGuide",
+    GuideKind.TEXT_AND_IMAGE: "gateway.planning.guides.text_and_image:TextAndImageGuide",
     GuideKind.EMBEDDINGS: "gateway.planning.guides.embeddings:EmbeddingsGuide",
 }
 

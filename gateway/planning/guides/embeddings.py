@@ -75,7 +75,11 @@ class EmbeddingsGuide(Guide):
 def needed(spec: FamilySpec, given: Mapping[str, Embedding]) -> Sequence[ConditioningField]:
     """The parts of a conditioning that its caller has to send: an image embedding where the decoder
     reads one, and the text's part where it was begun or nothing else is read."""
-    reads = [part for part in spec.reads[Stage.DECODER] if part.name != HINT]
+    reads = [
+        part
+        for part in spec.reads[Stage.DECODER]
+        if part.name != HINT and (part.name in given or not part.optional)
+    ]
     texts = [part for part in reads if part.of_text]
     return (
         reads

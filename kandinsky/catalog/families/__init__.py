@@ -13,6 +13,7 @@ FAMILIES: Mapping[str, str] = {
     "stable-diffusion-inpainting": (
         "kandinsky.catalog.families.stable_diffusion_inpainting:STABLE_DIFFUSION_INPAINTING"
     ),
+    "versatile-diffusion": ("kandinsky.catalog.families.versatile_diffusion:VERSATILE_DIFFUSION"),
 }
 
 

@@ -8,4 +8,5 @@ FAMILIES = {
     "stable-diffusion-inpainting": (
         "services.decoder.families.stable_diffusion_inpainting:decoder"
     ),
+    "versatile-diffusion": "services.decoder.families.versatile_diffusion:decoder",
 }

@@ -8,4 +8,5 @@ FAMILIES = {
     "stable-diffusion-inpainting": (
         "services.encoders.families.stable_diffusion_inpainting:encoders"
     ),
+    "versatile-diffusion": "services.encoders.families.versatile_diffusion:encoders",
 }

@@ -1,0 +1,144 @@
+"""Versatile Diffusion equals the pipelines of diffusers, to one level in a channel.
+
+The reference changes a UNet that its pipelines share, in place: each of them is loaded anew. Its
+dual guidance fails as it is, and is mended here.
+"""
+
+import copy
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from diffusers.pipelines.deprecated import versatile_diffusion
+from PIL import Image
+
+from kandinsky.client import guides
+from kandinsky.v1 import generation_pb2
+from tests import tiny_versatile
+from tests.parity.conftest import Chain, pixels, running_chain
+
+SEED, STEPS = 11, 6
+PROMPT, NEGATIVE = "a red cat", "blue"
+SIZE = {"height": 64, "width": 128}
+
+
+class Reference:
+    """The diffusers pipelines on the same checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        with tiny_versatile.findable():
+            self.parts = versatile_diffusion.VersatileDiffusionPipeline.from_pretrained(
+                folder / "versatile-diffusion"
+            ).components
+
+    def draw(
+        self, name: str, *shown: Any, seed: int = SEED, scheduler: Any = None, **options: Any
+    ) -> np.ndarray:
+        """int [H, W, 3] of the pipeline of a name, such as `TextToImage`."""
+        cls = getattr(versatile_diffusion, f"VersatileDiffusion{name}Pipeline")
+        parts = copy.deepcopy(self.parts)
+        if scheduler is not None:
+            parts["scheduler"] = scheduler.from_config(parts["scheduler"].config)
+        takes = cls.__init__.__annotations__
+        pipeline = cls(**{part: value for part, value in parts.items() if part in takes})
+        pipeline.set_progress_bar_config(disable=True)
+        with tiny_versatile.mended():
+            made = pipeline(
+                *shown,
+                num_inference_steps=STEPS,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="np",
+                **{**SIZE, **options},
+            )
+        return (made.images[0] * 255).round().astype(int)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_versatile.build(tmp_path_factory.mktemp("tiny-versatile"))
+    return tiny_versatile.write_catalog(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> Reference:
+    return Reference(checkpoint)
+
+
+@pytest.fixture
+async def chain(checkpoint: Path) -> AsyncIterator[Chain]:
+    async with running_chain(checkpoint) as running:
+        yield running
+
+
+def shown(seed: int = 3) -> np.ndarray:
+    """uint8 [80, 96, 3]: squares of colours."""
+    values = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
+    return values.repeat(16, 0).repeat(16, 1)
+
+
+async def ask(chain: Chain, guide: Any, **options: Any) -> generation_pb2.GeneratedImage:
+    chosen = {"seed": SEED, "steps": STEPS, **SIZE, **options}
+    [image] = await chain.ask("generate", guide, **chosen)
+    return image
+
+
+def assert_equal(image: generation_pb2.GeneratedImage, expected: np.ndarray) -> None:
+    assert expected.std() > 5, "a flat image would equal anything"
+    assert np.abs(pixels(image) - expected).max() <= 1
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as it comes": ({}, {}),
+    "stronger guidance": ({"guidance_scale": 12.0}, {"guidance_scale": 12.0}),
+    "no guidance": ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
+    "DDIM": ({"scheduler": "ddim"}, {"scheduler": DDIMScheduler}),
+    "DDIM with an eta": (
+        {"scheduler": "ddim", "eta": 0.6},
+        {"scheduler": DDIMScheduler, "eta": 0.6},
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OPTIONS.values(), ids=OPTIONS)
+async def test_text_to_image(chain: Chain, reference: Reference, ours: Any, theirs: Any) -> None:
+    image = await ask(chain, guides.text(PROMPT), **ours)
+    assert_equal(image, reference.draw("TextToImage", PROMPT, **theirs))
+
+
+async def test_a_negative_prompt(chain: Chain, reference: Reference) -> None:
+    image = await ask(chain, guides.text(PROMPT), negative_prompts=NEGATIVE)
+    expected = reference.draw("TextToImage", PROMPT, negative_prompt=NEGATIVE)
+    assert_equal(image, expected)
+    assert np.abs(expected - reference.draw("TextToImage", PROMPT)).max() > 1
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OPTIONS.values(), ids=OPTIONS)
+async def test_image_variation(chain: Chain, reference: Reference, ours: Any, theirs: Any) -> None:
+    image = await ask(chain, guides.image(shown()), **ours)
+    expected = reference.draw("ImageVariation", Image.fromarray(shown()), **theirs)
+    assert_equal(image, expected)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 0.75, 1.0])
+async def test_dual_guidance(chain: Chain, reference: Reference, strength: float) -> None:
+    guide = guides.text_and_image(PROMPT, shown(), text_to_image_strength=strength)
+    expected = reference.draw(
+        "DualGuided", PROMPT, Image.fromarray(shown()), text_to_image_strength=strength
+    )
+    assert_equal(await ask(chain, guide), expected)
+
+
+async def test_half_is_the_share_where_none_is_named(chain: Chain, reference: Reference) -> None:
+    image = await ask(chain, guides.text_and_image(PROMPT, shown()))
+    expected = reference.draw("DualGuided", PROMPT, Image.fromarray(shown()))
+    assert_equal(image, expected)
+
+
+async def test_noise_that_is_given(chain: Chain, reference: Reference) -> None:
+    noise = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(5))
+    image = await ask(chain, guides.text(PROMPT), latents=noise.numpy())
+    assert_equal(image, reference.draw("TextToImage", PROMPT, latents=noise))
