@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kandinsky.client import canvases, guides
-from kandinsky.wire.errors import Reason, from_rpc_error
+from kandinsky.wire.errors import KandinskyError, Reason, from_rpc_error
 from tests import tiny_sd_inpaint
 from tests.parity.conftest import Chain, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK
@@ -105,8 +105,8 @@ async def test_settings(chain: Chain, options: dict[str, Any], expected: dict[st
     guide, canvas = guides.text("a"), canvases.inpaint(MASK, IMAGE)
     try:
         found = await violations(chain, guide, canvas, **options)
-    except Exception as error:  # the SDK checks the contract's ranges before it asks
-        found = {each.field: each.description for each in error.violations}  # type: ignore[attr-defined]
+    except KandinskyError as error:  # the SDK checks the contract's ranges before it asks
+        found = {each.field: each.description for each in error.violations}
     assert found == expected
     assert chain.stages.decoder.counters.forwards == 0
 
