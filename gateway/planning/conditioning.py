@@ -31,6 +31,7 @@ class Encodings:
 
     def __init__(self, plan: GenerationPlan, answers: Encoded) -> None:
         self._texts = {text.text: answers.texts[text.field] for text in plan.texts}
+        self._skipped: dict[str, encoders_pb2.TextEncoding] = {}
         self._images = answers.images
         self.zero_image_embed = answers.zero_image_embed
         """[D], where the family has an image encoder."""
@@ -39,6 +40,21 @@ class Encodings:
         """A text of the plan as a sampling stage reads it."""
         encoding = self._texts[text.text]
         return encoding.prior if stage is Stage.PRIOR else encoding.decoder
+
+    def skip(self, plan: GenerationPlan, answers: Mapping[str, encoders_pb2.TextEncoding]) -> None:
+        """Have what the decoder reads encoded without the encoder's last layers from now on.
+
+        Args:
+            plan: of the request.
+            answers: of its skipped texts, by their fields.
+        """
+        self._skipped = {text.text: answers[text.field] for text in plan.skipped_texts}
+
+    def read_text(self, text: Text, stage: Stage) -> encoders_pb2.TextEmbedding:
+        """As `text`, of one that guidance steers toward."""
+        if stage is Stage.DECODER and text.text in self._skipped:
+            return self._skipped[text.text].decoder
+        return self.text(text, stage)
 
     def embedding(self, source: Source, sampled: Sampled) -> tensor_pb2.Tensor:
         """The image embedding of a source, [D]; a text's is what the prior sampled."""
@@ -122,7 +138,7 @@ def put_text(
     encodings: Encodings,
 ) -> None:
     """Set the text's part of a sampling stage's conditioning."""
-    encoding = encodings.text(text, stage)
+    encoding = encodings.read_text(text, stage)
     for part in _text_parts(plan, stage):
         request.set(f"conditioning.{part.name}", _tensor(encoding, part), text.field)
 

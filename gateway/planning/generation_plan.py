@@ -109,6 +109,14 @@ class GenerationPlan:
         return self.request.settings.output
 
     @property
+    def skipped_texts(self) -> tuple[Text, ...]:
+        """What the text encoder reads without its last layers, each text once."""
+        if self.request.settings.decoder.clip_skip is None:
+            return ()
+        read = (image.conditioning.text for image in self.images)
+        return tuple({text.text: text for text in read if text is not None}.values())
+
+    @property
     def size(self) -> ImageSize:
         """Of the images that the decoder makes."""
         return self.request.settings.decoder.size

@@ -97,6 +97,8 @@ class DecoderSettings:
     """Of each step; none: as the scheduler has them."""
     sigmas: tuple[float, ...]
     """The same."""
+    clip_skip: int | None
+    """Layers that the text encoder leaves out for what the decoder reads; None for none."""
     free_u: sampling_pb2.FreeU | None
     """None for the UNet as it was trained."""
 
@@ -212,6 +214,7 @@ def decoder_settings(
         step_cache_interval=_step_cache_interval(message, sampler, violations, preset),
         timesteps=tuple(message.timesteps),
         sigmas=tuple(message.sigmas),
+        clip_skip=message.clip_skip if message.HasField("clip_skip") else None,
         free_u=message.free_u if message.HasField("free_u") else None,
     )
 

@@ -107,6 +107,28 @@ class Stages:
         shown = dict(zip(images, answers, strict=True))
         return Encoded(encoded, shown, zeros[0] if zeros else None)
 
+    async def encode_skipping(
+        self, texts: Mapping[str, str], clip_skip: int
+    ) -> Mapping[str, encoders_pb2.TextEncoding]:
+        """Encode texts, in one call, without the text encoder's last layers.
+
+        Args:
+            texts: by their field paths in the public request.
+            clip_skip: layers that are left out.
+
+        Returns:
+            By the same paths.
+        """
+        fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
+        request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()), clip_skip=clip_skip)
+        answer = await self._calls.unary(
+            Stage.ENCODERS,
+            self._encoders.EncodeText,
+            request,
+            {**fields, "clip_skip": "decoder.clip_skip"},
+        )
+        return dict(zip(texts, answer.encodings, strict=True))
+
     async def _encode_image(
         self, field: str, request: encoders_pb2.EncodeImageRequest
     ) -> encoders_pb2.EncodeImageResponse:

@@ -79,7 +79,7 @@ class ConditioningField:
         return self.name.startswith("text_")
 
 
-OPTIONS = ("timesteps", "sigmas", "free_u", "masked_image_latents")
+OPTIONS = ("timesteps", "sigmas", "clip_skip", "free_u", "masked_image_latents")
 """Fields of settings and canvases that a family takes only if its sampler declares them."""
 
 

@@ -122,6 +122,8 @@ class GenerationOptions(CallOptions, total=False):
     """Of the decoder's steps, in falling order, in place of `steps`; some families have them."""
     sigmas: Sequence[float] | None
     """Noise levels of the decoder's steps; as `timesteps`."""
+    clip_skip: int | None
+    """Layers of the text encoder that are left out at its end; some families have it."""
     free_u: Mapping[str, float] | None
     """Weights `b1`, `b2`, `s1`, `s2` of the UNet, arXiv 2309.11497; some families have them."""
     latents: Any

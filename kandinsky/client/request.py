@@ -40,6 +40,7 @@ FIELDS: Mapping[str, str] = {
     "eta": "decoder.eta",
     "timesteps": "decoder.timesteps",
     "sigmas": "decoder.sigmas",
+    "clip_skip": "decoder.clip_skip",
     "free_u": "decoder.free_u",
     "latents": "decoder.latents",
     "super_resolution_steps": "super_resolution.steps",

@@ -1,7 +1,7 @@
 """A family's encoders, composed of one for each reader."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,16 @@ class TextEncoder(ABC):
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[encoders_pb2.TextEmbedding]:
         """Encode texts in one batch, each padded to the tokenizer's full length."""
+
+    def encode_skipping(
+        self, texts: Sequence[str], clip_skip: int
+    ) -> list[encoders_pb2.TextEmbedding]:
+        """As `encode`, without the encoder's last layers.
+
+        Raises:
+            KandinskyError: INVALID_FIELD where it leaves out none, or not so many.
+        """
+        raise invalid("clip_skip", "this model takes none")
 
     def check(self, text: str, field: str) -> None:
         """Refuse a text that the encoder would have to cut.
@@ -79,12 +89,16 @@ class ComposedEncoders(EncodersFamily):
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
-        encodings = [encoders_pb2.TextEncoding() for _ in texts]
         encoded = {encoder: encoder.encode(texts) for encoder in self._encoders}
-        for name, encoder in self._readers.items():
-            for encoding, embedding in zip(encodings, encoded[encoder], strict=True):
-                getattr(encoding, name).CopyFrom(embedding)
-        return encodings
+        return _encodings({name: encoded[each] for name, each in self._readers.items()})
+
+    @torch.inference_mode()
+    def encode_texts_skipping(
+        self, texts: Sequence[str], clip_skip: int
+    ) -> list[encoders_pb2.TextEncoding]:
+        return _encodings(
+            {name: each.encode_skipping(texts, clip_skip) for name, each in self._readers.items()}
+        )
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
@@ -95,3 +109,13 @@ class ComposedEncoders(EncodersFamily):
                 metadata={"flow": "image"},
             )
         return self._image.encode(images)
+
+
+def _encodings(
+    by_reader: Mapping[str, Sequence[encoders_pb2.TextEmbedding]],
+) -> list[encoders_pb2.TextEncoding]:
+    """Each text's embeddings together; of no reader, no text."""
+    return [
+        encoders_pb2.TextEncoding(**dict(zip(by_reader, embeddings, strict=True)))
+        for embeddings in zip(*by_reader.values(), strict=True)
+    ]

@@ -40,6 +40,20 @@ class EncodersFamily(ABC):
     def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
         """Encode texts in one batch."""
 
+    def encode_texts_skipping(
+        self, texts: Sequence[str], clip_skip: int
+    ) -> list[encoders_pb2.TextEncoding]:
+        """Encode texts in one batch, without the last layers of the text encoder.
+
+        Args:
+            texts: checked.
+            clip_skip: layers that are left out, at least 1.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for a family that leaves out none, or not so many.
+        """
+        raise invalid("clip_skip", "this model takes none")
+
     @abstractmethod
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
         """Encode images, each uint8 [H, W, 3], in one batch.
@@ -88,6 +102,10 @@ class EncoderService:
         for text in unseen:
             field = f"texts[{list(request.texts).index(text)}]"
             await self._on_device(self._family.check_text, text, field)
+        if request.HasField("clip_skip"):  # rare: neither kept nor batched
+            skipping = self._family.encode_texts_skipping
+            skipped = await self._on_device(skipping, list(request.texts), request.clip_skip)
+            return encoders_pb2.EncodeTextResponse(encodings=skipped)
         encodings = await asyncio.gather(*(self.encode_text(text) for text in unseen))
         found.update(zip(unseen, encodings, strict=True))
         self._cache.update(zip(unseen, encodings, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kandinsky.client import canvases, guides
-from kandinsky.wire.errors import Reason, from_rpc_error
+from kandinsky.wire.errors import KandinskyError, Reason, from_rpc_error
 from tests import tiny_sd_inpaint
 from tests.parity.conftest import Chain, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK
@@ -89,6 +89,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"decoder.sigmas": "DDPMScheduler chooses its own"},
     ),
     "a sigma of nothing": ({"sigmas": [2.0, 0.0]}, {"decoder.sigmas[1]": "0 is not above 0"}),
+    "more layers than there are": (
+        {"clip_skip": 4},
+        {"decoder.clip_skip": "is 4; the text encoder has 3 layers"},
+    ),
     "a weight of FreeU left out": (
         {"free_u": {"b1": 1.0, "b2": 1.0, "s1": 1.0}},
         {"decoder.free_u.s2": "0 is not above 0, up to 10"},
@@ -101,8 +105,8 @@ async def test_settings(chain: Chain, options: dict[str, Any], expected: dict[st
     guide, canvas = guides.text("a"), canvases.inpaint(MASK, IMAGE)
     try:
         found = await violations(chain, guide, canvas, **options)
-    except Exception as error:  # the SDK checks the contract's ranges before it asks
-        found = {each.field: each.description for each in error.violations}  # type: ignore[attr-defined]
+    except KandinskyError as error:  # the SDK checks the contract's ranges before it asks
+        found = {each.field: each.description for each in error.violations}
     assert found == expected
     assert chain.stages.decoder.counters.forwards == 0
 
@@ -128,10 +132,11 @@ async def test_canvases(chain: Chain, canvas: Any, expected: dict[str, str]) -> 
 async def test_other_families_refuse_what_they_do_not_declare(tiny_checkpoint: Path) -> None:
     canvas = canvases.inpaint(MASK, IMAGE, masked_image_latents=LATENTS)
     async with running_chain(tiny_checkpoint) as other:
-        options = {"timesteps": [900, 100], "free_u": FREE_U}
+        options = {"timesteps": [900, 100], "free_u": FREE_U, "clip_skip": 1}
         assert await violations(other, guides.text("a"), canvas, **options) == {
             "decoder.timesteps": "this model takes none",
             "decoder.free_u": "this model takes none",
+            "decoder.clip_skip": "this model takes none",
             "canvas.inpaint.masked_image_latents": "this model takes none",
         }
         assert await violations(other, guides.text("a"), None, sigmas=[2.0, 1.0]) == {

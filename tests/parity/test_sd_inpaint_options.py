@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTextModel
 
 from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.client import canvases, guides
@@ -95,6 +96,26 @@ async def test_a_unet_that_reads_the_guidance_scale(
             drawn.append(actual)
         assert chain.stages.decoder.counters.forwards == chain.stages.decoder.counters.rows
     assert np.abs(drawn[0] - drawn[1]).max() > 10
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+async def test_clip_skip(
+    chain: Chain, reference: Reference, monkeypatch: pytest.MonkeyPatch, clip_skip: int
+) -> None:
+    """The reference fails: it looks for `text_model`, which transformers 5 has not any more.
+
+    What guidance steers away from is encoded by all layers, as the reference would have it.
+    """
+    options = {"negative_prompts": ["ugly"], "clip_skip": clip_skip}
+    [actual] = await inpainted(chain, **options)
+    with pytest.raises(AttributeError, match="text_model"):
+        reference.draw(negative_prompt="ugly", clip_skip=clip_skip)
+    monkeypatch.setattr(
+        CLIPTextModel, "text_model", property(lambda encoder: encoder), raising=False
+    )
+    assert_equal(actual, reference.draw(negative_prompt="ugly", clip_skip=clip_skip))
+    [plain] = await inpainted(chain, negative_prompts=["ugly"])
+    assert np.abs(actual - plain).max() > 10
 
 
 FREE_U = {"b1": 1.5, "b2": 1.6, "s1": 0.9, "s2": 0.2}

@@ -36,7 +36,7 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
             Stage.DECODER,
             50,
             7.5,
-            options=("timesteps", "sigmas", "free_u", "masked_image_latents"),
+            options=("timesteps", "sigmas", "clip_skip", "free_u", "masked_image_latents"),
         ),
     ),
     size_multiple=64,

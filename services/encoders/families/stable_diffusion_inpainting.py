@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.v1 import encoders_pb2
 from kandinsky.wire import tensors
+from kandinsky.wire.errors import invalid
 from services.encoders.composed import ComposedEncoders, TextEncoder
 from services.loading.loader import Loader
 
@@ -26,19 +28,32 @@ class ClipStatesEncoder(TextEncoder):
         return len(self._tokenizer(text).input_ids)
 
     def encode(self, texts: Sequence[str]) -> list[encoders_pb2.TextEmbedding]:
-        tokens = self._tokenizer(
+        # Like the reference, no attention mask goes to the text encoder: it attends to padding.
+        return _embeddings(self._encoder(self._tokens(texts)).last_hidden_state)
+
+    def encode_skipping(
+        self, texts: Sequence[str], clip_skip: int
+    ) -> list[encoders_pb2.TextEmbedding]:
+        most = int(self._encoder.config.num_hidden_layers)
+        if clip_skip > most:
+            raise invalid("clip_skip", f"is {clip_skip}; the text encoder has {most} layers")
+        encoded = self._encoder(self._tokens(texts), output_hidden_states=True)
+        return _embeddings(self._encoder.final_layer_norm(encoded.hidden_states[-1 - clip_skip]))
+
+    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """[texts, 77]"""
+        tokens: torch.Tensor = self._tokenizer(
             list(texts),
             padding="max_length",
             max_length=self.most_tokens,
             truncation=True,
             return_tensors="pt",
-        )
-        # Like the reference, no attention mask goes to the text encoder: it attends to padding.
-        encoded = self._encoder(tokens.input_ids.to(self._device))
-        return [
-            encoders_pb2.TextEmbedding(text_states=tensors.from_torch(states))
-            for states in encoded.last_hidden_state
-        ]
+        ).input_ids
+        return tokens.to(self._device)
+
+
+def _embeddings(states: torch.Tensor) -> list[encoders_pb2.TextEmbedding]:
+    return [encoders_pb2.TextEmbedding(text_states=tensors.from_torch(each)) for each in states]
 
 
 def encoders(loaders: Mapping[str, Loader], entry: CatalogEntry) -> ComposedEncoders:
