@@ -61,7 +61,7 @@ class InpaintingDecoder(LatentDecoder):
         zeros = torch.zeros(1, *shape).to(self.like)
         return SampledInpaint(
             network,
-            sampler_of(self.denoiser.schedulers, None, 1),
+            sampler_of(self.denoiser.schedulers, None, self.sampler.min_steps),
             Guidance(1.0),
             shape,
             network.calibration_rows(height, width, self.like),

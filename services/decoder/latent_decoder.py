@@ -98,7 +98,7 @@ class LatentDecoder(DecoderFamily):
         network = self.denoiser.network
         return Denoise(
             network,
-            sampler_of(self.denoiser.schedulers, None, 1),
+            sampler_of(self.denoiser.schedulers, None, self.sampler.min_steps),
             Guidance(1.0),
             self._shape(sampling_pb2.InitialLatents(height=height, width=width)),
             network.calibration_rows(height, width, self.like),

@@ -74,11 +74,12 @@ class SuperResolution(Denoise):
         return self.last if step == len(self.timesteps) - 1 else self.network
 
     def begin(self, value: torch.Tensor | None, generator: torch.Generator) -> State:
-        if value is None:
+        image = self.start if value is None else value
+        if image is None:
             raise ValueError("super-resolution needs an image")
         latent = self.sampler.initial_latents(self._noise(generator))
         upscaled = F.interpolate(
-            value, self.shape[1:], mode="bicubic", align_corners=False, antialias=True
+            image, self.shape[1:], mode="bicubic", align_corners=False, antialias=True
         )
         return {**self.sampler.rows.begun(latent), UPSCALED: upscaled}
 

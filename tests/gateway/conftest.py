@@ -56,6 +56,16 @@ stages:
 size: {height: 64, width: 64, min: 64, max: 64}
 samplers: {super_resolution: {steps: 6, max_steps: 20}}
 """
+ATTENDING = """
+name: attending
+description: A model whose decoder attends to a text and an image.
+family: versatile-diffusion
+stages:
+  encoders: {weights: {hub: example/encoders, revision: main}}
+  decoder: {weights: {hub: example/decoder, revision: main}}
+size: {height: 64, width: 64, min: 64, max: 512}
+samplers: {decoder: {steps: 7}}
+"""
 MODELS = {
     "tiny": TINY,
     "hinted": HINTED,
@@ -63,6 +73,7 @@ MODELS = {
     "priorless": PRIORLESS,
     "textless": TEXTLESS,
     "upscaling": UPSCALING,
+    "attending": ATTENDING,
 }
 
 

@@ -143,7 +143,10 @@ class FakeStages(
         await self._arrive("EncodeImage", request, context)
         level = request.pixels.data[0]
         return encoders_pb2.EncodeImageResponse(
-            image_embed=self.named(f"image {level}"), zero_image_embed=self.named("zero")
+            image_embed=self.named(f"image {level}"),
+            zero_image_embed=self.named("zero"),
+            image_states=self.named(f"states of image {level}"),
+            blank_image_states=self.named("blank"),
         )
 
     async def SampleEmbedding(self, request, context):

@@ -14,6 +14,9 @@ import pytest
 from kandinsky.catalog.families import FAMILIES, family
 from kandinsky.catalog.family import CanvasKind, FamilySpec, GuideKind, Stage, Unconditional
 from kandinsky.client import canvases, guides
+from services.engine.calibration import calibrated_limits, warm_up
+from services.engine.limits import EngineLimits
+from services.engine.step_times import StepTimeEstimator
 from services.transport.settings import StageSettings
 from tests import tiny_families
 from tests.parity.conftest import Chain, pixels, running_chain
@@ -125,3 +128,19 @@ async def test_a_combination_draws(
     for image in images:
         assert pixels(image).shape == (SIDE, SIDE, 3)
         assert pixels(image).std() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [(name, stage) for name in FAMILIES for stage in family(name).reads],
+)
+def test_a_replica_can_calibrate_and_warm_up(
+    catalog: Callable[[str], Path], name: str, stage: Stage
+) -> None:
+    settings = StageSettings.parse({"model": "tiny", "catalog": [str(catalog(name))]})
+    loaded = load_family(settings, stage)
+    sides = (SIDE, SIDE) if stage is Stage.DECODER else ()
+    usual = loaded.calibration_phase(*sides)
+    warm_up([usual, *(loaded.further_phases(*sides) if sides else ())])
+    limits = calibrated_limits(EngineLimits(), usual, StepTimeEstimator())
+    assert limits.rows >= 2

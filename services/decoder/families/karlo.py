@@ -107,7 +107,8 @@ class UnCLIPDecoder(LatentDecoder):
     def calibration_phase(self, height: int, width: int) -> Denoise:
         """The second loop, which needs the most memory."""
         loop = self._upscaling(decoder_pb2.DecodeRequest(), height, width)
-        loop.given_noise = self.like.new_zeros(1, *loop.shape)
+        factor = self.autoencoder.scale_factor
+        loop.start = self.like.new_zeros(1, loop.shape[0], height // factor, width // factor)
         return loop
 
     def further_phases(self, height: int, width: int) -> list[Phase]:

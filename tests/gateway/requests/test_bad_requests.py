@@ -296,7 +296,7 @@ async def test_very_many_violations_still_reach_the_caller(api):
 async def test_unknown_model(api, stages):
     error = await failure(api.Generate(request(model="x" * 100_000)))
     assert error.reason is Reason.MODEL_NOT_FOUND
-    served = "hinted, priorless, reader, textless, tiny, upscaling"
+    served = "attending, hinted, priorless, reader, textless, tiny, upscaling"
     assert error.metadata == {"model": "x" * 64, "served": served}
     assert stages.calls == []
 

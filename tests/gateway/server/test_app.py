@@ -73,7 +73,15 @@ async def test_an_internal_error_reveals_only_its_request_id(api, monkeypatch):
 async def test_list_models(api):
     response = await api.ListModels(models_pb2.ListModelsRequest())
     by_name = {model.name: model for model in response.models}
-    assert list(by_name) == ["hinted", "priorless", "reader", "textless", "tiny", "upscaling"]
+    assert list(by_name) == [
+        "attending",
+        "hinted",
+        "priorless",
+        "reader",
+        "textless",
+        "tiny",
+        "upscaling",
+    ]
     assert by_name["tiny"] == models_pb2.Model(
         name="tiny",
         description="A model with every stage.",
