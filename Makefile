@@ -58,8 +58,9 @@ buf: node_modules/.installed
 protos: $(INSTALLED) ## Generate the stubs in kandinsky/v1 again
 	$(BIN)/python -c "import pathlib, hatch_build; hatch_build.generate_stubs(pathlib.Path.cwd())"
 
-docs: $(INSTALLED) ## Write docs/reference.md from the contract and the families
+docs: $(INSTALLED) ## Write docs/reference.md and docs/models.md from the contract and the families
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/models.py
 
 train-shapes: $(INSTALLED) ## Train the small built-in model again
 	$(BIN)/python -m training.shapes train

@@ -197,7 +197,11 @@ def decoder_settings(
     preset = PRESETS[PRESET_NAMES.get(message.preset, "exact")]
     scheduler = message.scheduler or None
     eta = message.eta if message.HasField("eta") else None
-    if scheduler is not None and scheduler not in SCHEDULERS:
+    if sampler.fixed_scheduler:
+        for name in ("scheduler", "eta"):
+            if message.HasField(name):
+                violations.narrow(f"decoder.{name}", "cannot be chosen for this model")
+    elif scheduler is not None and scheduler not in SCHEDULERS:
         violations.add("decoder.scheduler", f"is none of {', '.join(SCHEDULERS)}")
     elif eta is not None and scheduler is not None and scheduler not in WITH_ETA:
         violations.narrow("decoder.eta", f"{scheduler} has none; use {', '.join(WITH_ETA)}")

@@ -100,6 +100,8 @@ class SamplerSpec:
     the first of them left out, as the Kandinsky 2 checkpoints do."""
     strength: float = 1.0
     """Share of the steps that is run from an image with noise added."""
+    fixed_scheduler: bool = False
+    """Whether no other noise scheduler can be chosen: the checkpoint was trained on its levels."""
     step_cache: bool = False
     """Whether its network's deep blocks can be left out between whole passes."""
     inpaint_strength: float = 1.0

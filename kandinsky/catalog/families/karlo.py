@@ -55,8 +55,8 @@ KARLO = FamilySpec(
     samplers=(
         # UnCLIPScheduler.set_timesteps divides by steps - 1.
         SamplerSpec("prior", Stage.PRIOR, 25, 4.0, min_steps=2, strength=0.3),
-        SamplerSpec("decoder", Stage.DECODER, 25, 8.0, min_steps=2),
-        SamplerSpec("super_resolution", Stage.DECODER, 7, 1.0, min_steps=2),
+        SamplerSpec("decoder", Stage.DECODER, 25, 8.0, min_steps=2, fixed_scheduler=True),
+        SamplerSpec("super_resolution", Stage.DECODER, 7, 1.0, min_steps=2, fixed_scheduler=True),
     ),
     size_multiple=32,
     latent_scale=4,

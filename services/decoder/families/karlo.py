@@ -168,14 +168,14 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> UnCLIPDecoder
         sampler,
         Denoiser(
             UnCLIPUNet(unet, loader.model(UnCLIPTextProjModel, "text_proj"), runtime),
-            Schedulers(loader.scheduler("decoder_scheduler"), is_fixed=True),
+            Schedulers(loader.scheduler("decoder_scheduler"), is_fixed=sampler.fixed_scheduler),
         ),
         NoAutoencoder(unet.config.in_channels, entry.spec.latent_scale),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         upscaling=upscaling,
         first=Denoiser(
             UpscalingNetwork(first, runtime, "super-resolution"),
-            Schedulers(loader.scheduler("super_res_scheduler"), is_fixed=True),
+            Schedulers(loader.scheduler("super_res_scheduler"), is_fixed=upscaling.fixed_scheduler),
         ),
         last=UpscalingNetwork(last, runtime, "super-resolution, last"),
     )

@@ -51,6 +51,16 @@ async def test_what_cannot_be_is_named(api, stages, settings, field):
     assert not stages.calls
 
 
+@pytest.mark.parametrize("settings", [{"scheduler": "ddim"}, {"eta": 0.5}])
+async def test_a_model_of_one_scheduler_has_no_choice(api, stages, settings):
+    request = asked(model="upscaling", guide=text("a"), decoder=settings)
+    error = await failure(api.GenerateImages(request))
+    assert [violation.field for violation in error.violations] == [
+        f"decoder.{next(iter(settings))}"
+    ]
+    assert not stages.calls
+
+
 async def test_a_model_without_small_images_refuses_every_setting(api, stages):
     error = await failure(api.GenerateImages(asked(guide=text("a"), super_resolution={"steps": 3})))
     assert [violation.field for violation in error.violations] == ["super_resolution.steps"]
