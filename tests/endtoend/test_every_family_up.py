@@ -41,8 +41,11 @@ def test_each_is_started_and_draws(catalogs: dict[str, Path], tmp_path: Path) ->
     others = [word for folder in catalogs.values() for word in ("--catalog", str(folder))]
     models = [word for name in catalogs for word in ("--model", f"tiny-{name}")]
     with up(tmp_path, *others, *models, "--port", port) as process:
-        announced = process.stdout.readline()
-        assert f"127.0.0.1:{port}" in announced, process.stderr.read()
+        announced = ""
+        while f"127.0.0.1:{port}" not in announced:  # so many names take more than a line
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            announced += line
         with Client(f"127.0.0.1:{port}", timeout=120) as client:
             assert {model.name for model in client.list_models()} == {
                 f"tiny-{name}" for name in FAMILIES
