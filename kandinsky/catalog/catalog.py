@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from kandinsky.catalog import lock
 from kandinsky.catalog.entry import (
     CatalogEntry,
     CatalogError,
@@ -30,15 +31,18 @@ class Catalog:
     def load(cls, folders: Iterable[Path] = ()) -> "Catalog":
         """Reads the built-in entries, then every `*.yaml` in `folders`; later ones replace earlier.
 
+        Hub revisions become the commits of the folder's lock, where it has one.
+
         Raises:
-            CatalogError: a folder is missing, or a file is not a valid entry.
+            CatalogError: a folder is missing, or a file is not a valid entry or lock.
         """
         entries: dict[str, CatalogEntry] = {}
         for folder in (BUILT_IN, *folders):
             if not folder.is_dir():
                 raise CatalogError(f"catalog folder {folder} does not exist")
+            commits = lock.read(folder)
             for path in sorted(folder.glob("*.yaml")):
-                entry = read_entry(path)
+                entry = lock.locked(read_entry(path), commits)
                 entries[entry.name] = entry
         return cls(entries.values())
 

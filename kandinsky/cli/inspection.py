@@ -9,6 +9,7 @@ import typer
 
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import HubCheckpoint, StageCheckpoints
+from kandinsky.catalog.hub import HubError, asking
 from kandinsky.cli import checkpoint_files
 from kandinsky.cli.checkpoint_files import CheckpointFault
 from kandinsky.cli.errors import fail
@@ -56,28 +57,21 @@ def on_hub(name: str, revision: str) -> Files:
         raise UnrecognisedError("the hub needs pip install 'kandinsky-serve[serve]'") from error
 
     def read(path: str) -> bytes:
-        with _asking_the_hub():
+        with _asking(name, revision):
             return Path(hub.hf_hub_download(name, path, revision=revision)).read_bytes()
 
-    with _asking_the_hub():
+    with _asking(name, revision):
         listed = hub.HfApi().model_info(name, revision=revision, files_metadata=True).siblings
     return Files({file.rfilename: file.size or 0 for file in listed or []}, read)
 
 
 @contextmanager
-def _asking_the_hub() -> Iterator[None]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # OSError, and the root of the errors of the HTTP library, which differs between releases.
-    broken: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
-
+def _asking(name: str, revision: str) -> Iterator[None]:
     try:
-        yield
-    except HFValidationError as error:
-        raise UnrecognisedError("is neither a folder nor a name on the hub") from error
-    except broken as error:
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UnrecognisedError(f"the hub cannot be asked: {reason[0]}") from error
+        with asking(name, revision):
+            yield
+    except HubError as error:
+        raise UnrecognisedError(str(error)) from error
 
 
 def _weight_faults(folder: Path, found: Recognised) -> list[str]:

@@ -1,6 +1,7 @@
 """Loading parts of a checkpoint: a local folder in the layout of save_pretrained, or the hub."""
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from kandinsky.catalog.entry import Checkpoint, FolderCheckpoint
+from kandinsky.catalog.hub import asking
 from services.loading.model_offloader import ModelOffloader
 from services.loading.preparation import prepare
 from services.loading.runtime_options import RuntimeOptions
@@ -51,18 +53,20 @@ class Loader:
         Raises:
             CheckpointError: the folder is missing, or lacks some of the network's weights,
                 which from_pretrained would fill with random numbers.
+            HubError: the hub does not give it.
             OptionRefused: the network cannot do a runtime option.
         """
         name, options = self._source()
         dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
-        model, report = cls.from_pretrained(
-            name,
-            subfolder=part,
-            variant=self.checkpoint.variant,
-            output_loading_info=True,
-            **dtype,
-            **options,
-        )
+        with self._asking():
+            model, report = cls.from_pretrained(
+                name,
+                subfolder=part,
+                variant=self.checkpoint.variant,
+                output_loading_info=True,
+                **dtype,
+                **options,
+            )
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"])[:3])
             raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
@@ -74,11 +78,13 @@ class Loader:
     def processor(self, cls: Any, part: str) -> Any:
         """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""
         name, options = self._source()
-        return cls.from_pretrained(name, subfolder=part, **options)
+        with self._asking():
+            return cls.from_pretrained(name, subfolder=part, **options)
 
     def scheduler(self, part: str = "scheduler") -> Any:
         """The noise scheduler that subfolder `part` names, of the class that its file states."""
-        config = json.loads(self._scheduler_file(part).read_text(encoding="utf-8"))
+        with self._asking():
+            config = json.loads(self._scheduler_file(part).read_text(encoding="utf-8"))
         return getattr(diffusers, config["_class_name"]).from_config(config)
 
     def _scheduler_file(self, part: str) -> Path:
@@ -86,6 +92,12 @@ class Loader:
         if isinstance(self.checkpoint, FolderCheckpoint):
             return Path(name) / part / SCHEDULER_FILE
         return Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
+
+    def _asking(self) -> AbstractContextManager[None]:
+        """Where the hub may be asked: what it says becomes a HubError."""
+        if isinstance(self.checkpoint, FolderCheckpoint):
+            return nullcontext()
+        return asking(self.checkpoint.hub, self.checkpoint.revision)
 
     def _source(self) -> tuple[str, dict[str, Any]]:
         if not isinstance(self.checkpoint, FolderCheckpoint):

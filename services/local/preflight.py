@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kandinsky.catalog import hub
 from kandinsky.catalog.catalog import Catalog
-from kandinsky.catalog.entry import CatalogEntry, CatalogError, SharedStage
+from kandinsky.catalog.entry import CatalogEntry, CatalogError, HubCheckpoint, SharedStage
 from kandinsky.catalog.family import Stage
+from kandinsky.catalog.hub import HubError
 from kandinsky.cli import checkpoint_files
 from kandinsky.cli.checkpoint_files import CheckpointFault
 from services.local import memory
@@ -47,6 +49,11 @@ class Plan:
     stages: tuple[tuple[CatalogEntry, Stage], ...]
     """Each stage once, with the model that runs it."""
 
+    @property
+    def owners(self) -> tuple[CatalogEntry, ...]:
+        """The models that run a stage, each once."""
+        return tuple({owner.name: owner for owner, _ in self.stages}.values())
+
 
 def plan(models: Sequence[str], folders: Sequence[Path]) -> Plan:
     """Finds the models and the stages that they need, each with whole checkpoints.
@@ -67,9 +74,22 @@ def plan(models: Sequence[str], folders: Sequence[Path]) -> Plan:
         }
         for owner, stage in stages.values():
             checkpoint_files.check(owner, stage)
-    except (CatalogError, CheckpointFault) as error:
+            _check_hub(owner, stage)
+    except (CatalogError, CheckpointFault, HubError) as error:
         raise PreflightError(str(error)) from error
     return Plan(entries, tuple(stages.values()))
+
+
+def _check_hub(entry: CatalogEntry, stage: Stage) -> None:
+    """Check that what a stage loads from the hub can be had.
+
+    Raises:
+        HubError: it cannot.
+    """
+    parts = {role.name: role.parts for role in entry.spec.stage_roles(stage)}
+    for role, checkpoint in entry.checkpoints(stage).items():
+        if isinstance(checkpoint, HubCheckpoint):
+            hub.check(checkpoint, parts[role])
 
 
 def free_port() -> int:

@@ -14,6 +14,7 @@ from types import FrameType
 
 import psutil
 
+from kandinsky.catalog import hub, lock
 from kandinsky.catalog.family import Stage
 from kandinsky.cli import run_file
 from kandinsky.cli.errors import console
@@ -109,6 +110,8 @@ def _start(
     """Start the stages, then the gateway; give its process once it serves every model."""
     from services.local.cluster import LocalCluster, StageFailed
 
+    for checkpoint in (each for owner in plan.owners for each in lock.moving(owner)):
+        _say(hub.moving(checkpoint))
     _say(f"starting the stages of {', '.join(own.models)}")
     cluster = LocalCluster(
         plan.models,

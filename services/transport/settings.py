@@ -1,5 +1,6 @@
 """What a stage is started with: the arguments of its `build`, parsed once."""
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from kandinsky.catalog import hub, lock
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
@@ -15,6 +17,8 @@ from services.engine.limits import EngineLimits
 from services.loading.loader import Loader
 from services.loading.model_offloader import ModelOffloader
 from services.loading.runtime_options import RuntimeOptions
+
+logger = logging.getLogger(__name__)
 
 MAX_ONGOING_REQUESTS = 2048
 """Calls that Serve lets into a replica: above every engine's own queue, which is to refuse."""
@@ -66,6 +70,8 @@ class StageSettings(BaseModel):
         """
         self.runtime.check(stage, self.device)
         dtype: torch.dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
+        for checkpoint in lock.moving(self.entry):
+            logger.warning("%s", hub.moving(checkpoint))
         offloader = ModelOffloader()
         return {
             role: Loader(checkpoint, self.device, dtype, self.runtime, offloader)

@@ -159,7 +159,10 @@ def test_a_hub_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", away)
     done = inspect("somebody/something")
     assert done.exit_code == 1
-    assert done.stderr == ("somebody/something: the hub cannot be asked: no route to the hub\n")
+    assert done.stderr == (
+        "somebody/something: the hub cannot be asked for somebody/something@main: "
+        "no route to the hub\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "spaces in it"])
@@ -167,7 +170,7 @@ def test_neither_a_folder_nor_a_name(name: str) -> None:
     done = inspect(name)
     assert (done.exit_code, done.stderr) == (
         1,
-        f"{name}: is neither a folder nor a name on the hub\n",
+        f"{name}: {name!r} is neither a folder nor a name on the hub\n",
     )
 
 
