@@ -26,6 +26,7 @@ TABLES: Mapping[str, str] = {
     "matrix-rate": "benchmarks.matrix_rate:measure",
     "cpu-time": "benchmarks.cpu_time:measure",
     "hops": "benchmarks.hops:measure",
+    "spread": "benchmarks.spread:measure",
     "snapshots": "benchmarks.snapshots:measure",
     "cancel": "benchmarks.cancel:measure",
     "recovery": "benchmarks.recovery:measure",

@@ -137,6 +137,13 @@ def to_request(task: ImageTask, model: str, **more: Any) -> GenerateRequest:
     return requests.text_to_image(task.prompt, **options)
 
 
+def inpaintings(entry: CatalogEntry, count: int) -> tuple[list[str], list[bytes], list[bytes]]:
+    """Prompts, PNG images and PNG masks for one request, of the model's default size."""
+    size = entry.size.height
+    prompts = [PROMPTS[index % len(PROMPTS)] for index in range(count)]
+    return prompts, [_drawing(index, size) for index in range(count)], [_mask(size)] * count
+
+
 def to_task(request: GenerateRequest) -> ImageTask:
     """What `to_request` made the request of."""
     canvas = CanvasKind(request.canvas.WhichOneof("kind") or CanvasKind.NOISE)
