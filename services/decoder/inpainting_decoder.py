@@ -7,9 +7,9 @@ import torch
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
-from services.diffusion.autoencoder import KLAutoencoder
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
+from services.diffusion.kl_autoencoder import KLAutoencoder
 from services.diffusion.masks import HALF
 from services.diffusion.safety import SafetyChecker
 from services.diffusion.sampled_inpainting import SampledInpaint

@@ -10,9 +10,9 @@ from diffusers import UNet2DConditionModel, VQModel
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from services.decoder.latent_decoder import Denoiser, Inpainter, LatentDecoder
-from services.diffusion.autoencoder import movq_autoencoder
 from services.diffusion.denoising import NoiseAdder
 from services.diffusion.inpainting import InpaintInputs
+from services.diffusion.movq import movq_autoencoder
 from services.diffusion.network import Shapes
 from services.diffusion.unet_network import UNetNetwork
 from services.loading.loader import Loader

@@ -9,7 +9,7 @@ from diffusers.models.unets.unet_kandinsky3 import Kandinsky3AttentionPooling
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from services.decoder.latent_decoder import Denoiser, LatentDecoder
-from services.diffusion.autoencoder import movq_autoencoder
+from services.diffusion.movq import movq_autoencoder
 from services.diffusion.network import DenoisingNetwork, Shapes
 from services.loading.denoising_call import denoising_call
 from services.loading.loader import Loader

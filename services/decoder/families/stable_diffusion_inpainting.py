@@ -13,8 +13,8 @@ from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from services.decoder.inpainting_decoder import InpaintingDecoder
 from services.decoder.latent_decoder import Inpainter
-from services.diffusion.autoencoder import kl_autoencoder
 from services.diffusion.inpainting import InpaintInputs
+from services.diffusion.kl_autoencoder import kl_autoencoder
 from services.diffusion.masks import nearest_cells
 from services.diffusion.network import DenoisingNetwork, Shapes
 from services.diffusion.safety import SafetyChecker

@@ -17,7 +17,7 @@ from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from kandinsky.wire.errors import invalid
 from services.decoder.latent_decoder import Denoiser, LatentDecoder
-from services.diffusion.autoencoder import kl_autoencoder
+from services.diffusion.kl_autoencoder import kl_autoencoder
 from services.diffusion.mixed_attention import mix_attention, mixed_states
 from services.diffusion.network import DenoisingNetwork, Shapes
 from services.loading.denoising_call import denoising_call
