@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from gateway.planning.canvases import Canvas, canvas_class
 from gateway.planning.guides import Guide, guide_class
-from gateway.requests import settings as groups
+from gateway.requests import settings_reading as groups
 from gateway.requests.flow import Flow, check_flow, flow_of, served_entry
 from gateway.requests.input_images import InputImage, check_fits
 from gateway.requests.settings import ImageSize, PriorSettings, PriorStart, Settings

@@ -23,7 +23,8 @@ from gateway.planning.canvases import (
 from gateway.planning.crops import Crop, box_of, filled, inner_size
 from gateway.planning.guides import Guide
 from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits, fitted
-from gateway.requests.settings import ImageSize, Settings, refuse_options
+from gateway.requests.settings import ImageSize, Settings
+from gateway.requests.settings_reading import refuse_options
 from gateway.requests.sources import Embedding
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
