@@ -45,8 +45,8 @@ class Flow:
 
     @property
     def encodes(self) -> bool:
-        """Whether its decoder job encodes an image before its loop."""
-        return self.name in ("image_to_image", "inpaint", "outpaint")
+        """Whether its decoder job encodes an image that each step of its loop needs."""
+        return self.name in ("inpaint", "outpaint")
 
     @property
     def most_redone(self) -> int:

@@ -157,7 +157,7 @@ async def test_moved_to_another_replica_half_way(chain: Chain, draw: Draw, flow:
     for seed, one in running.items():
         image = await one.image()
         assert_same(image, expected[seed])
-        # The pass that encodes an image is taken again: the loop needs its result.
+        # The pass that encodes an image is taken again where every step needs its result.
         redone = int(flow.encodes)
         assert image.decoder_stats.resumes == 1
         assert redone <= image.decoder_stats.steps_redone <= redone + flow.most_redone

@@ -110,7 +110,7 @@ async def test_tensors_leave_a_gpu_behind_the_work_before_them() -> None:
     sums.fill_(-1)
     torch.testing.assert_close(copy.wait()["sums"], 50 * noise, rtol=1e-4, atol=1e-4)
     stats = toy_job(ToyNetwork(), 1).stats
-    leaving = leave(Finished({"image": sums}, stats))
+    leaving = leave(Finished({"image": sums}, stats, torch.Generator().get_state()))
     assert isinstance(leaving, Leaving)
     arrived = await leaving.arrived()
     assert arrived.outputs["image"].device.type == "cpu"

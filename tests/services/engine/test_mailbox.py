@@ -17,6 +17,9 @@ from tests.services.engine.toys import ToyNetwork, engine, result, toy_job
 NO_TIME = Span(HostMoment(0.0), HostMoment(0.0))
 
 
+STATE = torch.Generator().get_state()
+
+
 def progress(step: int, phase: str = "denoise") -> Progress:
     return Progress(phase, step, 50, 0.0)
 
@@ -42,7 +45,7 @@ async def test_the_newest_of_each_kind_waits_in_the_order_of_coming():
             given.append(preview(step))
         if step % 10 == 0:
             given.append(snapshot(step))
-    given += [progress(1, "decode"), Finished({"latents": torch.zeros(1)}, JobStats())]
+    given += [progress(1, "decode"), Finished({"latents": torch.zeros(1)}, JobStats(), STATE)]
     for event in given:
         mailbox.put(event)
         assert len(mailbox) <= 7
