@@ -63,39 +63,13 @@ def prior_pipeline() -> KandinskyV22PriorPipeline:
     tokenizer = letter_tokenizer()
     return KandinskyV22PriorPipeline(
         prior=prior,
-        image_encoder=CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                image_size=IMAGE_SIZE,
-                patch_size=8,
-            )
-        ),
-        text_encoder=CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                max_position_embeddings=POSITIONS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
+        image_encoder=image_encoder(),
+        text_encoder=text_encoder(tokenizer),
         tokenizer=tokenizer,
         scheduler=UnCLIPScheduler(
             variance_type="fixed_small_log", clip_sample_range=10.0, prediction_type="sample"
         ),
-        image_processor=CLIPImageProcessor(
-            size={"shortest_edge": IMAGE_SIZE},
-            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        ),
+        image_processor=image_processor(),
     )
 
 
@@ -147,6 +121,47 @@ def strengthen_hint(network: UNet2DConditionModel) -> None:
         for layer in network.add_embedding.input_hint_block:
             if isinstance(layer, torch.nn.Conv2d):
                 layer.weight.mul_(HINT_SCALE)
+
+
+def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """For as many tokens as the tokenizer gives."""
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=37,
+            projection_dim=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def image_encoder(patch: int = 8) -> CLIPVisionModelWithProjection:
+    """Of images of `IMAGE_SIZE`, in patches of so many pixels."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=WIDTH,
+            intermediate_size=37,
+            projection_dim=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            image_size=IMAGE_SIZE,
+            patch_size=patch,
+        )
+    )
+
+
+def image_processor() -> CLIPImageProcessor:
+    """To `IMAGE_SIZE`."""
+    return CLIPImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE},
+        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+    )
 
 
 def letter_tokenizer(positions: int = POSITIONS) -> CLIPTokenizer:

@@ -9,19 +9,11 @@ import diffusers
 import torch
 from diffusers import PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
 from tests import tiny
 
 WIDTH = 32
 POSITIONS = 77
-IMAGE_SIZE = 32
 SMALL, LARGE = 16, 64
 """Sides of the decoder's image and of the final one."""
 
@@ -76,20 +68,7 @@ def text_pipeline() -> unclip.UnCLIPPipeline:
     return unclip.UnCLIPPipeline(
         prior=prior,
         decoder=decoder(),
-        text_encoder=CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                max_position_embeddings=POSITIONS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
+        text_encoder=tiny.text_encoder(tokenizer),
         tokenizer=tokenizer,
         text_proj=projection,
         super_res_first=upscaler(),
@@ -105,21 +84,8 @@ def variation_pipeline(text: unclip.UnCLIPPipeline) -> unclip.UnCLIPImageVariati
     shared = ("decoder", "text_encoder", "tokenizer", "text_proj", "super_res_first")
     others = ("super_res_last", "decoder_scheduler", "super_res_scheduler")
     return unclip.UnCLIPImageVariationPipeline(
-        feature_extractor=CLIPImageProcessor(
-            size={"shortest_edge": IMAGE_SIZE},
-            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        ),
-        image_encoder=CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                image_size=IMAGE_SIZE,
-                patch_size=8,
-            )
-        ),
+        feature_extractor=tiny.image_processor(),
+        image_encoder=tiny.image_encoder(),
         **{name: getattr(text, name) for name in (*shared, *others)},
     )
 

@@ -13,20 +13,13 @@ from diffusers.pipelines.deprecated import versatile_diffusion
 from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
     UNetFlatConditionModel,
 )
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
 from tests import tiny
 
 WIDTH = 32
 POSITIONS = 77
-IMAGE_SIZE, PATCH = 32, 2
-"""So that an image has 257 states, as the dual transformers of the reference have it."""
+PATCH = 2
+"""Pixels: so an image of 32 has 257 states, as the dual transformers of the reference have it."""
 SIDE = 64
 
 
@@ -73,35 +66,9 @@ def pipeline() -> versatile_diffusion.VersatileDiffusionPipeline:
     tokenizer = tiny.letter_tokenizer(POSITIONS)
     return versatile_diffusion.VersatileDiffusionPipeline(
         tokenizer=tokenizer,
-        image_feature_extractor=CLIPImageProcessor(
-            size={"shortest_edge": IMAGE_SIZE},
-            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        ),
-        text_encoder=CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                max_position_embeddings=POSITIONS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
-        image_encoder=CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=WIDTH,
-                intermediate_size=37,
-                projection_dim=WIDTH,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                image_size=IMAGE_SIZE,
-                patch_size=PATCH,
-            )
-        ),
+        image_feature_extractor=tiny.image_processor(),
+        text_encoder=tiny.text_encoder(tokenizer),
+        image_encoder=tiny.image_encoder(PATCH),
         image_unet=UNet2DConditionModel(
             sample_size=SIDE // 8,
             in_channels=4,

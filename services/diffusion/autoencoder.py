@@ -1,5 +1,6 @@
 """Autoencoders as phases of one pass each."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from kandinsky.wire.errors import KandinskyError, Reason
 from services.diffusion.previews import LinearPreview, Previewer, as_bytes
 from services.engine.phase import Network, Phase
 from services.engine.stack import LATENT, State
+from services.loading.denoising_call import channels_last
 
 
 @dataclass(eq=False)
@@ -34,6 +36,29 @@ class OnePass(Phase):
 
     def outputs(self, value: torch.Tensor) -> Mapping[str, torch.Tensor]:
         return {self.output: value}
+
+
+class Half(Network):
+    """One half of an autoencoder: it reads neither timesteps nor conditioning.
+
+    Args:
+        lays_out: whether its images and latents are laid out as NHWC.
+    """
+
+    def __init__(self, lays_out: bool) -> None:
+        self._lays_out = lays_out
+
+    @abstractmethod
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What it makes of [rows, C, H, W]."""
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        return self.passed(channels_last(inputs) if self._lays_out else inputs)
 
 
 class Autoencoder:

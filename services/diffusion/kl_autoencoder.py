@@ -1,16 +1,15 @@
 """AutoencoderKL, the autoencoder of Stable Diffusion, whose latents are drawn at random."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
 
-from services.diffusion.autoencoder import Autoencoder, OnePass
+from services.diffusion.autoencoder import Autoencoder, Half, OnePass
 from services.diffusion.noise import draw
 from services.engine.phase import Network, Phase
 from services.engine.stack import State
-from services.loading.denoising_call import channels_last, compiled_call
+from services.loading.denoising_call import compiled_call
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions
 
@@ -18,45 +17,31 @@ LOG_VARIANCES = (-30.0, 20.0)
 """Range of a latent's log variance, as DiagonalGaussianDistribution of diffusers bounds it."""
 
 
-class KLDecode(Network):
+class KLDecode(Half):
     """Scaled latents [rows, C, h, w] to images [rows, 3, H, W] from 0 to 1."""
 
     name = "vae decode"
 
     def __init__(self, vae: AutoencoderKL, runtime: RuntimeOptions, lays_out: bool) -> None:
+        super().__init__(lays_out)
         self._scale = float(vae.config.scaling_factor)
         self._call = compiled_call(vae.decode, runtime)
-        self._lays_out = lays_out
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        if self._lays_out:
-            inputs = channels_last(inputs)
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         images = self._call(z=inputs / self._scale, return_dict=False)[0]
         return (images * 0.5 + 0.5).clamp(0, 1)
 
 
-class KLMoments(Network):
+class KLMoments(Half):
     """Images [rows, 3, H, W] from -1 to 1 to mean and log variance of latents [rows, 2C, h, w]."""
 
     name = "vae encode"
 
     def __init__(self, vae: AutoencoderKL, lays_out: bool) -> None:
+        super().__init__(lays_out)
         self.vae = vae
-        self._lays_out = lays_out
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        if self._lays_out:
-            inputs = channels_last(inputs)
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         moments: torch.Tensor = self.vae.encode(inputs).latent_dist.parameters
         return moments
 
@@ -66,13 +51,8 @@ class KLEncode(KLMoments):
 
     name = "vae encode mean"
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        mean = super().__call__(inputs, timesteps, conditioning).chunk(2, dim=1)[0]
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
+        mean = super().passed(inputs).chunk(2, dim=1)[0]
         return mean * float(self.vae.config.scaling_factor)
 
 

@@ -1,56 +1,39 @@
 """MoVQ, the autoencoder of the Kandinsky families."""
 
-from collections.abc import Mapping
-
 import torch
 from diffusers import VQModel
 
-from services.diffusion.autoencoder import Autoencoder
-from services.engine.phase import Network
-from services.loading.denoising_call import channels_last, compiled_call
+from services.diffusion.autoencoder import Autoencoder, Half
+from services.loading.denoising_call import compiled_call
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions
 
 
-class MoVQDecode(Network):
+class MoVQDecode(Half):
     """Latents [rows, C, h, w] to images [rows, 3, H, W] from 0 to 1."""
 
     name = "movq decode"
 
     def __init__(self, movq: VQModel, runtime: RuntimeOptions, lays_out: bool) -> None:
+        super().__init__(lays_out)
         self.movq = movq
         self._call = compiled_call(movq.decode, runtime)
-        self._lays_out = lays_out
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        if self._lays_out:
-            inputs = channels_last(inputs)
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         images = self._call(h=inputs, force_not_quantize=True, return_dict=False)[0]
         return (images * 0.5 + 0.5).clamp(0, 1)
 
 
-class MoVQEncode(Network):
+class MoVQEncode(Half):
     """Images [rows, 3, H, W] from -1 to 1 to latents [rows, C, h, w]."""
 
     name = "movq encode"
 
     def __init__(self, movq: VQModel, lays_out: bool) -> None:
+        super().__init__(lays_out)
         self.movq = movq
-        self._lays_out = lays_out
 
-    def __call__(
-        self,
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        if self._lays_out:
-            inputs = channels_last(inputs)
+    def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         latents: torch.Tensor = self.movq.encode(inputs).latents
         return latents
 

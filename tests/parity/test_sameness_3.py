@@ -3,7 +3,6 @@
 The reference's is not: it pools each text over the padding of its batch.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_3
+from tests.parity.company import join_late, move, share_forwards
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 
 
@@ -54,39 +54,14 @@ async def ask(chain: Chain, name: str) -> np.ndarray:
 
 
 async def test_jobs_of_several_lengths_share_forwards(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in JOBS}
-    decoder = chain.stages.decoder
-    decoder.hold()
-    running = {name: asyncio.create_task(ask(chain, name)) for name in JOBS}
-    for name in running:
-        await decoder.arrival(name, 2)  # it came alone before
-    decoder.release()
-    for name, task in running.items():
-        assert np.abs(await task - expected[name]).max() <= 1
-    assert len(decoder.forwards_with(*JOBS)) >= 4
+    await share_forwards(chain, ask, JOBS)
+    assert len(chain.stages.decoder.forwards_with(*JOBS)) >= 4
 
 
 async def test_a_late_joiner_of_another_length_changes_nothing(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in ("middle", "short")}
-    decoder = chain.stages.decoder
-    early = asyncio.create_task(ask(chain, "middle"))
-    await decoder.held_at("middle", 3)
-    late = asyncio.create_task(ask(chain, "short"))
-    await decoder.arrival("short", 2)
-    decoder.release()
-    assert np.abs(await late - expected["short"]).max() <= 1
-    assert np.abs(await early - expected["middle"]).max() <= 1
-    joined = decoder.forwards_with("middle", "short")[0]
+    joined = await join_late(chain, ask, "middle", "short", 3)
     assert (joined["short"], joined["middle"] >= 3) == (0, True)
 
 
 async def test_a_job_moves_to_another_replica_half_way(chain: Chain) -> None:
-    expected = await ask(chain, "middle")
-    first, second = chain.stages.decoders
-    moved = asyncio.create_task(ask(chain, "middle"))
-    await first.held_at("middle", 5)
-    chain.stages.router.replica = 1
-    first.drain()
-    first.release()
-    assert np.abs(await moved - expected).max() <= 1
-    assert (first.counters.drained, second.counters.resumed) == (1, 1)
+    await move(chain, ask, "middle", 5)

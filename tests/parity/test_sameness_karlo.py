@@ -1,6 +1,5 @@
 """An image of Karlo is the same beside others, joined late, and moved in each of its loops."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_karlo
+from tests.parity.company import join_late, move, share_forwards
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 
 JOBS: dict[str, dict[str, Any]] = {
@@ -62,46 +62,23 @@ async def ask(chain: Chain, name: str) -> np.ndarray:
 async def test_jobs_of_other_steps_and_guidance_share_forwards_of_each_network(
     chain: Chain,
 ) -> None:
-    expected = {name: await ask(chain, name) for name in JOBS}
-    decoder = chain.stages.decoder
-    decoder.counters.trace.clear()
-    decoder.hold()
-    running = {name: asyncio.create_task(ask(chain, name)) for name in JOBS}
-    for name in running:
-        await decoder.arrival(name, 2)  # it came alone before
-    decoder.release()
-    for name, task in running.items():
-        assert np.abs(await task - expected[name]).max() <= 1
-    shared = {each.network for each in decoder.counters.trace if len(each.jobs) > 1}
+    await share_forwards(chain, ask, JOBS)
+    trace = chain.stages.decoder.counters.trace
+    shared = {each.network for each in trace if len(each.jobs) > 1}
     assert {"unet", "super-resolution"} <= shared
 
 
 async def test_a_late_joiner_changes_nothing(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in ("long", "short")}
-    decoder = chain.stages.decoder
-    early = asyncio.create_task(ask(chain, "long"))
-    await decoder.held_at("long", 3)
-    late = asyncio.create_task(ask(chain, "short"))
-    await decoder.arrival("short", 2)
-    decoder.release()
-    assert np.abs(await late - expected["short"]).max() <= 1
-    assert np.abs(await early - expected["long"]).max() <= 1
+    assert await join_late(chain, ask, "long", "short", 3)
 
 
 @pytest.mark.parametrize(("phase", "step"), [("denoise", 5), ("super_resolution", 4)])
 async def test_a_job_goes_on_elsewhere_from_either_loop(
     chain: Chain, phase: str, step: int
 ) -> None:
-    expected = await ask(chain, "steered")
-    first, second = chain.stages.decoders
-    moved = asyncio.create_task(ask(chain, "steered"))
-    await first.held_at("steered", step, phase)
-    chain.stages.router.replica = 1
-    first.drain()
-    first.release()
-    assert np.abs(await moved - expected).max() <= 1
-    assert (first.counters.drained, second.counters.resumed) == (1, 1)
-    again = [each for each in second.counters.trace if each.network == "unet"]
+    await move(chain, ask, "steered", step, phase)
+    trace = chain.stages.decoders[1].counters.trace
+    again = [each for each in trace if each.network == "unet"]
     assert len(again) == (0 if phase == "super_resolution" else 10 - step - 1)
 
 

@@ -1,6 +1,5 @@
 """An image of Stable Diffusion inpainting is the same in any company, and wherever it is made."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_sd_inpaint
+from tests.parity.company import join_late, move, share_forwards
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK
 
@@ -44,40 +44,15 @@ async def ask(chain: Chain, name: str) -> np.ndarray:
 
 
 async def test_jobs_of_different_settings_share_forwards(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in JOBS}
-    decoder = chain.stages.decoder
-    decoder.hold()
-    running = {name: asyncio.create_task(ask(chain, name)) for name in JOBS}
-    for name in running:
-        await decoder.arrival(name, 2)  # it came alone before
-    decoder.release()
-    for name, task in running.items():
-        assert np.abs(await task - expected[name]).max() <= 1
-    assert len(decoder.forwards_with(*JOBS)) >= 4
+    await share_forwards(chain, ask, JOBS)
+    assert len(chain.stages.decoder.forwards_with(*JOBS)) >= 4
 
 
 async def test_a_late_joiner_changes_nothing(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in ("from the image", "whole")}
-    decoder = chain.stages.decoder
-    early = asyncio.create_task(ask(chain, "from the image"))
-    await decoder.held_at("from the image", 5)
-    late = asyncio.create_task(ask(chain, "whole"))
-    await decoder.arrival("whole", 2)
-    decoder.release()
-    assert np.abs(await late - expected["whole"]).max() <= 1
-    assert np.abs(await early - expected["from the image"]).max() <= 1
-    assert decoder.forwards_with("from the image", "whole")
+    assert await join_late(chain, ask, "from the image", "whole", 5)
 
 
 @pytest.mark.parametrize("name", ["from the image", "unguided"])
 async def test_a_job_moves_to_another_replica_half_way(chain: Chain, name: str) -> None:
     """It samples its image's latents again, from the same generator."""
-    expected = await ask(chain, name)
-    first, second = chain.stages.decoders
-    moved = asyncio.create_task(ask(chain, name))
-    await first.held_at(name, 5)
-    chain.stages.router.replica = 1
-    first.drain()
-    first.release()
-    assert np.abs(await moved - expected).max() <= 1
-    assert (first.counters.drained, second.counters.resumed) == (1, 1)
+    await move(chain, ask, name, 5)

@@ -1,6 +1,5 @@
 """An image of Versatile Diffusion is the same beside those of other guides, late and moved."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from kandinsky.client import guides
 from kandinsky.v1 import guide_pb2
 from tests import tiny_versatile
+from tests.parity.company import join_late, move, share_forwards
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 
 
@@ -55,40 +55,15 @@ async def ask(chain: Chain, name: str) -> np.ndarray:
 
 
 async def test_jobs_of_every_guide_and_share_are_in_one_forward(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in JOBS}
-    decoder = chain.stages.decoder
-    decoder.hold()
-    running = {name: asyncio.create_task(ask(chain, name)) for name in JOBS}
-    for name in running:
-        await decoder.arrival(name, 2)  # it came alone before
-    decoder.release()
-    for name, task in running.items():
-        assert np.abs(await task - expected[name]).max() <= 1
-    assert len(decoder.forwards_with(*JOBS)) >= 6
+    await share_forwards(chain, ask, JOBS)
+    assert len(chain.stages.decoder.forwards_with(*JOBS)) >= 6
 
 
 async def test_a_late_joiner_of_another_guide_changes_nothing(chain: Chain) -> None:
-    expected = {name: await ask(chain, name) for name in ("image", "text")}
-    decoder = chain.stages.decoder
-    early = asyncio.create_task(ask(chain, "image"))
-    await decoder.held_at("image", 3)
-    late = asyncio.create_task(ask(chain, "text"))
-    await decoder.arrival("text", 2)
-    decoder.release()
-    assert np.abs(await late - expected["text"]).max() <= 1
-    assert np.abs(await early - expected["image"]).max() <= 1
-    assert decoder.forwards_with("image", "text")
+    assert await join_late(chain, ask, "image", "text", 3)
 
 
 @pytest.mark.parametrize("name", ["image", "mostly text"])
 async def test_a_job_moves_to_another_replica_half_way(chain: Chain, name: str) -> None:
     """With PNDM's own state, and with noise at every step."""
-    expected = await ask(chain, name)
-    first, second = chain.stages.decoders
-    moved = asyncio.create_task(ask(chain, name))
-    await first.held_at(name, 5)
-    chain.stages.router.replica = 1
-    first.drain()
-    first.release()
-    assert np.abs(await moved - expected).max() <= 1
-    assert (first.counters.drained, second.counters.resumed) == (1, 1)
+    await move(chain, ask, name, 5)
