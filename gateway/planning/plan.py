@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 from gateway.planning.generation_plan import (
     DecoderConditioning,
@@ -19,12 +18,10 @@ from gateway.planning.generation_plan import (
 from gateway.planning.work import work_of
 from gateway.requests.input_images import InputImage
 from gateway.requests.settings import PriorSettings
-from gateway.requests.sources import Item, Source, Text
+from gateway.requests.sources import Item, Source, Text, value_for
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.validated import ValidatedRequest
 from kandinsky.catalog.family import FamilySpec, Stage, Unconditional
-
-T = TypeVar("T")
 
 EMPTY = Text("negative.texts", "")
 """What guidance steers away from where nothing is named, if the family's rule is the empty text."""
@@ -46,9 +43,9 @@ def plan(request: ValidatedRequest) -> GenerationPlan:
                 prior_runs=tuple(map(_prior_run(request, item, index), runs)) if runs else (),
                 conditioning=conditioning,
                 start=starts[item % len(starts)],
-                hint=_of(request.hints, item),
-                latents=_of(settings.decoder.latents, index),
-                super_resolution_latents=_of(upscaling.latents, index) if upscaling else None,
+                hint=value_for(request.hints, item),
+                latents=value_for(settings.decoder.latents, index),
+                super_resolution_latents=value_for(upscaling.latents if upscaling else (), index),
             )
         )
     encoder_images = tuple(_encoder_images(request, images))
@@ -68,7 +65,7 @@ def _planned(
     spec, decoder = request.entry.spec, request.settings.decoder
     text = negative_text = negative_source = None
     if spec.decoder_reads_text and not _has_text(item):
-        text = _of(decoder.texts, index)
+        text = value_for(decoder.texts, index)
         if text is None:
             text = item.text or Text("decoder.texts", "")
         if decoder.guided:
@@ -108,7 +105,7 @@ def _attended(item: Item) -> tuple[Undecoded[InputImage] | None, float | None]:
 def _negative_text(request: ValidatedRequest, index: int) -> Text | None:
     """What a decoder that reads text steers away from; None for the family's rule."""
     own = request.settings.decoder.negative_texts
-    return _of(own or request.negative.texts, index) or None
+    return value_for(own or request.negative.texts, index) or None
 
 
 def _negative_source(request: ValidatedRequest, index: int) -> Source | None:
@@ -117,11 +114,13 @@ def _negative_source(request: ValidatedRequest, index: int) -> Source | None:
     As in the pipelines of the Kandinsky priors, a negative text has a run of its own; without one,
     what the prior's runs steer away from has it.
     """
-    embedding = _of(request.negative.image_embeds, index)
+    embedding = value_for(request.negative.image_embeds, index)
     prior = request.settings.prior
     if embedding is not None or prior is None:
         return embedding
-    return _of(request.negative.texts, index) or _of(prior.negative_texts, index) or None
+    return (
+        value_for(request.negative.texts, index) or value_for(prior.negative_texts, index) or None
+    )
 
 
 def _prior_run(request: ValidatedRequest, item: int, index: int) -> Callable[[Text], PriorRun]:
@@ -132,8 +131,8 @@ def _prior_run(request: ValidatedRequest, item: int, index: int) -> Callable[[Te
     return partial(
         PriorRun,
         negative=_prior_negative(request, prior, item) if prior.guided else None,
-        start=None if prior.start is None else _of(prior.start.sources, item),
-        latents=_of(prior.latents, index),
+        start=None if prior.start is None else value_for(prior.start.sources, item),
+        latents=value_for(prior.latents, index),
     )
 
 
@@ -142,7 +141,7 @@ def _prior_negative(request: ValidatedRequest, prior: PriorSettings, item: int) 
     if not named and request.guide.prior_negative_is_shared:
         named = request.negative.texts
     rule = EMPTY if needs_empty_text(request.entry.spec, Stage.PRIOR) else None
-    return _of(named, item) or rule
+    return value_for(named, item) or rule
 
 
 def _encoder_images(
@@ -212,8 +211,3 @@ def needs_empty_text(spec: FamilySpec, stage: Stage) -> bool:
 
 def _has_text(item: Item) -> bool:
     return any(name.startswith("text_") for name in item.given)
-
-
-def _of(values: Sequence[T], index: int) -> T | None:
-    """The value for an item or an image, of one for all or one for each; None of none."""
-    return values[index % len(values)] if values else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gateway.requests.input_images import InputImage
 from gateway.requests.undecoded import Undecoded
 from kandinsky.v1 import tensor_pb2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,8 @@ class Item:
     """Share of the text there; None where text or image is alone."""
     given: Mapping[str, Embedding] = field(default_factory=dict)
     """Parts of the decoder's Conditioning that the caller computed, by field name."""
+
+
+def value_for(values: Sequence[T], index: int) -> T | None:
+    """The value for an item or an image, of one for all or one for each; None of none."""
+    return values[index % len(values)] if values else None

@@ -44,6 +44,11 @@ class HubCheckpoint(CheckpointFiles):
     revision: str
     """Branch, tag or commit."""
 
+    @property
+    def at(self) -> str:
+        """As `name@revision`."""
+        return f"{self.hub}@{self.revision}"
+
 
 def _source(value: object) -> str:
     """The kind of a checkpoint, by its keys, so that an error concerns that kind alone."""

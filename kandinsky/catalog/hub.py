@@ -28,8 +28,8 @@ def is_pinned(revision: str) -> bool:
 
 def moving(checkpoint: HubCheckpoint) -> str:
     """What to say of a checkpoint whose revision is none."""
-    at = f"{checkpoint.hub}@{checkpoint.revision}"
-    return f"{at} is a branch or a tag, which may move; `kandinsky lock` writes its commit down"
+    may = "is a branch or a tag, which may move"
+    return f"{checkpoint.at} {may}; `kandinsky lock` writes its commit down"
 
 
 @contextmanager

@@ -17,11 +17,6 @@ Commits = Mapping[str, str]
 """By `name@revision`."""
 
 
-def key(checkpoint: HubCheckpoint) -> str:
-    """Of a checkpoint in the lock."""
-    return f"{checkpoint.hub}@{checkpoint.revision}"
-
-
 def read(folder: Path) -> Commits:
     """The commits that a folder's lock holds; none where there is no lock.
 
@@ -56,7 +51,7 @@ def write(folder: Path, commits: Commits) -> Path:
 def moving(entry: CatalogEntry) -> list[HubCheckpoint]:
     """An entry's checkpoints whose revision is no commit, each name and revision once."""
     found = {
-        key(checkpoint): checkpoint
+        checkpoint.at: checkpoint
         for home in entry.stages.values()
         if isinstance(home, StageCheckpoints)
         for checkpoint in home.checkpoints.values()
@@ -72,7 +67,7 @@ def locked(entry: CatalogEntry, commits: Commits) -> CatalogEntry:
         if isinstance(home, StageCheckpoints):
             at = {
                 role: checkpoint.model_copy(
-                    update={"revision": commits.get(key(checkpoint), checkpoint.revision)}
+                    update={"revision": commits.get(checkpoint.at, checkpoint.revision)}
                 )
                 if isinstance(checkpoint, HubCheckpoint)
                 else checkpoint

@@ -33,7 +33,7 @@ def command(
         raise fail(f"{folder} has no model {', '.join(unknown)}")
     now: dict[str, str] = {}
     for checkpoint in (one for entry in chosen for one in lock.moving(entry)):
-        name = lock.key(checkpoint)
+        name = checkpoint.at
         try:
             now[name] = now.get(name) or hub.commit(checkpoint.hub, checkpoint.revision)
         except (HubError, ImportError) as error:

@@ -1,6 +1,7 @@
 """The decoder stage as a Serve application."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -30,7 +31,7 @@ class Decoder(DecoderService):
         entry = settings.entry
         family = families.load(FAMILIES, entry.family)(settings.loaders(Stage.DECODER), entry)
         usual = family.calibration_phase(entry.size.height, entry.size.width)
-        others = family.further_phases(entry.size.height, entry.size.width)
+        others = partial(family.further_phases, entry.size.height, entry.size.width)
         name = f"{settings.model}-decoder"
         super().__init__(family, start_engine(settings, name, usual, others))
 

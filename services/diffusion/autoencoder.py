@@ -138,9 +138,14 @@ class NoAutoencoder(Autoencoder):
         return preview_of_pixels
 
 
+def pixels_of(image: torch.Tensor) -> torch.Tensor:
+    """Values from -1 to 1 as from 0 to 1; what is outside is clipped."""
+    return (image * 0.5 + 0.5).clamp(0, 1)
+
+
 def preview_of_pixels(latent: torch.Tensor) -> torch.Tensor:
     """uint8 [rows, H, W, 3] of images [rows, 3, H, W] from -1 to 1."""
-    return as_bytes((latent * 0.5 + 0.5).permute(0, 2, 3, 1))
+    return as_bytes(pixels_of(latent).permute(0, 2, 3, 1))
 
 
 def _has_none() -> KandinskyError:

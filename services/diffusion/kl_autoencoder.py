@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import AutoencoderKL
 
-from services.diffusion.autoencoder import Autoencoder, Half, OnePass
+from services.diffusion.autoencoder import Autoencoder, Half, OnePass, pixels_of
 from services.diffusion.noise import draw
 from services.engine.phase import Network, Phase
 from services.engine.stack import State
@@ -29,7 +29,7 @@ class KLDecode(Half):
 
     def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         images = self._call(z=inputs / self._scale, return_dict=False)[0]
-        return (images * 0.5 + 0.5).clamp(0, 1)
+        return pixels_of(images)
 
 
 class KLMoments(Half):

@@ -3,7 +3,7 @@
 import torch
 from diffusers import VQModel
 
-from services.diffusion.autoencoder import Autoencoder, Half
+from services.diffusion.autoencoder import Autoencoder, Half, pixels_of
 from services.loading.denoising_call import compiled_call
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions
@@ -21,7 +21,7 @@ class MoVQDecode(Half):
 
     def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         images = self._call(h=inputs, force_not_quantize=True, return_dict=False)[0]
-        return (images * 0.5 + 0.5).clamp(0, 1)
+        return pixels_of(images)
 
 
 class MoVQEncode(Half):

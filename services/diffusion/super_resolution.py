@@ -116,8 +116,3 @@ class SuperResolution(Denoise):
         return SuperResolutionSteps(
             self.sampler.rows, self.guidance.rule, self.sampler.reads_variance
         )
-
-
-def pixels_of(latent: torch.Tensor) -> torch.Tensor:
-    """Values from -1 to 1 as from 0 to 1; what is outside is clipped."""
-    return (latent * 0.5 + 0.5).clamp(0, 1)

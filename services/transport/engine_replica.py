@@ -1,6 +1,6 @@
 """The engine of a replica: calibrated as it starts, drained as Serve stops it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.device.clock import clock_of
 from services.engine.batcher import ENGINE_NICE, Batcher
@@ -15,7 +15,7 @@ def start_engine(
     settings: StageSettings,
     name: str,
     usual: Phase,
-    others: Sequence[Phase] = (),
+    others: Callable[[], Sequence[Phase]] = tuple,
     nice: int = ENGINE_NICE,
 ) -> Batcher:
     """The engine of a replica, with limits calibrated; it drains when Serve stops the replica.
@@ -24,12 +24,12 @@ def start_engine(
         settings: hold the configured limits.
         name: of its thread.
         usual: a phase such as requests of the usual size have, to calibrate with.
-        others: what such requests may pass beside it.
+        others: makes what such requests may pass beside it; called where networks are compiled.
         nice: added to the thread's nice value.
     """
     step_times = StepTimeEstimator()
     if settings.runtime.compile:
-        warm_up([usual, *others])
+        warm_up([usual, *others()])
     limits = calibrated_limits(settings.engine, usual, step_times)
     batcher = Batcher(limits, name, step_times, nice, device=clock_of(settings.device))
     when_stopped(batcher.drain)

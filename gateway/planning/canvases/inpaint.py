@@ -25,7 +25,7 @@ from gateway.planning.guides import Guide
 from gateway.requests.input_images import REQUEST_PIXELS, InputImage, Mask, check_fits, fitted
 from gateway.requests.settings import ImageSize, Settings
 from gateway.requests.settings_reading import refuse_options
-from gateway.requests.sources import Embedding
+from gateway.requests.sources import Embedding, value_for
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
 from kandinsky.catalog.family import CanvasKind, Resampling
@@ -164,7 +164,7 @@ class InpaintCanvas(Canvas):
         if self.padding is not None:
             return tuple(CroppedStart(*pair, *chosen, None, self.padding) for pair in self._pairs)
         return tuple(
-            InpaintStart(*pair, *chosen, _of(self.masked_images, i))
+            InpaintStart(*pair, *chosen, value_for(self.masked_images, i))
             for i, pair in enumerate(self._pairs)
         )
 
@@ -201,8 +201,3 @@ class InpaintCanvas(Canvas):
         images, masks = self.images, self.masks
         count = max(len(images), len(masks), len(self.masked_images)) if images and masks else 0
         return [(images[i % len(images)], masks[i % len(masks)]) for i in range(count)]
-
-
-def _of(latents: tuple[Embedding, ...], index: int) -> Embedding | None:
-    """The latent of a start, of one for all or one for each."""
-    return latents[index % len(latents)] if latents else None

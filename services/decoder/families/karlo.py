@@ -16,11 +16,11 @@ from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import SamplerSpec, Stage
 from kandinsky.v1 import decoder_pb2
 from services.decoder.latent_decoder import Denoiser, LatentDecoder
-from services.diffusion.autoencoder import NoAutoencoder
+from services.diffusion.autoencoder import NoAutoencoder, pixels_of
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
 from services.diffusion.network import DenoisingNetwork, Shapes
-from services.diffusion.super_resolution import SuperResolution, UpscalingNetwork, pixels_of
+from services.diffusion.super_resolution import SuperResolution, UpscalingNetwork
 from services.engine.phase import Phase
 from services.loading.denoising_call import denoising_call
 from services.loading.loader import Loader
