@@ -38,6 +38,9 @@ class Encodings:
 
     def text(self, text: Text, stage: Stage) -> encoders_pb2.TextEmbedding:
         """A text of the plan as a sampling stage reads it."""
+        if text.encoded is not None:
+            given = {name: embedding.tensor for name, embedding in text.encoded.items()}
+            return encoders_pb2.TextEmbedding(**given)
         encoding = self._texts[text.text]
         return encoding.prior if stage is Stage.PRIOR else encoding.decoder
 
@@ -140,7 +143,7 @@ def put_text(
     """Set the text's part of a sampling stage's conditioning."""
     encoding = encodings.read_text(text, stage)
     for part in _text_parts(plan, stage):
-        request.set(f"conditioning.{part.name}", _tensor(encoding, part), text.field)
+        request.set(f"conditioning.{part.name}", _tensor(encoding, part), _origin(text, part))
 
 
 def put_negative_text(
@@ -154,11 +157,10 @@ def put_negative_text(
     """Set the other side of guidance; by the family's rule where nothing is named."""
     for part in _text_parts(plan, stage):
         if negative is not None:
-            made = _tensor(encodings.text(negative, stage), part)
+            made, origin = _tensor(encodings.text(negative, stage), part), _origin(negative, part)
         else:
             own = _tensor(encodings.text(text, stage), part)
-            made = _unconditional(part, own, stage, encodings)
-        origin = text.field if negative is None else negative.field
+            made, origin = _unconditional(part, own, stage, encodings), text.field
         request.set(f"conditioning.negative_{part.name}", made, origin)
 
 
@@ -185,6 +187,11 @@ def _unconditional(
 
 def _text_parts(plan: GenerationPlan, stage: Stage) -> Sequence[ConditioningField]:
     return [part for part in plan.request.entry.spec.reads[stage] if part.of_text]
+
+
+def _origin(text: Text, part: ConditioningField) -> str:
+    """Path in the request of what a part of a text's encoding was made from."""
+    return text.field if text.encoded is None else text.encoded[part.name].field
 
 
 def _part(plan: GenerationPlan, name: str) -> ConditioningField:

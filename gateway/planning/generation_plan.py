@@ -114,7 +114,7 @@ class GenerationPlan:
         if self.request.settings.decoder.clip_skip is None:
             return ()
         read = (image.conditioning.text for image in self.images)
-        return tuple({text.text: text for text in read if text is not None}.values())
+        return tuple({t.text: t for t in read if t is not None and t.encoded is None}.values())
 
     @property
     def size(self) -> ImageSize:

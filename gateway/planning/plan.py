@@ -69,7 +69,7 @@ def _planned(
         if text is None:
             text = item.text or Text("decoder.texts", "")
         if decoder.guided:
-            negative_text = _negative_text(request, index)
+            negative_text = _negative_text(request, index) or item.negative_text
     if spec.decoder_reads_image and decoder.guided:
         negative_source = _negative_source(request, index)
     shown, ratio = _attended(item) if spec.decoder_attends_to_image else (None, None)
@@ -137,11 +137,12 @@ def _prior_run(request: ValidatedRequest, item: int, index: int) -> Callable[[Te
 
 
 def _prior_negative(request: ValidatedRequest, prior: PriorSettings, item: int) -> Text | None:
+    given = request.guide.items[item].negative_text
     named = prior.negative_texts
     if not named and request.guide.prior_negative_is_shared:
         named = request.negative.texts
     rule = EMPTY if needs_empty_text(request.entry.spec, Stage.PRIOR) else None
-    return value_for(named, item) or rule
+    return given or value_for(named, item) or rule
 
 
 def _encoder_images(
@@ -173,8 +174,9 @@ def _texts(
         needed += [run.negative for run in image.prior_runs]
         needed += [run.text for run in image.prior_runs]
         needed.append(_negative_of_decoder(request, image.conditioning))
-    found = {text.text: text for text in reversed(needed) if text is not None}
-    texts = [text for text in dict.fromkeys(n.text for n in needed if n is not None) if text]
+    read = [text for text in needed if text is not None and text.encoded is None]
+    found = {text.text: text for text in reversed(read)}
+    texts = [text for text in dict.fromkeys(text.text for text in read) if text]
     yield from (found[text] for text in texts)
     if "" in found or (not texts and not has_images and _reads_zero_image(request, images)):
         yield found.get("", EMPTY)

@@ -20,6 +20,9 @@ class Text:
     field: str
     """Its path in the request; for a "" that no one sent, where one would stand."""
     text: str
+    """Of an encoded one, its path again: what tells it from others."""
+    encoded: Mapping[str, Embedding] | None = field(default=None, compare=False)
+    """What the encoders would make of it, where the caller has made it, by field name."""
 
     def __bool__(self) -> bool:
         return bool(self.text)
@@ -68,6 +71,8 @@ class Item:
     """What the blend is moved along."""
     text: Text | None = None
     """What a decoder that reads text reads where the request names nothing else."""
+    negative_text: Text | None = None
+    """What prior and decoder steer away from where the request names nothing else."""
     image: Undecoded[InputImage] | None = None
     """What a decoder that attends to an image does beside the text; None for its one source."""
     mix_ratio: float | None = None

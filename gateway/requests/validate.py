@@ -100,8 +100,8 @@ def _prior(
     """The prior's settings; None where no text of the request is the prior's to sample."""
     spec, message = reader.entry.spec, request.prior
     named = [*message.negative_texts, *(text.text for text in negative.texts)]
-    runs = guide.has_texts or any(text.strip() for text in named)
-    if not spec.has_prior or guide.holds_negatives or not runs:
+    names_one = not guide.holds_negatives and any(text.strip() for text in named)
+    if not spec.has_prior or not (guide.has_texts or names_one):
         groups.refuse_prior_settings(message, reader.violations)
         return None
     start = _prior_start(request, canvas, reader) if message.HasField("start") else None

@@ -179,6 +179,12 @@ class FamilySpec:
         return any(conditioning.of_text for conditioning in self.reads[Stage.DECODER])
 
     @property
+    def samples_encoded_text(self) -> bool:
+        """Whether the prior takes a text that the caller encoded: the decoder reads the same."""
+        texts = tuple(part for part in self.reads[Stage.DECODER] if part.of_text)
+        return self.has_prior and texts == self.reads[Stage.PRIOR]
+
+    @property
     def decoder_reads_image(self) -> bool:
         """Whether the decoder reads an image embedding."""
         return any(part.name == "image_embed" for part in self.reads[Stage.DECODER])

@@ -56,7 +56,9 @@ class Reference:
         guide = {"image": image} if prompt is None else {"prompt": prompt, **of_prior}
         if "image_embeddings" in options:
             guide = {}
-        pipeline = self.text if prompt is not None else self.image
+        if "text_model_output" in options:
+            guide = of_prior
+        pipeline = self.text if "prior_num_inference_steps" in guide else self.image
         made = pipeline(
             **guide,
             **counts,
@@ -183,6 +185,49 @@ async def test_an_image_embedding_that_is_given(chain: Chain, reference: Referen
     guide = guides.image_embeds(embed.numpy())
     [image] = await chain.ask("generate", guide, seed=SEED, **steps)
     assert_equal(image, reference.draw(image_embeddings=embed))
+
+
+def text_output(seed: int) -> dict[str, np.ndarray]:
+    """What a text encoder might have made of a text: embedding, states, mask."""
+    draw = np.random.default_rng(seed).standard_normal
+    return {
+        "text_embed": draw(tiny_karlo.WIDTH),
+        "text_states": draw((tiny_karlo.POSITIONS, tiny_karlo.WIDTH)),
+        "text_mask": np.arange(tiny_karlo.POSITIONS) < 5 + seed,
+    }
+
+
+GUIDED_IN = {
+    "both stages": ({}, {}),
+    "the prior alone": ({"guidance_scale": 1.0}, {"decoder_guidance_scale": 1.0}),
+    "the decoder alone": ({"prior_guidance_scale": 1.0}, {"prior_guidance_scale": 1.0}),
+}
+
+
+@pytest.mark.parametrize("guidance", GUIDED_IN.values(), ids=GUIDED_IN)
+async def test_texts_that_are_given_encoded(
+    chain: Chain, reference: Reference, guidance: Any
+) -> None:
+    """The prior samples for them; beside them, "" is encoded."""
+    ours, theirs = guidance
+    texts = [text_output(1), text_output(2)]
+    images = await chain.ask("generate", guides.embeddings(texts), seed=SEED, **STEPS, **ours)
+    for seed, (image, text) in enumerate(zip(images, texts, strict=True), start=SEED):
+        embed, states, mask = (torch.from_numpy(part)[None] for part in text.values())
+        expected = reference.draw(
+            text_model_output=(embed, states), text_attention_mask=mask, seed=seed, **theirs
+        )
+        assert_equal(image, expected)
+
+
+async def test_an_encoded_text_steers_away_from_what_it_names(chain: Chain) -> None:
+    text, other = text_output(1), text_output(2)
+    negative = {f"negative_{name}": part for name, part in other.items()}
+    away, plain = [
+        pixels((await chain.ask("generate", guides.embeddings([each]), seed=SEED, **STEPS))[0])
+        for each in ({**text, **negative}, text)
+    ]
+    assert np.abs(away - plain).max() > 1
 
 
 async def test_the_small_image_is_what_latents_are(chain: Chain) -> None:
