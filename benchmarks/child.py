@@ -15,7 +15,7 @@ import psutil
 from services.local.child import ServerError
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 300
+START_SECONDS = 900  # compiling without a cache takes minutes
 STOP_SECONDS = 60
 
 
