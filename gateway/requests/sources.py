@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.requests.input_images import InputImage
@@ -21,7 +22,7 @@ class Text:
     """Its path in the request; for a "" that no one sent, where one would stand."""
     text: str
     """Of an encoded one, its path again: what tells it from others."""
-    encoded: Mapping[str, Embedding] | None = field(default=None, compare=False)
+    encoded: Mapping[str, Embedding] | None = dataclasses.field(default=None, compare=False)
     """What the encoders would make of it, where the caller has made it, by field name."""
 
     def __bool__(self) -> bool:
@@ -77,7 +78,7 @@ class Item:
     """What a decoder that attends to an image does beside the text; None for its one source."""
     mix_ratio: float | None = None
     """Share of the text there; None where text or image is alone."""
-    given: Mapping[str, Embedding] = field(default_factory=dict)
+    given: Mapping[str, Embedding] = dataclasses.field(default_factory=dict)
     """Parts of the decoder's Conditioning that the caller computed, by field name."""
 
 

@@ -1,5 +1,6 @@
 """`python -m training.shapes`: trains every part and writes the checkpoint."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,7 +13,13 @@ import typer
 
 app = typer.Typer(add_completion=False)
 # Side by side in pairs: two one-threaded processes beat one with two threads.
-PAIRS = (("clip", "movq"), ("prior", "unet"), ("inpaint", "depth"), ("locality",))
+PAIRS = (
+    ("clip", "movq"),
+    ("prior", "unet"),
+    ("inpaint", "depth"),
+    ("kl_autoencoder", "sd_inpaint"),
+    ("locality",),
+)
 Work = Annotated[Path, typer.Option(help="Where stages keep what they made.")]
 Scale = Annotated[float, typer.Option(help="Share of the full number of steps.")]
 Device = Annotated[str, typer.Option(help="Torch device that computes.")]
@@ -30,27 +37,31 @@ def stage(name: str, work: Work = DEFAULT_WORK, scale: Scale = 1.0, device: Devi
     done = work / f"{name}.done"
     if done.exists():
         return
-    if name == "clip":
-        from training.shapes.clip import train_clip as run
-    elif name == "movq":
-        from training.shapes.movq import train_movq as run
-    elif name == "prior":
-        from training.shapes.prior import train_prior as run
-    elif name == "unet":
-        from training.shapes.unet import train_unet as run
-    elif name == "inpaint":
-        from training.shapes.inpaint import train_inpaint as run
-    elif name == "depth":
-        from training.shapes.depth import train_depth as run
-    elif name == "locality":
-        from training.shapes.locality import train_locality as run
-    else:
-        raise typer.BadParameter(name)
+    names = [one for pair in PAIRS for one in pair]
+    if name not in names:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}")
+    run = getattr(importlib.import_module(f"training.shapes.{name}"), f"train_{name}")
     began = time.monotonic()
     run(work, scale)
     seconds = time.monotonic() - began
     done.write_text(f"{seconds:.0f}\n")
     print(f"{name} {seconds:.0f} s", flush=True)
+
+
+@app.command()
+def unpack(
+    checkpoint: Path = Path("checkpoints/shapes"),
+    work: Work = DEFAULT_WORK,
+    again: Annotated[list[str] | None, typer.Option(help="A stage to train again.")] = None,
+) -> None:
+    """Take a checkpoint's parts for trained, so that `train` trains no more than `--again` says."""
+    from training.shapes.data import prepare
+    from training.shapes.layout import unpack as run
+
+    work.mkdir(parents=True, exist_ok=True)
+    prepare(work)
+    for name in run(checkpoint, work, again or ()):
+        (work / f"{name}.done").write_text("0\n")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import torch
 from training.shapes.data import shape_masks
 from training.shapes.loop import train
 from training.shapes.prior import image_embeddings, zero_embedding
-from training.shapes.unet import latents, named_rows, noise_loss, widened
+from training.shapes.unet import embedding_loss, latents, named_rows, widened
 
 STEPS = 1_200
 BATCH = 32
@@ -35,7 +35,7 @@ def train_depth(work: Path, scale: float) -> None:
 
     def loss_at(step: int) -> torch.Tensor:
         rows = named[torch.randint(0, len(named), (BATCH,))]
-        return noise_loss(model, clean[rows], embeddings[rows], zero, hint=hints(masks[rows]))
+        return embedding_loss(model, clean[rows], embeddings[rows], zero, hint=hints(masks[rows]))
 
     steps = int(STEPS * scale)
     train(loss_at, model.parameters(), steps, 4e-4, work / "depth.state", average=0.998)

@@ -8,7 +8,7 @@ import torch
 
 from training.shapes.loop import train
 from training.shapes.prior import image_embeddings, zero_embedding
-from training.shapes.unet import CELLS, latents, named_rows, noise_loss, widened
+from training.shapes.unet import CELLS, embedding_loss, latents, named_rows, widened
 
 STEPS = 3_000
 BATCH = 32
@@ -16,22 +16,22 @@ MASKS = 8192
 KEPT_WEIGHT = 0.25  # of a kept cell's error beside a hole's
 
 
-def hole(rng: random.Random) -> np.ndarray:
-    """bool [16, 16], true where the image is generated."""
-    cells = np.zeros((CELLS, CELLS), bool)
+def hole(rng: random.Random, side: int = CELLS) -> np.ndarray:
+    """bool [side, side], true where the image is generated."""
+    cells = np.zeros((side, side), bool)
     kind = rng.random()
     if kind < 0.45:  # a rectangle
-        (top, bottom), (left, right) = (sorted(rng.sample(range(CELLS + 1), 2)) for _ in range(2))
+        (top, bottom), (left, right) = (sorted(rng.sample(range(side + 1), 2)) for _ in range(2))
         cells[top:bottom, left:right] = True
     elif kind < 0.6:  # an ellipse
-        y, x = np.ogrid[:CELLS, :CELLS]
-        height, width = rng.uniform(2, 8), rng.uniform(2, 8)
-        row, column = rng.uniform(0, CELLS), rng.uniform(0, CELLS)
+        y, x = np.ogrid[:side, :side]
+        height, width = (rng.uniform(side / 8, side / 2) for _ in range(2))
+        row, column = rng.uniform(0, side), rng.uniform(0, side)
         cells[((y - row) / height) ** 2 + ((x - column) / width) ** 2 < 1] = True
     elif kind < 0.9:  # margins on some sides, as an image that grows has them
         for turns in range(4):
             if rng.random() < 0.5:
-                np.rot90(cells, turns)[: rng.randint(1, CELLS // 2)] = True
+                np.rot90(cells, turns)[: rng.randint(1, side // 2)] = True
     else:
         cells[:] = True
     return cells
@@ -65,7 +65,7 @@ def train_inpaint(work: Path, scale: float) -> None:
         mask = masks[torch.randint(0, MASKS, (BATCH,))]
         extra = torch.cat([clean[rows] * mask, mask], 1)
         weight = 1 - (1 - KEPT_WEIGHT) * mask
-        return noise_loss(model, clean[rows], embeddings[rows], zero, extra, weight=weight)
+        return embedding_loss(model, clean[rows], embeddings[rows], zero, extra, weight=weight)
 
     steps = int(STEPS * scale)
     train(loss_at, model.parameters(), steps, 4e-4, work / "inpaint.state", average=0.998)

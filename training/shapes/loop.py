@@ -1,5 +1,6 @@
 """The training loop that every stage shares: one-cycle AdamW, clipped, averaged, resumable."""
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -65,16 +66,19 @@ def train(
 
 
 def store(state: Path, step: int, optimizer, cycle, parameters, mean) -> None:
-    """Writes beside the file and renames, so that a killed run leaves a whole one."""
-    fresh = state.with_suffix(".new")
-    torch.save(
-        {
-            "step": step,
-            "optimizer": optimizer.state_dict(),
-            "cycle": cycle.state_dict(),
-            "parameters": [p.detach() for p in parameters],
-            "mean": mean,
-        },
-        fresh,
-    )
-    fresh.rename(state)
+    """Keep what a restart needs."""
+    kept = {
+        "step": step,
+        "optimizer": optimizer.state_dict(),
+        "cycle": cycle.state_dict(),
+        "parameters": [p.detach() for p in parameters],
+        "mean": mean,
+    }
+    save(kept, state)
+
+
+def save(value, path: Path) -> None:
+    """Writes beside the file and renames: a killed run, or two at once, leave a whole one."""
+    fresh = path.with_suffix(f".{os.getpid()}")
+    torch.save(value, fresh)
+    fresh.rename(path)

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 
 from training.shapes.clip import WIDTH
 from training.shapes.data import movq_pixels, training_scenes
-from training.shapes.loop import train
+from training.shapes.loop import save, train
 from training.shapes.prior import DROPOUT, image_embeddings, zero_embedding
 
 STEPS, NAMED_STEPS = 5250, 3600
@@ -53,12 +53,30 @@ def latents(work: Path) -> torch.Tensor:
     images = np.load(work / "images.npy", mmap_mode="r")
     pixels = (movq_pixels(images[i : i + 64]) for i in range(0, len(images), 64))
     made = torch.cat([movq.encode(batch.to(movq.device)).latents for batch in pixels])
-    torch.save(made, kept)
+    save(made, kept)
     return made
 
 
-def noise_loss(model, clean, embeddings, zero, extra=None, hint=None, weight=None):
+def noise_loss(predict, clean, alphas, extra=None, weight=None):
     """Mean square error of the predicted noise at a random timestep (Ho et al. 2020, eq. 14).
+
+    Args:
+        predict: the noise [B, 4, 16, 16] from a network's input and timesteps [B].
+        clean: latents [B, 4, 16, 16].
+        alphas: the scheduler's cumulative products [T].
+        extra: further input channels [B, C, 16, 16].
+        weight: of each cell, [B, 1, 16, 16].
+    """
+    t = torch.randint(0, len(alphas), (len(clean),))
+    kept = alphas[t].view(-1, 1, 1, 1)
+    noise = torch.randn_like(clean)
+    noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    error = (predict(noisy if extra is None else torch.cat([noisy, extra], 1), t) - noise).square()
+    return error.mean() if weight is None else (error * weight).mean() / weight.mean()
+
+
+def embedding_loss(model, clean, embeddings, zero, extra=None, hint=None, weight=None):
+    """`noise_loss` of a UNet that reads image embeddings.
 
     Args:
         model: the UNet.
@@ -69,20 +87,18 @@ def noise_loss(model, clean, embeddings, zero, extra=None, hint=None, weight=Non
         hint: control hint [B, 3, 128, 128].
         weight: of each cell, [B, 1, 16, 16].
     """
-    alphas = make_scheduler().alphas_cumprod
-    rows = len(clean)
-    t = torch.randint(0, len(alphas), (rows,))
-    kept = alphas[t].view(-1, 1, 1, 1)
-    noise = torch.randn_like(clean)
-    noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-    dropped = torch.rand(rows, 1) < DROPOUT
-    condition = {"image_embeds": torch.where(dropped, zero, embeddings)}
-    if hint is not None:
-        condition["hint"] = hint
-    inputs = noisy if extra is None else torch.cat([noisy, extra], 1)
-    out = model(inputs, t, encoder_hidden_states=None, added_cond_kwargs=condition).sample
-    error = (out[:, :4] - noise).square()
-    return error.mean() if weight is None else (error * weight).mean() / weight.mean()
+
+    def predict(inputs, t):
+        dropped = torch.rand(len(inputs), 1) < DROPOUT
+        condition = {"image_embeds": torch.where(dropped, zero, embeddings)}
+        if hint is not None:
+            condition["hint"] = hint
+        # Twice the latent's channels come out, whatever the variance type.
+        return model(inputs, t, encoder_hidden_states=None, added_cond_kwargs=condition).sample[
+            :, :4
+        ]
+
+    return noise_loss(predict, clean, make_scheduler().alphas_cumprod, extra, weight)
 
 
 def named_rows() -> torch.Tensor:
@@ -98,7 +114,7 @@ def train_unet(work: Path, scale: float) -> None:
     def cycle(pool: torch.Tensor, steps: int, state: str) -> None:
         def loss_at(step: int) -> torch.Tensor:
             rows = pool[torch.randint(0, len(pool), (BATCH,))]
-            return noise_loss(model, clean[rows], embeddings[rows], zero)
+            return embedding_loss(model, clean[rows], embeddings[rows], zero)
 
         train(loss_at, model.parameters(), int(steps * scale), 8e-4, work / state, average=0.998)
 
