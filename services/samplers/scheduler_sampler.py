@@ -11,7 +11,14 @@ from services.samplers.coefficients import Coefficients, prediction
 from services.samplers.row_sampler import LATENT, RowSampler
 from services.samplers.sampler import GivenLevels, Sampler
 
-BY_SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")
+BY_SIGMA = (
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "LMSDiscreteScheduler",
+)
 """Classes whose latent is the clean one plus noise times sigma; the others keep its variance."""
 
 
@@ -121,12 +128,21 @@ class OneScheduler(RowSampler):
     def original(self, at: Place, latent: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         scheduler = at.sampler.scheduler
         if type(scheduler).__name__ in BY_SIGMA:
-            signal, noise = 1.0, float(scheduler.sigmas[scheduler.step_index])
+            signal, noise = 1.0, self._sigma(scheduler)
         else:
             cumulated = scheduler.alphas_cumprod[at.sampler.timesteps[at.step].long()]
             signal, noise = float(cumulated**0.5), float((1 - cumulated) ** 0.5)
         kind = scheduler.config.get("prediction_type", "epsilon")
         return Coefficients(**prediction(kind, signal, noise)).predicted(latent, output)
+
+    @staticmethod
+    def _sigma(scheduler: Any) -> float:
+        """Of the latent that the network has just read."""
+        is_half_way = not getattr(scheduler, "state_in_first_order", True)
+        # Heun's second pass is at the end of its step, KDPM2's between the two.
+        sigmas = getattr(scheduler, "sigmas_interpol", None) if is_half_way else None
+        found = (scheduler.sigmas if sigmas is None else sigmas)[scheduler.step_index]
+        return float(found)
 
     def noise_after(self, at: Place, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         timesteps = at.sampler.timesteps
