@@ -36,6 +36,7 @@ Strength = Annotated[float | None, typer.Option(help="Share of the steps, above 
 PriorStrength = Annotated[
     float | None, typer.Option(help="The prior starts from the image; share of its steps.")
 ]
+TextShare = Annotated[float | None, typer.Option(help="Share of the text, 0 to 1.")]
 InterpolationOption = Annotated[Interpolation | None, typer.Option(help="How to blend embeddings.")]
 DecoderPrompt = Annotated[str | None, typer.Option(help="For a decoder that reads text.")]
 Margin = Annotated[int, typer.Option(min=0, help="Pixels to add.")]
@@ -71,6 +72,28 @@ def weighted(
         *(_file(name) for _, name in named),
     ]
     return sources, [weight for weight, _ in (*prompts, *named)]
+
+
+def numbers(
+    value: str | None, name: str, kind: type[int] | type[float]
+) -> list[int] | list[float] | None:
+    """The numbers of an option that holds several; None where it was not passed.
+
+    Args:
+        value: with commas between them.
+        name: of the option.
+        kind: of each number.
+
+    Raises:
+        typer.BadParameter: one is no such number.
+    """
+    if value is None:
+        return None
+    try:
+        return [kind(part) for part in value.split(",")]
+    except ValueError as error:
+        why = f"{value!r} is not numbers with commas between them"
+        raise typer.BadParameter(why, param_hint=f"--{name}") from error
 
 
 def frame_source(text: str | None, file: Path | None, option: str) -> ConditioningSource:

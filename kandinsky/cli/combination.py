@@ -62,8 +62,18 @@ def _embeddings(passed: Passed) -> Guide:
     )
 
 
+def _prompts(passed: Passed) -> Guide:
+    share = passed.get("text_to_image_strength")
+    if "beside_image" in passed:
+        beside = passed["beside_image"]
+        return guides.text_and_image(passed["prompt"], beside, text_to_image_strength=share)
+    if share is not None:
+        raise typer.BadParameter("needs --beside-image", param_hint="--text-to-image-strength")
+    return guides.text(passed["prompt"])
+
+
 GUIDES: tuple[Kind[Guide], ...] = (
-    Kind(("prompt",), lambda passed: guides.text(passed["prompt"])),
+    Kind(("prompt",), _prompts, ("beside_image", "text_to_image_strength")),
     Kind(("mix_text", "mix_image"), _mix, ("interpolation",)),
     Kind(("frames",), _frames, ("first", "last", "first_image", "last_image", "interpolation")),
     Kind(("variation",), lambda passed: guides.image(passed["variation"])),

@@ -5,7 +5,7 @@ all of them share, and runs the request.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.cli.address import AddressOption, TimeoutOption, resolve
+from kandinsky.cli.arguments import numbers
 from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.outputs import (
     OutputError,
@@ -50,6 +51,12 @@ OutputOption = Annotated[
 ]
 
 
+LISTS: Mapping[str, type[int] | type[float]] = {"timesteps": int, "sigmas": float}
+"""Options that hold numbers with commas between them."""
+FREE_U = ("s1", "s2", "b1", "b2")
+"""In the order of `enable_freeu` of diffusers."""
+
+
 def _settings(
     model: Annotated[str, typer.Option(help="Name of a served model.")] = DEFAULT_MODEL,
     images_per_prompt: Annotated[
@@ -79,6 +86,22 @@ def _settings(
     seed: Annotated[int | None, typer.Option(help="Image i uses seed + i.")] = None,
     scheduler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULERS)}.")] = None,
     eta: Annotated[float | None, typer.Option(help="Eta of DDIM, 0 to 1.")] = None,
+    timesteps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,T,...", help="Of the steps, in falling order, in place of --steps."
+        ),
+    ] = None,
+    sigmas: Annotated[
+        str | None, typer.Option(metavar="S,S,...", help="Noise levels of the steps, likewise.")
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(help="Layers of the text encoder to leave out at its end.")
+    ] = None,
+    free_u: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="S1 S2 B1 B2", help="FreeU's weights, arXiv 2309.11497."),
+    ] = None,
     progress_every: Annotated[
         int | None, typer.Option(help="Steps between two progress events.")
     ] = None,
@@ -122,6 +145,9 @@ def command(build: Callable[..., GenerateRequest]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         how = {parameter.name: values.pop(parameter.name) for parameter in running}
+        values |= {name: numbers(values[name], name, kind) for name, kind in LISTS.items()}
+        if values["free_u"] is not None:
+            values["free_u"] = dict(zip(FREE_U, values["free_u"], strict=True))
         _run(lambda: build(**values), **how)
 
     parameters = [

@@ -20,6 +20,7 @@ from kandinsky.cli.arguments import (
     PriorStrength,
     Prompts,
     Strength,
+    TextShare,
     WeightedFiles,
     WeightedTexts,
     file_argument,
@@ -157,6 +158,23 @@ def variation(
     return requests.variation(image, prompt=prompt, **options)
 
 
+def dual_guided(
+    image: File,
+    prompts: Prompts,
+    text_to_image_strength: TextShare = None,
+    negative_prompt: Negatives = None,
+    **options: Any,
+) -> GenerateRequest:
+    """Generate images that prompts and an image guide at once."""
+    return requests.dual_guided(
+        prompts,
+        image,
+        text_to_image_strength=text_to_image_strength,
+        negative_prompts=negative_prompt,
+        **options,
+    )
+
+
 def control(
     hint: Hint,
     prompts: Prompts,
@@ -203,6 +221,7 @@ def register(app: typer.Typer) -> None:
         inpaint,
         outpaint,
         variation,
+        dual_guided,
         control,
         text_guided_edit,
     ):

@@ -12,6 +12,7 @@ from kandinsky.cli.arguments import (
     Negatives,
     PriorStrength,
     Strength,
+    TextShare,
     WeightedFiles,
     WeightedTexts,
     file_option,
@@ -27,6 +28,9 @@ DecoderTexts = Annotated[
 PriorNegatives = Annotated[
     list[str] | None, typer.Option(help="What prior runs steer away from; repeat.")
 ]
+BesideImages = Annotated[
+    list[Path] | None, file_option("Guide by prompts and this image at once; repeat.")
+]
 Variations = Annotated[list[Path] | None, file_option("Guide by an image to vary; repeat.")]
 Edits = Annotated[list[Path] | None, file_option("Guide by an image to edit; repeat.")]
 Embeds = Annotated[Path | None, file_option("Guide by embeddings [items, D], an npy file.")]
@@ -39,6 +43,8 @@ Margin = Annotated[int | None, typer.Option(min=0, help="Continue the image by s
 
 def generate(
     prompt: Texts = None,
+    beside_image: BesideImages = None,
+    text_to_image_strength: TextShare = None,
     mix_text: WeightedTexts = None,
     mix_image: WeightedFiles = None,
     frames: Annotated[int | None, typer.Option(help="Guide by so many frames.")] = None,
@@ -71,8 +77,8 @@ def generate(
 ) -> GenerateRequest:
     """Generate images of any combination of guide, canvas and control hint.
 
-    One guide: --prompt; --mix-text and --mix-image; --frames with --first and --last; --variation;
-    --edit with --from and --to; --embeds.
+    One guide: --prompt, alone or with --beside-image; --mix-text and --mix-image; --frames with
+    --first and --last; --variation; --edit with --from and --to; --embeds.
 
     At most one canvas: --canvas-image; --mask; --top, --bottom, --left, --right. Without
     --canvas-image a canvas takes the images of --variation or --edit; so does --strength alone.

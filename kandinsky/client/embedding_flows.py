@@ -1,4 +1,4 @@
-"""The named flows that other things than prompts guide: blends, frames, images, text diffs."""
+"""The named flows that not prompts alone guide: blends, frames, images, text diffs."""
 
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -13,11 +13,12 @@ from kandinsky.client.options import (
     InputImage,
     InputImages,
     Interpolation,
+    Texts,
 )
 
 
 class EmbeddingFlows(Combination[Images, Cost]):
-    """Flows whose guide is `mix`, `interpolation`, `image` or `text_diff`.
+    """Flows whose guide is `mix`, `interpolation`, `image`, `text_and_image` or `text_diff`.
 
     Errors as of `generate`.
     """
@@ -119,6 +120,29 @@ class EmbeddingFlows(Combination[Images, Cost]):
             _OPTIONS,
             negative_image_embeds=negative_image_embeds,
             decoder_texts=prompt,
+        )
+
+    def dual_guided(
+        self,
+        prompts: Texts,
+        image: InputImages,
+        *,
+        text_to_image_strength: float | None = None,
+        negative_prompts: Texts | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Images:
+        """Generate images that prompts and images guide at once, by a decoder that attends to both.
+
+        Args:
+            prompts: one or several.
+            image: one for all prompts, or one for each.
+            text_to_image_strength: share of the text, 0 to 1; default 0.5.
+            negative_prompts: None, one for all, or one for each prompt.
+            options: see `GenerationOptions`.
+        """
+        guide = guides.text_and_image(prompts, image, text_to_image_strength=text_to_image_strength)
+        return self._flow(
+            "dual_guided", guide, options, _OPTIONS, negative_prompts=negative_prompts
         )
 
     def text_guided_edit(

@@ -56,6 +56,7 @@ def test_a_method_s_request_has_the_fields_that_its_row_names():
         "client.inpaint": requests.inpaint(b"file", b"mask", "a"),
         "client.outpaint": requests.outpaint(b"file", "a", top=1),
         "client.variation": requests.variation(b"file"),
+        "client.dual_guided": requests.dual_guided("a", b"file"),
         "client.control": requests.control(b"hint", "a", image=b"file"),
         "client.text_guided_edit": requests.text_guided_edit(b"file", "a", "b"),
         "client.generate": requests.generate(guides.text("a"), canvases.image(b"file"), b"hint"),

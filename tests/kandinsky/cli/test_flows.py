@@ -76,6 +76,18 @@ COMMANDS: dict[str, tuple[list[str], Any]] = {
         ["variation", "a.png", "a.png"],
         lambda file: GenerateRequest(guide={"image": {"images": [file, file]}}),
     ),
+    "dual-guided": (
+        ["dual-guided", "a.png", "a", "b", "--text-to-image-strength", "0.25"],
+        lambda file: GenerateRequest(
+            guide={
+                "text_and_image": {
+                    "prompts": ["a", "b"],
+                    "images": [file],
+                    "text_to_image_strength": 0.25,
+                }
+            }
+        ),
+    ),
     "control": (
         ["control", "a.png", "a", "--image", "a.png"],
         lambda file: GenerateRequest(
@@ -123,6 +135,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"canvas": {"outpaint": {"top": 1, "bottom": 2, "left": 3, "strength": 0.5}}},
     ),
     "variation": (["--prompt", "z"], {"decoder": {"texts": ["z"]}}),
+    "dual-guided": (["--negative-prompt", "x"], {"negative": {"texts": ["x"]}}),
     "control": (
         ["--strength", "0.5", "--prior-strength", "0.25", "--negative-prompt", "x"],
         {
@@ -176,6 +189,13 @@ SETTINGS = {
     "--prior-guidance-scale 2.5": {"prior": {"guidance_scale": 2.5}},
     "--seed 0": {"seed": 0},
     "--scheduler ddim --eta 0.5": {"decoder": {"scheduler": "ddim", "eta": 0.5}},
+    "--timesteps 979,499,19": {"decoder": {"timesteps": [979, 499, 19]}},
+    "--sigmas 13,3.25,0.25": {"decoder": {"sigmas": [13, 3.25, 0.25]}},
+    "--clip-skip 1": {"decoder": {"clip_skip": 1}},
+    "--free-u 0.9 0.2 1.5 1.6": {
+        "decoder": {"free_u": {"s1": 0.9, "s2": 0.2, "b1": 1.5, "b2": 1.6}}
+    },
+    "--super-resolution-steps 3": {"super_resolution": {"steps": 3}},
     "--preset balanced": {"decoder": {"preset": "PRESET_BALANCED"}},
     "--guidance-interval 0.25 1": {"decoder": {"guidance_interval": {"low": 0.25, "high": 1}}},
     "--step-cache-interval 2": {"decoder": {"step_cache_interval": 2}},
@@ -210,6 +230,8 @@ def test_frames_become_one_animation(gateway: RecordingGateway, suffix: str) -> 
 
 WRONG = {
     "no weight": ["mix", "--text", "a red circle"],
+    "a word among timesteps": ["text-to-image", "a", "--timesteps", "979,b"],
+    "a fraction among timesteps": ["text-to-image", "a", "--timesteps", "979,0.5"],
     "a bad weight": ["mix", "--text", "much:a"],
     "a missing image": ["image-to-image", "b.png", "a"],
     "a folder": ["variation", "."],

@@ -43,6 +43,12 @@ GUIDES: dict[str, tuple[list[str], Any]] = {
         ["--prompt", "a", "--prompt", "b"],
         lambda file: {"text": {"prompts": ["a", "b"]}},
     ),
+    "text and image": (
+        ["--prompt", "a", "--beside-image", "a.png", "--text-to-image-strength", "0.25"],
+        lambda file: {
+            "text_and_image": {"prompts": ["a"], "images": [file], "text_to_image_strength": 0.25}
+        },
+    ),
     "mix": (
         ["--mix-text", "0.5:a", "--mix-image", "2:a.png", "--interpolation", "spherical"],
         lambda file: {
@@ -149,6 +155,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "two guides": (["--prompt", "a", "--variation", "a.png"], "--variation: does not go with"),
     "an amount for a prompt": (["--prompt", "a", "--amount", "1"], "--amount: does not go with"),
     "a frame alone": (["--first", "a"], "--first: pass one of --prompt"),
+    "an image beside no prompt": (
+        ["--beside-image", "a.png"],
+        "--beside-image: pass one of --prompt",
+    ),
+    "a share of a text alone": (
+        ["--prompt", "a", "--text-to-image-strength", "0.5"],
+        "--text-to-image-strength: needs --beside-image",
+    ),
     "no last frame": (["--frames", "2", "--first", "a"], "--last: pass either a prompt, or an"),
     "no target": (["--edit", "a.png", "--from", "a"], "--edit needs --to"),
     "two canvases": (

@@ -223,6 +223,22 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], GenerateRequest]] =
             prior={"start": {"strength": 0.25}},
         ),
     ),
+    "dual guided": (
+        "dual_guided",
+        (["a", "b"], FILE),
+        {"text_to_image_strength": 0.25, "negative_prompts": "x", "eta": 0.5},
+        GenerateRequest(
+            guide={
+                "text_and_image": {
+                    "prompts": ["a", "b"],
+                    "images": [SENT],
+                    "text_to_image_strength": 0.25,
+                }
+            },
+            negative={"texts": ["x"]},
+            decoder={"eta": 0.5},
+        ),
+    ),
     "text-guided edit": (
         "text_guided_edit",
         (FILE, "a", "b"),
