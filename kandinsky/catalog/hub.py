@@ -6,11 +6,15 @@ The hub's library comes with the extra `serve`; it is imported where it is used.
 import errno
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kandinsky.catalog.entry import HubCheckpoint
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 GIB = 2**30
@@ -66,46 +70,69 @@ def commit(name: str, revision: str) -> str:
     return found
 
 
-def check(checkpoint: HubCheckpoint, parts: Sequence[str]) -> None:
-    """Check that the parts of a checkpoint can be had: from the cache, or from the hub.
+def check(wanted: Mapping[HubCheckpoint, Collection[str]]) -> None:
+    """Check that parts of checkpoints can be had: from the cache, or from the hub.
+
+    A repository is asked once, whatever number of checkpoints it holds.
 
     Args:
-        checkpoint: on the hub.
-        parts: subfolders that are loaded.
+        wanted: subfolders that are loaded, by the checkpoint on the hub.
 
     Raises:
-        HubError: see `asking`; or the disk has too little room.
+        HubError: see `asking`; or the disk has too little room for all of them.
     """
-    import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    name, revision = checkpoint.hub, checkpoint.revision
-    try:
-        with asking(name, revision):
-            api = huggingface_hub.HfApi()
-            listed = api.model_info(name, revision=revision, files_metadata=True)
-    except HubError:
-        if _is_cached(name, revision):
-            return
-        raise
-    sizes = {file.rfilename: file.size or 0 for file in listed.siblings or []}
-    needed = [file for part in parts for file in _files(part, sizes, checkpoint.variant)]
-    missing = sum(
-        sizes[file]
-        for file in needed
-        if not isinstance(
-            huggingface_hub.try_to_load_from_cache(name, file, revision=listed.sha), str
-        )
-    )
+    listed = {at: _listed(*at) for at in dict.fromkeys((c.hub, c.revision) for c in wanted)}
+    missing: dict[str, dict[str, int]] = {}
+    for checkpoint, parts in wanted.items():
+        found = listed[checkpoint.hub, checkpoint.revision]
+        if found is not None:
+            sizes = _missing(found, parts, checkpoint.variant)
+            missing.setdefault(checkpoint.hub, {}).update(sizes)
+    missing = {name: sizes for name, sizes in missing.items() if sizes}
+    total = sum(sum(sizes.values()) for sizes in missing.values())
     folder = Path(HF_HUB_CACHE)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if missing > free:
+    if total > free:
+        verb = "takes" if len(missing) == 1 else "take"
         raise HubError(
-            f"{name} takes {missing / GIB:.1f} GiB more in {HF_HUB_CACHE}, and {free / GIB:.1f} "
-            "GiB are free there; set HF_HOME to a larger disk"
+            f"{', '.join(missing)} {verb} {total / GIB:.1f} GiB more in {HF_HUB_CACHE}, and "
+            f"{free / GIB:.1f} GiB are free there; set HF_HOME to a larger disk"
         )
+
+
+def _listed(name: str, revision: str) -> "ModelInfo | None":
+    """What a revision holds; None where the hub cannot say, and the cache has it.
+
+    Raises:
+        HubError: see `asking`.
+    """
+    import huggingface_hub
+
+    try:
+        with asking(name, revision):
+            return huggingface_hub.HfApi().model_info(name, revision=revision, files_metadata=True)
+    except HubError:
+        if _is_cached(name, revision):
+            return None
+        raise
+
+
+def _missing(listed: "ModelInfo", parts: Collection[str], variant: str | None) -> dict[str, int]:
+    """Bytes of each file of the parts that is not in the cache."""
+    import huggingface_hub
+
+    sizes = {file.rfilename: file.size or 0 for file in listed.siblings or []}
+    needed = [file for part in parts for file in _files(part, sizes, variant)]
+    cached = huggingface_hub.try_to_load_from_cache
+    return {
+        file: sizes[file]
+        for file in needed
+        if not isinstance(cached(listed.id, file, revision=listed.sha), str)
+    }
 
 
 def _files(part: str, sizes: dict[str, int], variant: str | None) -> list[str]:

@@ -74,22 +74,21 @@ def plan(models: Sequence[str], folders: Sequence[Path]) -> Plan:
         }
         for owner, stage in stages.values():
             checkpoint_files.check(owner, stage)
-            _check_hub(owner, stage)
+        hub.check(_of_hub(stages.values()))
     except (CatalogError, CheckpointFault, HubError) as error:
         raise PreflightError(str(error)) from error
     return Plan(entries, tuple(stages.values()))
 
 
-def _check_hub(entry: CatalogEntry, stage: Stage) -> None:
-    """Check that what a stage loads from the hub can be had.
-
-    Raises:
-        HubError: it cannot.
-    """
-    parts = {role.name: role.parts for role in entry.spec.stage_roles(stage)}
-    for role, checkpoint in entry.checkpoints(stage).items():
-        if isinstance(checkpoint, HubCheckpoint):
-            hub.check(checkpoint, parts[role])
+def _of_hub(stages: Iterable[tuple[CatalogEntry, Stage]]) -> Mapping[HubCheckpoint, set[str]]:
+    """What stages load from the hub: subfolders, by the checkpoint."""
+    wanted: dict[HubCheckpoint, set[str]] = {}
+    for entry, stage in stages:
+        parts = {role.name: role.parts for role in entry.spec.stage_roles(stage)}
+        for role, checkpoint in entry.checkpoints(stage).items():
+            if isinstance(checkpoint, HubCheckpoint):
+                wanted.setdefault(checkpoint, set()).update(parts[role])
+    return wanted
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ class Hub(BaseHTTPRequestHandler):
 
     commits: ClassVar[dict[str, str]] = {}
     size: ClassVar[int] = 10
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         *_, owner, name, _, revision = ["", "", "", *self.path.split("?")[0].split("/")]
@@ -47,6 +49,7 @@ class Hub(BaseHTTPRequestHandler):
         elif revision not in self.commits:
             self._answer(404, {"error": "no such revision"}, "RevisionNotFound")
         else:
+            self.asked.append(repository)
             files = [
                 {"rfilename": "unet/diffusion_pytorch_model.safetensors", "size": self.size},
                 {"rfilename": "prior/diffusion_pytorch_model.safetensors", "size": self.size},
@@ -70,7 +73,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    Hub.commits, Hub.size = {"main": FIRST}, 10
+    Hub.commits, Hub.size, Hub.asked = {"main": FIRST}, 10, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -158,12 +161,13 @@ def test_no_network_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_too_little_disk_is_one_sentence(hub: str, tmp_path: Path) -> None:
-    Hub.size = 10**18
+def test_too_little_disk_for_all_of_them_is_one_sentence(hub: str, tmp_path: Path) -> None:
+    Hub.size = shutil.disk_usage(tmp_path).free * 2 // 3  # of each of the two
     done = command(hub, write(tmp_path), "up", "--model", "ours", "--port", "0")
     said = " ".join(done.stderr.split())
     assert done.returncode == 1
-    assert "us/prior takes" in said and "GiB are free there" in said
+    assert "us/prior, us/decoder take" in said and "GiB are free there" in said
+    assert sorted(Hub.asked) == ["us/decoder", "us/prior"], "each is asked once"
 
 
 @pytest.mark.parametrize("text", ["- a list", "us/prior@main: main", "us/prior@main: ["])
