@@ -100,8 +100,11 @@ def put_conditioning(
         encoding = encodings.image(shown)
         request.set("conditioning.image_states", encoding.image_states, shown.field)
         if guided:
-            blank = encoding.blank_image_states
-            request.set("conditioning.negative_image_states", blank, shown.field)
+            away, states = conditioning.negative_image, encoding.blank_image_states
+            if away is not None:
+                states = encodings.image(away).image_states
+            origin = shown.field if away is None else away.field
+            request.set("conditioning.negative_image_states", states, origin)
     if conditioning.sources and conditioning.given is None:
         embed = _image_embed(image, encodings, sampled)
         origin = conditioning.sources[0].source.field

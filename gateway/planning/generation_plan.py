@@ -43,6 +43,8 @@ class DecoderConditioning:
     """None for the family's rule."""
     image: Undecoded[InputImage] | None = None
     """What a decoder that attends to an image does; None for no image."""
+    negative_image: Undecoded[InputImage] | None = None
+    """What it steers away from; None for the family's rule."""
     mix_ratio: float | None = None
     """Share of the text there; None of other decoders."""
     given: Mapping[str, Embedding] | None = None

@@ -75,6 +75,9 @@ def _planned(
     shown, ratio = _attended(item) if spec.decoder_attends_to_image else (None, None)
     conditioning = DecoderConditioning(
         image=shown,
+        negative_image=(
+            value_for(request.negative.images, index) if shown and decoder.guided else None
+        ),
         mix_ratio=ratio,
         sources=tuple(part for part in item.sources if part.weight and spec.decoder_reads_image),
         spherical=item.spherical,
@@ -153,6 +156,7 @@ def _encoder_images(
     if request.entry.spec.decoder_reads_image:
         sources += [part.source for item in request.guide.items for part in item.sources]
     sources += [image.conditioning.image for image in images]
+    sources += [image.conditioning.negative_image for image in images]
     sources += [run.start for image in images for run in image.prior_runs]
     yield from dict.fromkeys(source for source in sources if isinstance(source, Undecoded))
 

@@ -58,6 +58,7 @@ def _validated(request: GenerateRequest, flow: Flow, reader: ValueReader) -> Val
     negative = Negative(
         reader.texts(request.negative.texts, "negative.texts"),
         reader.rows(request.negative.image_embeds, "negative.image_embeds"),
+        reader.images(request.negative.images, "negative.images", latents=False),
     )
     settings = Settings(
         prior=_prior(request, guide, canvas, negative, reader),
@@ -141,6 +142,10 @@ def _check_sides(
     guide.check(settings, reader)
     if guide.holds_negatives and request.HasField("negative"):
         violations.add("negative", f"each {guide.unit} of this guide has its own negative side")
+    elif negative.images and not spec.decoder_attends_to_image:
+        violations.add("negative.images", "this model's decoder attends to no image")
+    elif negative.images and not guide.has_images:
+        violations.add("negative.images", "stand beside a guide that shows an image")
     elif negative.HasField("image_embeds") and not spec.decoder_reads_image:
         violations.add("negative.image_embeds", "this model's decoder reads no image embedding")
     elif (

@@ -19,6 +19,7 @@ class Negative:
 
     texts: tuple[Text, ...]
     image_embeds: tuple[Embedding, ...]
+    images: tuple[Undecoded[InputImage], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ class EmbeddingFlows(Combination[Images, Cost]):
         image: InputImages,
         *,
         negative_image_embeds: Any = None,
+        negative_images: InputImages | None = None,
         prompt: str | None = None,
         **options: Unpack[GenerationOptions],
     ) -> Images:
@@ -110,6 +111,7 @@ class EmbeddingFlows(Combination[Images, Cost]):
         Args:
             image: one or several.
             negative_image_embeds: array [1 or images, D], to steer away from.
+            negative_images: one, or one for each image; for a decoder that attends to an image.
             prompt: for a decoder that reads text.
             options: see `GenerationOptions`.
         """
@@ -119,6 +121,7 @@ class EmbeddingFlows(Combination[Images, Cost]):
             options,
             _OPTIONS,
             negative_image_embeds=negative_image_embeds,
+            negative_images=negative_images,
             decoder_texts=prompt,
         )
 
@@ -129,6 +132,7 @@ class EmbeddingFlows(Combination[Images, Cost]):
         *,
         text_to_image_strength: float | None = None,
         negative_prompts: Texts | None = None,
+        negative_images: InputImages | None = None,
         **options: Unpack[GenerationOptions],
     ) -> Images:
         """Generate images that prompts and images guide at once, by a decoder that attends to both.
@@ -138,11 +142,17 @@ class EmbeddingFlows(Combination[Images, Cost]):
             image: one for all prompts, or one for each.
             text_to_image_strength: share of the text, 0 to 1; default 0.5.
             negative_prompts: None, one for all, or one for each prompt.
+            negative_images: likewise, of images.
             options: see `GenerationOptions`.
         """
         guide = guides.text_and_image(prompts, image, text_to_image_strength=text_to_image_strength)
         return self._flow(
-            "dual_guided", guide, options, _OPTIONS, negative_prompts=negative_prompts
+            "dual_guided",
+            guide,
+            options,
+            _OPTIONS,
+            negative_prompts=negative_prompts,
+            negative_images=negative_images,
         )
 
     def text_guided_edit(

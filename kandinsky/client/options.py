@@ -170,6 +170,8 @@ class CombinationOptions(GenerationOptions, total=False):
     """None, one for all, or one for each item of the guide."""
     negative_image_embeds: Any
     """Array [1 or items, D]: image embeddings to steer away from, in place of texts."""
+    negative_images: InputImages | None
+    """One for all, or one for each item, for a decoder that attends to an image."""
     prior_negative_texts: Texts | None
     """What prior runs steer away from. Left out: `negative_prompts` for prompts, else nothing."""
     prior_strength: float | None

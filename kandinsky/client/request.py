@@ -19,6 +19,7 @@ FIELDS: Mapping[str, str] = {
     "seed": "seed",
     "negative_prompts": "negative.texts",
     "negative_image_embeds": "negative.image_embeds",
+    "negative_images": "negative.images",
     "prior_steps": "prior.steps",
     "prior_guidance_scale": "prior.guidance_scale",
     "prior_guidance_interval": "prior.guidance_interval",

@@ -93,6 +93,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"clip_skip": 4},
         {"decoder.clip_skip": "is 4; the text encoder has 3 layers"},
     ),
+    "an image to steer away from": (
+        {"negative_images": IMAGE},
+        {"negative.images": "this model's decoder attends to no image"},
+    ),
     "a weight of FreeU left out": (
         {"free_u": {"b1": 1.0, "b2": 1.0, "s1": 1.0}},
         {"decoder.free_u.s2": "0 is not above 0, up to 10"},
@@ -127,6 +131,13 @@ async def test_settings(chain: Chain, options: dict[str, Any], expected: dict[st
 async def test_canvases(chain: Chain, canvas: Any, expected: dict[str, str]) -> None:
     found = await violations(chain, guides.text("a"), canvas, height=64, width=128)
     assert found.keys() == expected.keys()
+
+
+async def test_no_layer_is_left_out_of_a_text_that_comes_encoded(chain: Chain) -> None:
+    states = np.zeros((tiny_sd_inpaint.POSITIONS, tiny_sd_inpaint.WIDTH))
+    guide = guides.embeddings([{"text_states": states, "negative_text_states": states}])
+    found = await violations(chain, guide, canvases.inpaint(MASK, IMAGE), clip_skip=1)
+    assert found == {"decoder.clip_skip": "the conditionings hold encoded texts"}
 
 
 async def test_other_families_refuse_what_they_do_not_declare(tiny_checkpoint: Path) -> None:

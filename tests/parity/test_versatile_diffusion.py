@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from PIL import Image
 
 from kandinsky.client import guides
 from kandinsky.v1 import generation_pb2
+from kandinsky.wire.errors import from_rpc_error
 from tests import tiny_versatile
 from tests.parity.conftest import Chain, pixels, running_chain
 
@@ -122,6 +124,22 @@ async def test_image_variation(chain: Chain, reference: Reference, ours: Any, th
     image = await ask(chain, guides.image(shown()), **ours)
     expected = reference.draw("ImageVariation", Image.fromarray(shown()), **theirs)
     assert_equal(image, expected)
+
+
+async def test_a_negative_image(chain: Chain, reference: Reference) -> None:
+    image, away = shown(), shown(seed=4)
+    expected = reference.draw(
+        "ImageVariation", Image.fromarray(image), negative_prompt=Image.fromarray(away)
+    )
+    assert_equal(await ask(chain, guides.image(image), negative_images=away), expected)
+    assert np.abs(expected - reference.draw("ImageVariation", Image.fromarray(image))).max() > 1
+
+
+async def test_an_image_to_steer_away_from_beside_no_image_is_refused(chain: Chain) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await ask(chain, guides.text(PROMPT), negative_images=shown())
+    [violation] = from_rpc_error(failure.value).violations
+    assert violation.field == "negative.images"
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.75, 1.0])

@@ -74,6 +74,8 @@ class EmbeddingsGuide(Guide):
             field = "decoder.texts" if decoder.texts else "decoder.negative_texts"
             advice = "the conditionings hold encoded texts; give one of the two"
             reader.violations.add(field, advice)
+        if decoder.clip_skip is not None and any(map(_has_text, self.conditionings)):
+            reader.violations.add("decoder.clip_skip", "the conditionings hold encoded texts")
         prior = settings.prior
         if prior and prior.negative_texts and any(map(_has_negative, self.conditionings)):
             advice = "the conditionings hold what the prior steers away from; give one of the two"
