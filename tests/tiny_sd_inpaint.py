@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AsymmetricAutoencoderKL,
     AutoencoderKL,
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
@@ -27,19 +28,22 @@ POSITIONS = 77
 IMAGE_SIZE = 32
 
 
-def build(folder: Path, seed: int = 0, channels: int = 9, **unet_options: Any) -> Path:
+def build(
+    folder: Path, seed: int = 0, channels: int = 9, asymmetric: bool = False, **unet_options: Any
+) -> Path:
     """Writes `folder`/sd-inpaint: tokenizer, text encoder, UNet, VAE, scheduler, safety checker.
 
     Args:
         folder: where to.
         seed: of the weights.
         channels: of the UNet's input, 4 or 9.
+        asymmetric: whether the VAE's decoder sees the image that is inpainted.
         unet_options: of the UNet's configuration.
     """
     torch.manual_seed(seed)
     tokenizer = letter_tokenizer()
     StableDiffusionInpaintPipeline(
-        vae=vae(),
+        vae=asymmetric_vae() if asymmetric else vae(),
         text_encoder=CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer),
@@ -103,6 +107,19 @@ def vae() -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+    )
+
+
+def asymmetric_vae() -> AsymmetricAutoencoderKL:
+    """Of factor 8; what it makes of the image doubles its channels from level to level."""
+    channels = (16, 32, 64, 64)
+    return AsymmetricAutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        down_block_out_channels=channels,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        up_block_out_channels=channels,
         latent_channels=4,
         norm_num_groups=8,
     )

@@ -9,7 +9,7 @@ from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
-from services.diffusion.kl_autoencoder import KLAutoencoder
+from services.diffusion.kl_autoencoder import KLAutoencoder, MaskedKLAutoencoder
 from services.diffusion.masks import HALF
 from services.diffusion.safety import SafetyChecker
 from services.diffusion.sampled_inpainting import SampledInpaint
@@ -50,6 +50,10 @@ class InpaintingDecoder(LatentDecoder):
 
     def _to_pixels(self, request: decoder_pb2.DecodeRequest, loop: Denoise) -> list[Phase]:
         decoding = super()._to_pixels(request, loop)
+        autoencoder, has_image = self.autoencoder, request.start.inpaint.HasField("pixels")
+        if has_image and isinstance(autoencoder, MaskedKLAutoencoder):
+            mask = (self._mask(request) >= HALF).to(self.like)[None, None]
+            decoding = [autoencoder.decoding_beside(loop.shape, self._image(request), mask)]
         if self.checker is None:
             return decoding
         return [*decoding, self.checker.checking(loop.latent_area)]
@@ -123,15 +127,23 @@ class InpaintingDecoder(LatentDecoder):
 
     def _encodings(self, request: decoder_pb2.DecodeRequest, loop: SampledInpaint) -> list[Phase]:
         """Passes to the moments that the loop samples from, in its order."""
-        start, path = request.start, "start.inpaint.pixels"
-        if not start.inpaint.HasField("pixels"):
+        if not request.start.inpaint.HasField("pixels"):
             return []
-        size = [start.height, start.width, 3]
-        if list(start.inpaint.pixels.shape) != size:
-            raise invalid(path, f"must have the shape {size} of `start`")
-        factor = self.autoencoder.scale_factor
-        image = reading.image(start.inpaint.pixels, path, factor, self.like)
+        image = self._image(request)
         images = [image] if loop.reads_image else []
         if loop.reads_masked_image and loop.given_masked_image is None:
             images.append(image * (self._mask(request) < HALF).to(image))
         return [self.autoencoder.moments(each) for each in images]
+
+    def _image(self, request: decoder_pb2.DecodeRequest) -> torch.Tensor:
+        """[1, 3, H, W] from -1 to 1.
+
+        Raises:
+            KandinskyError: INVALID_FIELD if it is not of the size of `start`.
+        """
+        start, path = request.start, "start.inpaint.pixels"
+        size = [start.height, start.width, 3]
+        if list(start.inpaint.pixels.shape) != size:
+            raise invalid(path, f"must have the shape {size} of `start`")
+        factor = self.autoencoder.scale_factor
+        return reading.image(start.inpaint.pixels, path, factor, self.like)

@@ -1,15 +1,16 @@
-"""AutoencoderKL, the autoencoder of Stable Diffusion, whose latents are drawn at random."""
+"""The autoencoders of Stable Diffusion, whose latents are drawn at random."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AsymmetricAutoencoderKL, AutoencoderKL
 
 from services.diffusion.autoencoder import Autoencoder, Half, OnePass, pixels_of
 from services.diffusion.noise import draw
 from services.engine.phase import Network, Phase
 from services.engine.stack import State
-from services.loading.denoising_call import compiled_call
+from services.loading.denoising_call import channels_last, compiled_call
 from services.loading.loader import Loader
 from services.loading.runtime_options import RuntimeOptions
 
@@ -29,6 +30,21 @@ class KLDecode(Half):
 
     def passed(self, inputs: torch.Tensor) -> torch.Tensor:
         images = self._call(z=inputs / self._scale, return_dict=False)[0]
+        return pixels_of(images)
+
+
+class MaskedDecode(KLDecode):
+    """As KLDecode, beside `image` [rows, 3, H, W] from -1 to 1 and `mask` [rows, 1, H, W], 1 where
+    the image is generated: what is kept comes from the image's pixels, arXiv 2306.04632."""
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        latents = channels_last(inputs) if self._lays_out else inputs
+        images = self._call(z=latents / self._scale, **conditioning, return_dict=False)[0]
         return pixels_of(images)
 
 
@@ -112,17 +128,38 @@ class KLAutoencoder(Autoencoder):
         return (mean + deviation * draw(mean.shape, generator, mean)) * self._scale
 
 
-def kl_autoencoder(vae: AutoencoderKL, loader: Loader) -> KLAutoencoder:
-    """AutoencoderKL, the autoencoder of Stable Diffusion.
+class MaskedKLAutoencoder(KLAutoencoder):
+    """One whose decoder sees the image that is inpainted, where there is one."""
+
+    def decoding_beside(
+        self, shape: tuple[int, ...], image: torch.Tensor, mask: torch.Tensor
+    ) -> Phase:
+        """As `decoding` of what the phase before ends with, beside the image that it is part of.
+
+        Args:
+            shape: of the latent, [C, h, w].
+            image: [1, 3, H, W] from -1 to 1.
+            mask: [1, 1, H, W], 1 where it is generated, else 0.
+        """
+        beside, area = {"image": image, "mask": mask}, shape[1] * shape[2]
+        return OnePass("decode", self._decode, area, "image", conditioning=beside)
+
+
+def kl_autoencoder(loader: Loader) -> KLAutoencoder:
+    """AutoencoderKL, or AsymmetricAutoencoderKL where the checkpoint has that.
 
     Args:
-        vae: the network.
-        loader: of the network; its runtime options say how it is called.
+        loader: of the checkpoint; its runtime options say how the network is called.
     """
+    is_masked = loader.class_name("vae") == AsymmetricAutoencoderKL.__name__
+    network = AsymmetricAutoencoderKL if is_masked else AutoencoderKL
+    vae = loader.model(network, "vae", is_autoencoder=True)
     lays_out = loader.runtime.lays_out(loader.device, autoencoder=True)
-    return KLAutoencoder(
+    autoencoder = MaskedKLAutoencoder if is_masked else KLAutoencoder
+    decode = MaskedDecode if is_masked else KLDecode
+    return autoencoder(
         KLEncode(vae, lays_out),
-        KLDecode(vae, loader.runtime, lays_out),
+        decode(vae, loader.runtime, lays_out),
         KLMoments(vae, lays_out),
         float(vae.config.scaling_factor),
         vae.config.latent_channels,

@@ -17,7 +17,7 @@ from services.loading.model_offloader import ModelOffloader
 from services.loading.preparation import prepare
 from services.loading.runtime_options import RuntimeOptions
 
-SCHEDULER_FILE = "scheduler_config.json"
+CONFIG_FILE, SCHEDULER_FILE = "config.json", "scheduler_config.json"
 
 
 class CheckpointError(RuntimeError):
@@ -38,9 +38,16 @@ class Loader:
     def has_scheduler(self, part: str) -> bool:
         """Whether the checkpoint has a scheduler in subfolder `part`."""
         try:
-            return self._scheduler_file(part).is_file()
+            return self._file(part, SCHEDULER_FILE).is_file()
         except EntryNotFoundError:
             return False
+
+    def class_name(self, part: str) -> str | None:
+        """The class that the network in subfolder `part` says it has."""
+        with self._asking():
+            config = json.loads(self._file(part, CONFIG_FILE).read_text(encoding="utf-8"))
+        name: str | None = config.get("_class_name")
+        return name
 
     def model(self, cls: Any, part: str, *, is_autoencoder: bool = False) -> Any:
         """The network in subfolder `part`, an instance of `cls`, as the runtime options have it.
@@ -84,14 +91,14 @@ class Loader:
     def scheduler(self, part: str = "scheduler") -> Any:
         """The noise scheduler that subfolder `part` names, of the class that its file states."""
         with self._asking():
-            config = json.loads(self._scheduler_file(part).read_text(encoding="utf-8"))
+            config = json.loads(self._file(part, SCHEDULER_FILE).read_text(encoding="utf-8"))
         return getattr(diffusers, config["_class_name"]).from_config(config)
 
-    def _scheduler_file(self, part: str) -> Path:
+    def _file(self, part: str, file: str) -> Path:
         name, options = self._source()
         if isinstance(self.checkpoint, FolderCheckpoint):
-            return Path(name) / part / SCHEDULER_FILE
-        return Path(hf_hub_download(name, f"{part}/{SCHEDULER_FILE}", **options))
+            return Path(name) / part / file
+        return Path(hf_hub_download(name, f"{part}/{file}", **options))
 
     def _asking(self) -> AbstractContextManager[None]:
         """Where the hub may be asked: what it says becomes a HubError."""

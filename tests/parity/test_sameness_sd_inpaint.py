@@ -12,11 +12,17 @@ from tests.parity.company import join_late, move, share_forwards
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK
 
+CHECKPOINTS: dict[str, dict[str, Any]] = {
+    "nine channels": {"channels": 9},
+    "four channels": {"channels": 4},
+    "a decoder that sees the image": {"asymmetric": True},
+}
 
-@pytest.fixture(scope="module", params=[9, 4], ids=["nine channels", "four channels"])
+
+@pytest.fixture(scope="module", params=CHECKPOINTS.values(), ids=CHECKPOINTS)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(f"sd-{request.param}")
-    return tiny_sd_inpaint.write_catalog(tiny_sd_inpaint.build(folder, channels=request.param))
+    folder = tmp_path_factory.mktemp("sd-inpaint")
+    return tiny_sd_inpaint.write_catalog(tiny_sd_inpaint.build(folder, **request.param))
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""The decoder of Stable Diffusion inpainting: a UNet that attends to a text, and AutoencoderKL."""
+"""The decoder of Stable Diffusion inpainting: a UNet that attends to a text, a KL autoencoder."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor
 
@@ -115,7 +115,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         entry.spec.reads[Stage.DECODER],
         entry.stage_samplers(Stage.DECODER)[0],
         inpainter,
-        kl_autoencoder(loader.model(AutoencoderKL, "vae", is_autoencoder=True), loader),
+        kl_autoencoder(loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         inpainter,
         checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,

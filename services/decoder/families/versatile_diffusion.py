@@ -8,7 +8,7 @@ that requests of every guide share its forwards.
 from collections.abc import Mapping
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
     UNetFlatConditionModel,
 )
@@ -91,6 +91,6 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder
         entry.spec.reads[Stage.DECODER],
         entry.stage_samplers(Stage.DECODER)[0],
         Denoiser(MixedUNet(unet, loader.runtime), Schedulers(loader.scheduler())),
-        kl_autoencoder(loader.model(AutoencoderKL, "vae", is_autoencoder=True), loader),
+        kl_autoencoder(loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
     )
