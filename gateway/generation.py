@@ -62,13 +62,14 @@ async def generate(
         work: has decoded the plan's images.
     """
     with work.encoder_requests() as images:
-        answers = await stages.encode({text.field: text.text for text in plan.texts}, images)
+        texts, adapters = {text.field: text.text for text in plan.texts}, plan.request.adapters
+        answers = await stages.encode(texts, images, adapters)
     check_widths(plan, answers)
     encodings, runs = Encodings(plan, answers), _PriorRuns(stages)
     clip_skip = plan.request.settings.decoder.clip_skip
     if clip_skip is not None and plan.skipped_texts:
         texts = {text.field: text.text for text in plan.skipped_texts}
-        encodings.skip(plan, await stages.encode_skipping(texts, clip_skip))
+        encodings.skip(plan, await stages.encode_skipping(texts, clip_skip, adapters))
     generated = (_image(plan, image, encodings, runs, stages, work) for image in plan.images)
     async with aclosing(merge(generated)) as events:
         async for event in events:

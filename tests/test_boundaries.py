@@ -37,6 +37,10 @@ FORBIDDEN = {
         *("services.engine", "services.samplers", "services.diffusion", "services.transport"),
         *("services.local", "gateway", "ray", "kandinsky.v1", *STAGES, *CLIENT),
     ),
+    "services/adapters": (
+        *("services.engine", "services.samplers", "services.diffusion", "services.loading"),
+        *("services.transport", "services.local", "gateway", "ray", *STAGES, *CLIENT),
+    ),
     "services/diffusion": (
         *("services.transport", "services.local", "gateway", "ray", "kandinsky.v1"),
         *(*STAGES, *CLIENT),

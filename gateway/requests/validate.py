@@ -71,6 +71,7 @@ def _validated(request: GenerateRequest, flow: Flow, reader: ValueReader) -> Val
     )
     _check_sides(request, guide, settings, reader)
     _check_size(request, canvas_message, canvas, hints, settings, reader)
+    adapters = groups.adapters(request, reader)
     each = groups.images_per_prompt(request)
     total = _check_counts(request, guide, each, reader)
     seeds = 1 if guide.seed_is_shared else max(total, 1)
@@ -85,6 +86,7 @@ def _validated(request: GenerateRequest, flow: Flow, reader: ValueReader) -> Val
         hints=hints,
         negative=negative,
         settings=settings,
+        adapters=adapters,
         images_per_prompt=each,
         seed=request.seed if request.HasField("seed") else secrets.randbelow(2**63 - seeds),
         validate_only=request.validate_only,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kandinsky.catalog.adapters import AdapterError, adapter_folder
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import SamplerSpec
 from kandinsky.v1 import models_pb2
@@ -32,7 +33,16 @@ def model_message(entry: CatalogEntry) -> models_pb2.Model:
             max_images=entry.limits.max_images,
         ),
         samplers=[_sampler(sampler) for sampler in entry.resolved_samplers],
+        adapters=_adapters(entry),
     )
+
+
+def _adapters(entry: CatalogEntry) -> list[str]:
+    """Names of its adapters; none where they cannot be read now."""
+    try:
+        return [] if entry.adapters is None else sorted(adapter_folder(entry.adapters).adapters)
+    except AdapterError:
+        return []
 
 
 def _sampler(sampler: SamplerSpec) -> models_pb2.Sampler:

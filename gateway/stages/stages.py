@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from kandinsky.v1 import (
     encoders_pb2_grpc,
     prior_pb2,
     prior_pb2_grpc,
+    sampling_pb2,
     tensor_pb2,
 )
 from kandinsky.wire.channels import OPTIONS
@@ -84,19 +85,24 @@ class Stages:
         self._calls = StageCalls(entry, call, quarantine, max_jobs, patience_seconds)
 
     async def encode(
-        self, texts: Mapping[str, str], images: Mapping[str, encoders_pb2.EncodeImageRequest]
+        self,
+        texts: Mapping[str, str],
+        images: Mapping[str, encoders_pb2.EncodeImageRequest],
+        adapters: Sequence[sampling_pb2.Adapter] = (),
     ) -> Encoded:
         """Encode texts, in one call, and images, in one call each.
 
         Args:
             texts: by their field paths in the public request.
             images: by their field paths.
+            adapters: that change the text encoder.
         """
         encoded: dict[str, encoders_pb2.TextEncoding] = {}
         zeros: list[tensor_pb2.Tensor] = []
         if texts:
             fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
-            request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()))
+            fields["adapters"] = "adapters"
+            request = encoders_pb2.EncodeTextRequest(texts=texts.values(), adapters=adapters)
             answer = await self._calls.unary(
                 Stage.ENCODERS, self._encoders.EncodeText, request, fields
             )
@@ -108,24 +114,30 @@ class Stages:
         return Encoded(encoded, shown, zeros[0] if zeros else None)
 
     async def encode_skipping(
-        self, texts: Mapping[str, str], clip_skip: int
+        self,
+        texts: Mapping[str, str],
+        clip_skip: int,
+        adapters: Sequence[sampling_pb2.Adapter] = (),
     ) -> Mapping[str, encoders_pb2.TextEncoding]:
         """Encode texts, in one call, without the text encoder's last layers.
 
         Args:
             texts: by their field paths in the public request.
             clip_skip: layers that are left out.
+            adapters: as of `encode`.
 
         Returns:
             By the same paths.
         """
         fields = {f"texts[{k}]": path for k, path in enumerate(texts)}
-        request = encoders_pb2.EncodeTextRequest(texts=list(texts.values()), clip_skip=clip_skip)
+        request = encoders_pb2.EncodeTextRequest(
+            texts=texts.values(), clip_skip=clip_skip, adapters=adapters
+        )
         answer = await self._calls.unary(
             Stage.ENCODERS,
             self._encoders.EncodeText,
             request,
-            {**fields, "clip_skip": "decoder.clip_skip"},
+            {**fields, "clip_skip": "decoder.clip_skip", "adapters": "adapters"},
         )
         return dict(zip(texts, answer.encodings, strict=True))
 

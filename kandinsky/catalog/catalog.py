@@ -85,7 +85,8 @@ def read_entry(path: Path) -> CatalogEntry:
         key, why = _fault(error)
         raise CatalogError(f"{path}: {key}: {why}") from error
     stages = {stage: _anchored(home, path.parent) for stage, home in entry.stages.items()}
-    return entry.model_copy(update={"stages": stages})
+    adapters = None if entry.adapters is None else (path.parent / entry.adapters).resolve()
+    return entry.model_copy(update={"stages": stages, "adapters": adapters})
 
 
 def _fault(error: ValidationError) -> tuple[str, str]:

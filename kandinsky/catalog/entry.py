@@ -117,6 +117,8 @@ class CatalogEntry(Frozen):
     """Some of the family's. None: all."""
     canvases: Annotated[tuple[CanvasKind, ...], Field(min_length=1)] | None = None
     """Some of the family's. None: all whose checkpoints are there."""
+    adapters: Path | None = None
+    """Folder of adapters, with a manifest. Absolute, or relative to the YAML file that names it."""
     control: bool = False
     """Whether the decoder's UNet draws by a control hint, which every request then has to bring."""
 
@@ -132,6 +134,8 @@ class CatalogEntry(Frozen):
         self._check_kinds("canvases", self.canvases, spec.canvases, spec)
         if self.control and all(part.name != "hint" for part in spec.reads[Stage.DECODER]):
             raise EntryFault("control", f"{spec.title} follows no control hint")
+        if self.adapters is not None and not spec.adapters:
+            raise EntryFault("adapters", f"{spec.title} takes no adapters")
         try:
             self.size.check(spec.size_multiple)
         except EntryFault as fault:

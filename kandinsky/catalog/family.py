@@ -39,6 +39,13 @@ class CanvasKind(StrEnum):
     OUTPAINT = "outpaint"
 
 
+class AdapterKind(StrEnum):
+    """What an adapter changes."""
+
+    LORA = "lora"
+    """Low-rank differences of weights: arXiv 2106.09685."""
+
+
 class Resampling(StrEnum):
     """How an image is brought to the decoder's size."""
 
@@ -162,6 +169,8 @@ class FamilySpec:
     latent_scale: int
     """Pixels along one side of a latent cell."""
     roles: tuple[CheckpointRole, ...]
+    adapters: tuple[AdapterKind, ...] = ()
+    """The kinds of adapters that its networks take."""
     one_generator: bool = False
     """Whether the decoder draws its noise from where the prior's generator stopped."""
     layouts: tuple[CheckpointLayout, ...] = field(default=(), repr=False)

@@ -96,6 +96,27 @@ def numbers(
         raise typer.BadParameter(why, param_hint=f"--{name}") from error
 
 
+def adapters(values: list[str] | None) -> dict[str, float | None] | None:
+    """Adapters, and how much of each where that is said; None where none were passed.
+
+    Args:
+        values: each NAME or NAME:SCALE.
+
+    Raises:
+        typer.BadParameter: a scale is no number.
+    """
+    named: dict[str, float | None] = {}
+    for value in values or ():
+        name, colon, scale = value.partition(":")
+        try:
+            named[name] = float(scale) if colon else None
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{value!r} is not NAME:SCALE", param_hint="--adapter"
+            ) from error
+    return named or None
+
+
 def frame_source(text: str | None, file: Path | None, option: str) -> ConditioningSource:
     """What the first or the last frame shows.
 

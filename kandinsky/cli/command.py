@@ -17,7 +17,7 @@ from rich.table import Table
 
 from kandinsky.catalog.schedulers import SCHEDULERS
 from kandinsky.cli.address import AddressOption, TimeoutOption, resolve
-from kandinsky.cli.arguments import numbers
+from kandinsky.cli.arguments import adapters, numbers
 from kandinsky.cli.errors import fail, fail_with
 from kandinsky.cli.outputs import (
     OutputError,
@@ -95,6 +95,10 @@ def _settings(
     sigmas: Annotated[
         str | None, typer.Option(metavar="S,S,...", help="Noise levels of the steps, likewise.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:SCALE]", help="Of the model; repeat."),
+    ] = None,
     clip_skip: Annotated[
         int | None, typer.Option(help="Layers of the text encoder to leave out at its end.")
     ] = None,
@@ -146,6 +150,7 @@ def command(build: Callable[..., GenerateRequest]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         how = {parameter.name: values.pop(parameter.name) for parameter in running}
         values |= {name: numbers(values[name], name, kind) for name, kind in LISTS.items()}
+        values["adapters"] = adapters(values.pop("adapter"))
         if values["free_u"] is not None:
             values["free_u"] = dict(zip(FREE_U, values["free_u"], strict=True))
         _run(lambda: build(**values), **how)

@@ -34,6 +34,8 @@ def _put(message: Any, field: FieldDescriptor, value: Any, path: str) -> None:
         getattr(message, field.name).extend(input_images(value, path))
     elif kind == "kandinsky.v1.Tensor":
         getattr(message, field.name).CopyFrom(tensor(value, path))
+    elif kind == "kandinsky.v1.Adapter":
+        _append_adapters(getattr(message, field.name), value, path)
     elif kind == "kandinsky.v1.GuidanceInterval" and not isinstance(value, Message):
         _put_interval(getattr(message, field.name), value, path)
     elif kind and isinstance(value, Mapping):
@@ -56,6 +58,12 @@ def _put_interval(interval: Message, value: Any, path: str) -> None:
     except (TypeError, ValueError) as error:
         raise invalid(path, f"cannot be {value!r}: it has a low and a high end") from error
     put(interval, {"low": low, "high": high}, path)
+
+
+def _append_adapters(adapters: Any, value: Any, path: str) -> None:
+    named = value if isinstance(value, Mapping) else dict.fromkeys(value)
+    for i, (name, scale) in enumerate(named.items()):
+        put(adapters.add(), {"name": name, "scale": scale}, f"{path}[{i}]")
 
 
 def _append_texts(texts: Any, value: Any, path: str) -> None:

@@ -16,6 +16,7 @@ DEFAULT_MODEL = "shapes"
 FIELDS: Mapping[str, str] = {
     "model": "model",
     "images_per_prompt": "images_per_prompt",
+    "adapters": "adapters",
     "seed": "seed",
     "negative_prompts": "negative.texts",
     "negative_image_embeds": "negative.image_embeds",

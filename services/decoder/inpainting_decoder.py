@@ -1,11 +1,12 @@
 """Decode requests as phases, of families that generate the masked part of an image alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from kandinsky.v1 import decoder_pb2, sampling_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.adapters.adapters import Adapters
 from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
@@ -24,8 +25,13 @@ class InpaintingDecoder(LatentDecoder):
 
     denoiser: Inpainter
     autoencoder: KLAutoencoder
+    adapters: Adapters = field(kw_only=True)
     checker: SafetyChecker | None = None
     """None where nobody looks at the images."""
+
+    def load_adapters(self, request: decoder_pb2.DecodeRequest) -> None:
+        """See DecoderFamily."""
+        self.adapters.load(request.adapters)
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
         """The request as passes that encode, a denoising loop, and passes that decode and check.
@@ -87,13 +93,17 @@ class InpaintingDecoder(LatentDecoder):
         if request.sampling.HasField("free_u"):
             weights = request.sampling.free_u
             network = network.with_free_u(weights.b1, weights.b2, weights.s1, weights.s2)
+        rows = self._conditioning(request, network, guidance)
+        if request.adapters:
+            count = len(next(iter(rows.values())))
+            rows, network = {**rows, **self.adapters.rows(request.adapters, count)}, network.adapted
         noise = reading.optional_tensor(start, "noise", path, shape, self.like)
         return SampledInpaint(
             network,
             sampler,
             guidance,
             shape,
-            self._conditioning(request, network, guidance),
+            rows,
             given_noise=noise,
             start=self._given_latents(start, path, shape),
             previewer=self._previewer(request),

@@ -11,6 +11,7 @@ import torch
 from kandinsky.v1 import decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
+from services.adapters.adapters import refuse
 from services.engine.batcher import Batcher
 from services.engine.events import Event, Finished, Preview
 from services.engine.phase import Phase
@@ -35,6 +36,10 @@ class DecoderFamily(ABC):
     def further_phases(self, height: int, width: int) -> list[Phase]:
         """What else such an image may pass, on zeros: it is compiled before the first request."""
         return []
+
+    def load_adapters(self, request: decoder_pb2.DecodeRequest) -> None:
+        """Load the adapters that a Decode call names, where they are not loaded; may read files."""
+        refuse(request.adapters)
 
     @abstractmethod
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
@@ -61,6 +66,8 @@ class DecoderService(EngineService):
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Samples one image."""
+        if request.adapters:
+            await asyncio.to_thread(self._family.load_adapters, request)
         job = await sampling_job(self._family.phases, request, grpc_context)
         async with aclosing(self._batcher.run(job)) as events:
             async for event in events:

@@ -46,6 +46,11 @@ class DenoisingNetwork(Network):
         """The network with FreeU, where the family declares it; equal weights give one object."""
         raise NotImplementedError(f"{self.name} has no FreeU")
 
+    @property
+    def adapted(self) -> "DenoisingNetwork":
+        """The network for rows with adapters, where the family declares them."""
+        raise NotImplementedError(f"{self.name} takes no adapters")
+
     def prepare(self, conditioning: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The conditioning [rows, ...] as the network is called with it, once a job: unchanged."""
         return conditioning

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from kandinsky.v1 import encoders_pb2, tensor_pb2
+from kandinsky.v1 import encoders_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
+from services.adapters.adapters import refuse
 from services.encoders.service import EncodersFamily
 
 
@@ -26,14 +27,11 @@ class TextEncoder(ABC):
     def encode(self, texts: Sequence[str]) -> list[encoders_pb2.TextEmbedding]:
         """Encode texts in one batch, each padded to the tokenizer's full length."""
 
-    def encode_skipping(
-        self, texts: Sequence[str], clip_skip: int
+    def encode_changed(
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
     ) -> list[encoders_pb2.TextEmbedding]:
-        """As `encode`, without the encoder's last layers.
-
-        Raises:
-            KandinskyError: INVALID_FIELD where it leaves out none, or not so many.
-        """
+        """As `encode`; see EncodersFamily."""
+        refuse(adapters)
         raise invalid("clip_skip", "this model takes none")
 
     def check(self, text: str, field: str) -> None:
@@ -93,12 +91,14 @@ class ComposedEncoders(EncodersFamily):
         return _encodings({name: encoded[each] for name, each in self._readers.items()})
 
     @torch.inference_mode()
-    def encode_texts_skipping(
-        self, texts: Sequence[str], clip_skip: int
+    def encode_texts_changed(
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
     ) -> list[encoders_pb2.TextEncoding]:
-        return _encodings(
-            {name: each.encode_skipping(texts, clip_skip) for name, each in self._readers.items()}
-        )
+        encoded = {
+            name: each.encode_changed(texts, clip_skip, adapters)
+            for name, each in self._readers.items()
+        }
+        return _encodings(encoded)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 
-from kandinsky.v1 import encoders_pb2, tensor_pb2
+from kandinsky.v1 import encoders_pb2, sampling_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.transport.rpc import Context, deadline, unary
@@ -40,19 +40,23 @@ class EncodersFamily(ABC):
     def encode_texts(self, texts: Sequence[str]) -> list[encoders_pb2.TextEncoding]:
         """Encode texts in one batch."""
 
-    def encode_texts_skipping(
-        self, texts: Sequence[str], clip_skip: int
+    def encode_texts_changed(
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
     ) -> list[encoders_pb2.TextEncoding]:
-        """Encode texts in one batch, without the last layers of the text encoder.
+        """Encode texts in one batch by a changed text encoder.
 
         Args:
             texts: checked.
-            clip_skip: layers that are left out, at least 1.
+            clip_skip: last layers that are left out, at least 1; None for none.
+            adapters: that change it; their files may be read.
 
         Raises:
-            KandinskyError: INVALID_FIELD for a family that leaves out none, or not so many.
+            KandinskyError: INVALID_FIELD for a family that leaves out no layers, or not so many,
+                or has no adapters; for an adapter that cannot be used.
         """
-        raise invalid("clip_skip", "this model takes none")
+        if clip_skip is not None:
+            raise invalid("clip_skip", "this model takes none")
+        raise invalid("adapters", "this model takes none")
 
     @abstractmethod
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
@@ -102,10 +106,13 @@ class EncoderService:
         for text in unseen:
             field = f"texts[{list(request.texts).index(text)}]"
             await self._on_device(self._family.check_text, text, field)
-        if request.HasField("clip_skip"):  # rare: neither kept nor batched
-            skipping = self._family.encode_texts_skipping
-            skipped = await self._on_device(skipping, list(request.texts), request.clip_skip)
-            return encoders_pb2.EncodeTextResponse(encodings=skipped)
+        if request.HasField("clip_skip") or request.adapters:  # rare: neither kept nor batched
+            clip_skip = request.clip_skip if request.HasField("clip_skip") else None
+            changed = self._family.encode_texts_changed
+            encoded = await self._on_device(
+                changed, list(request.texts), clip_skip, list(request.adapters)
+            )
+            return encoders_pb2.EncodeTextResponse(encodings=encoded)
         encodings = await asyncio.gather(*(self.encode_text(text) for text in unseen))
         found.update(zip(unseen, encodings, strict=True))
         self._cache.update(zip(unseen, encodings, strict=True))

@@ -4,6 +4,7 @@ Defaults are those of StableDiffusionInpaintPipeline of diffusers.
 """
 
 from kandinsky.catalog.family import (
+    AdapterKind,
     CanvasKind,
     CheckpointLayout,
     CheckpointRole,
@@ -39,6 +40,7 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
             options=("timesteps", "sigmas", "clip_skip", "free_u", "masked_image_latents"),
         ),
     ),
+    adapters=(AdapterKind.LORA,),
     size_multiple=64,
     latent_scale=8,
     roles=(

@@ -1,7 +1,7 @@
 """The decoder of Stable Diffusion inpainting: a UNet that attends to a text, a KL autoencoder."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from transformers import CLIPImageProcessor
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
+from services.adapters.adapters import SCALES, SLOTS, Adapters
+from services.adapters.row_lora import RowLora
 from services.decoder.inpainting_decoder import InpaintingDecoder
 from services.decoder.latent_decoder import Inpainter
 from services.diffusion.inpainting import InpaintInputs
@@ -39,8 +41,9 @@ class TextUNet(DenoisingNetwork):
 
     name = "unet"
 
-    def __init__(self, unet: UNet2DConditionModel, runtime: RuntimeOptions) -> None:
+    def __init__(self, unet: UNet2DConditionModel, runtime: RuntimeOptions, lora: RowLora) -> None:
         self._unet = unet
+        self.lora = lora
         self._width = int(unet.config.cross_attention_dim)
         self._call: Callable[..., Any] = denoising_call(unet, runtime)
 
@@ -53,7 +56,12 @@ class TextUNet(DenoisingNetwork):
     @lru_cache(maxsize=FREE_U_KEPT)  # noqa: B019 - a replica has one network, for good
     def with_free_u(self, b1: float, b2: float, s1: float, s2: float) -> "TextUNet":
         """The same network, reweighted; equal weights are one network."""
-        return FreeUNet(self._unet, {"b1": b1, "b2": b2, "s1": s1, "s2": s2})
+        return FreeUNet(self._unet, self.lora, {"b1": b1, "b2": b2, "s1": s1, "s2": s2})
+
+    @cached_property
+    def adapted(self) -> "AdaptedUNet":
+        """The same network, for jobs whose rows have adapters; never compiled."""
+        return AdaptedUNet(self)
 
     def shapes(self, height: int, width: int) -> Shapes:
         return {"text_states": (TEXT_POSITIONS, self._width)}
@@ -64,7 +72,23 @@ class TextUNet(DenoisingNetwork):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        noise: torch.Tensor = self._call(
+        return self.called(self._call, inputs, timesteps, conditioning)
+
+    @property
+    def uncompiled(self) -> Callable[..., Any]:
+        """The UNet as it is."""
+        found: Callable[..., Any] = self._unet
+        return found
+
+    @staticmethod
+    def called(
+        call: Callable[..., Any],
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """What a call of the UNet gives; the other arguments as of Network."""
+        noise: torch.Tensor = call(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=conditioning["text_states"],
@@ -77,10 +101,16 @@ class TextUNet(DenoisingNetwork):
 class FreeUNet(TextUNet):
     """With FreeU, arXiv 2309.11497, which is on while it is called; never compiled."""
 
-    def __init__(self, unet: UNet2DConditionModel, weights: Mapping[str, float]) -> None:
-        super().__init__(unet, RuntimeOptions())
+    def __init__(
+        self, unet: UNet2DConditionModel, lora: RowLora, weights: Mapping[str, float]
+    ) -> None:
+        super().__init__(unet, RuntimeOptions(), lora)
         self._weights, self._plain = weights, self._call
         self._call = self._reweighted
+
+    @property
+    def uncompiled(self) -> Callable[..., Any]:
+        return self._reweighted
 
     def _reweighted(self, **arguments: Any) -> Any:
         self._unet.enable_freeu(**self._weights)
@@ -88,6 +118,31 @@ class FreeUNet(TextUNet):
             return self._plain(**arguments)
         finally:
             self._unet.disable_freeu()
+
+
+class AdaptedUNet(DenoisingNetwork):
+    """A UNet whose rows have adapters, each its own; never compiled."""
+
+    name = "unet"
+
+    def __init__(self, unet: TextUNet) -> None:
+        self._unet = unet
+
+    @property
+    def guidance_width(self) -> int | None:
+        return self._unet.guidance_width
+
+    def shapes(self, height: int, width: int) -> Shapes:
+        return self._unet.shapes(height, width)
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        with self._unet.lora.of_rows(conditioning[SLOTS], conditioning[SCALES]):
+            return self._unet.called(self._unet.uncompiled, inputs, timesteps, conditioning)
 
 
 def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDecoder:
@@ -105,8 +160,9 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
     channels = unet.config.in_channels
     if channels not in INPUTS:
         raise CheckpointError(f"the UNet takes {channels} channels; it must be 4 or 9")
+    adapters = Adapters(entry.adapters, "unet", unet)
     inpainter = Inpainter(
-        TextUNet(unet, loader.runtime),
+        TextUNet(unet, loader.runtime, adapters.lora),
         Schedulers(loader.scheduler()),
         INPUTS[channels],
         nearest_cells,
@@ -118,6 +174,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         kl_autoencoder(loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         inpainter,
+        adapters=adapters,
         checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,
     )
 

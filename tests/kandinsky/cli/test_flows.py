@@ -191,6 +191,9 @@ SETTINGS = {
     "--scheduler ddim --eta 0.5": {"decoder": {"scheduler": "ddim", "eta": 0.5}},
     "--timesteps 979,499,19": {"decoder": {"timesteps": [979, 499, 19]}},
     "--sigmas 13,3.25,0.25": {"decoder": {"sigmas": [13, 3.25, 0.25]}},
+    "--adapter outlined:0.5 --adapter b": {
+        "adapters": [{"name": "outlined", "scale": 0.5}, {"name": "b"}]
+    },
     "--clip-skip 1": {"decoder": {"clip_skip": 1}},
     "--free-u 0.9 0.2 1.5 1.6": {
         "decoder": {"free_u": {"s1": 0.9, "s2": 0.2, "b1": 1.5, "b2": 1.6}}
@@ -231,6 +234,7 @@ def test_frames_become_one_animation(gateway: RecordingGateway, suffix: str) -> 
 WRONG = {
     "no weight": ["mix", "--text", "a red circle"],
     "a word among timesteps": ["text-to-image", "a", "--timesteps", "979,b"],
+    "a word for a scale": ["text-to-image", "a", "--adapter", "outlined:much"],
     "a fraction among timesteps": ["text-to-image", "a", "--timesteps", "979,0.5"],
     "a bad weight": ["mix", "--text", "much:a"],
     "a missing image": ["image-to-image", "b.png", "a"],
