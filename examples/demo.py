@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 from contact_sheet import Captioned, Row, draw_one, draw_sheet
-from flows import DEPTH_MODEL, rows
+from flows import DEPTH_MODEL, SD_MODEL, rows
 from prompts import PROMPTS, Prompt
 
 from kandinsky import Client, Generated, KandinskyError
@@ -42,8 +42,9 @@ def main(out: Annotated[Path, typer.Option(help="Folder for the images.")] = Pat
 
 def _demo(out: Path) -> None:
     started = time.monotonic()
-    print(f"starting: kandinsky up --model {MODEL} --model {DEPTH_MODEL}", flush=True)
-    with serving(MODEL, ["--model", DEPTH_MODEL]) as address:
+    beside = [word for name in (DEPTH_MODEL, SD_MODEL) for word in ("--model", name)]
+    print(f"starting: kandinsky up --model {MODEL} {' '.join(beside)}", flush=True)
+    with serving(MODEL, beside) as address:
         print(f"healthy at {address} after {time.monotonic() - started:.0f} s", flush=True)
         print(RULE, flush=True)
         asked = time.monotonic()

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from kandinsky.client import Client, Generated, save_animation
 
-MODEL, DEPTH_MODEL = "shapes", "shapes-depth"
+MODEL, DEPTH_MODEL, SD_MODEL = "shapes", "shapes-depth", "shapes-sd-inpaint"
 SIZE = 128
 SEED = 3
 """Of every image below."""
@@ -28,7 +28,8 @@ def rows(client: Client, out: Path) -> Iterator[Row]:
     yield _mix(client, star)
     yield _frames(client, out)
     yield _image_to_image(client, circle)
-    yield _inpaint(client, circle)
+    yield _inpaint(client, circle, MODEL, "Inpaint")
+    yield _inpaint(client, circle, SD_MODEL, "Inpaint by Stable Diffusion")
     yield _outpaint(client, star)
     yield _variation(client, star)
     yield _control(client)
@@ -74,15 +75,15 @@ def _image_to_image(client: Client, circle: Image.Image) -> Row:
     return Row("Image to image", tuple(shown))
 
 
-def _inpaint(client: Client, circle: Image.Image) -> Row:
+def _inpaint(client: Client, circle: Image.Image, model: str, title: str) -> Row:
     mask = Image.new("L", circle.size)
     ImageDraw.Draw(mask).rectangle((16, 16, 112, 112), fill=255)
     shown = [_input(circle, "image"), _input(mask, "mask: white is generated")]
     for what in ("a blue star", "a purple cross"):
         prompt = f"{what} on a white background"
-        [image] = client.inpaint(circle, mask, prompt, model=MODEL, seed=SEED)
+        [image] = client.inpaint(circle, mask, prompt, model=model, seed=SEED)
         shown.append(_output(image, prompt))
-    return Row("Inpaint", tuple(shown))
+    return Row(title, tuple(shown))
 
 
 def _outpaint(client: Client, star: Image.Image) -> Row:

@@ -111,7 +111,7 @@ def _seconds_by_rows(phase: Phase, step_times: StepTimeEstimator) -> Iterator[tu
                 torch.cuda.empty_cache()
                 return
             if rows == phase.rows:
-                step_times.record(phase, rows, seconds)
+                step_times.record(phase, rows, seconds, is_warm=True)
             yield rows, seconds
             if seconds > LONGEST_FORWARD / 2:
                 return

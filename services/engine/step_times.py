@@ -15,23 +15,35 @@ class StepTimeEstimator:
     """Seconds of steps and the rate of work, from the forwards so far."""
 
     def __init__(self) -> None:
+        self._met: set[Key] = set()
         self._least: dict[Key, float] = {}
         self._usual: dict[Key, float] = {}
         self._row: dict[Key, float] = {}
         self._work = 0.0
         self._seconds = 0.0
 
-    def record(self, phase: Phase, rows: int, seconds: float, is_shallow: bool = False) -> None:
-        """Record one step of a group.
+    def record(
+        self,
+        phase: Phase,
+        rows: int,
+        seconds: float,
+        is_shallow: bool = False,
+        is_warm: bool = False,
+    ) -> None:
+        """Record one step of a group. The first of its kind says nothing of the least that a step
+        takes: while it compiles, no deadline would seem to be kept.
 
         Args:
             phase: of one of its jobs.
             rows: of all of them.
             seconds: from the step's start to its end.
             is_shallow: whether the network's deep part was left out.
+            is_warm: whether one of its kind went before that was not recorded.
         """
         key = (phase.network.name, phase.latent_area, is_shallow)
-        self._least[key] = min(seconds, self._least.get(key, seconds))
+        if key in self._met or is_warm:
+            self._least[key] = min(seconds, self._least.get(key, seconds))
+        self._met.add(key)
         self._usual[key] = DECAY * self._usual.get(key, seconds) + (1 - DECAY) * seconds
         each = seconds / max(rows, 1)
         self._row[key] = DECAY * self._row.get(key, each) + (1 - DECAY) * each

@@ -1,5 +1,5 @@
-"""One Ray cluster for the session: the stages of `shapes` and of `shapes-depth` behind Serve's
-proxy, a gateway process of its own, and a client."""
+"""One Ray cluster for the session: the stages of `shapes` and of the models beside it behind
+Serve's proxy, a gateway process of its own, and a client."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.local.cluster import LocalCluster
 
 START_SECONDS = 120
-MODELS = ("shapes", "shapes-depth")
+MODELS = ("shapes", "shapes-depth", "shapes-sd-inpaint")
 
 
 @dataclass

@@ -109,7 +109,7 @@ def evaluate(
 
 @app.command()
 def evaluate_flows(
-    address: Annotated[str, typer.Argument(help="Of a server of `shapes` and `shapes-depth`.")],
+    address: Annotated[str, typer.Argument(help="Of a server of the three models of shapes.")],
     out: Path = Path("checkpoints/shapes"),
     count: int = 100,
     card: Card = False,

@@ -17,6 +17,7 @@ LANGUAGE_NAMES = {
 }
 FLOW_NAMES = {
     "inpaint": "inpaint: the box around the object, another object asked for",
+    "inpaint by Stable Diffusion": "the same by `sd-inpaint`",
     "control": "control by a depth map, held-out combinations",
     "variation": "variation, held-out combinations",
     "text-guided edit": "text-guided edit to another colour, held-out combinations",

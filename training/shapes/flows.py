@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ from training.shapes.classifier import classify, overlap
 from training.shapes.drawing import SIZE, depth_map, draw, layers
 from training.shapes.vocabulary import PALETTE, Scene, caption, combinations, held_out
 
-MODEL, DEPTH_MODEL = "shapes", "shapes-depth"
+MODEL, DEPTH_MODEL, SD_MODEL = "shapes", "shapes-depth", "shapes-sd-inpaint"
 REQUESTS = 8
 """Open at once; it changes how long this takes, and no image."""
 MARGIN = 6
@@ -68,14 +69,14 @@ Made = tuple[Image.Image, Scene]
 """An image that a flow made, and what it was to show."""
 
 
-def inpaint(client: Client, seed: int) -> Made:
+def inpaint(client: Client, seed: int, model: str = MODEL) -> Made:
     """The box around a big object is generated, another object asked for."""
     rng = random.Random(seed)
     colour, shape, background = rng.choice(combinations())
     scene = Scene(shape, colour, background, "big")
     before, target = drawn(scene, seed), another(scene, rng)
     [image] = client.inpaint(
-        before.image, before.hole, caption(target, "en"), model=MODEL, seed=seed
+        before.image, before.hole, caption(target, "en"), model=model, seed=seed
     )
     return image.image, target
 
@@ -110,6 +111,7 @@ def text_guided_edit(client: Client, seed: int) -> Made:
 
 FLOWS: dict[str, Callable[[Client, int], Made]] = {
     "inpaint": inpaint,
+    "inpaint by Stable Diffusion": partial(inpaint, model=SD_MODEL),
     "control": control,
     "variation": variation,
     "text-guided edit": text_guided_edit,
@@ -122,7 +124,7 @@ def evaluate(address: str, count: int) -> dict[str, dict[str, float]]:
     Control has `overlap` too: of the object with the hint's, intersection over union, on average.
 
     Args:
-        address: HOST:PORT of a gateway that serves `shapes` and `shapes-depth`.
+        address: HOST:PORT of a gateway that serves the three models of `shapes`.
         count: images of each flow; seeds 0 to count - 1.
     """
     figures = {}

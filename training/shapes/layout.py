@@ -18,7 +18,6 @@ from diffusers import (
 )
 from transformers import (
     CLIPImageProcessor,
-    CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionModelWithProjection,
@@ -90,12 +89,13 @@ def export(work: Path, out: Path) -> None:
         scheduler=unet.make_scheduler(),
         movq=movq,
     ).to(dtype=torch.float16).save_pretrained(out / "decoder-depth")
+    tokenizer, text_encoder = sd_inpaint.make_text_encoder(work)
     StableDiffusionInpaintPipeline(
         unet=UNet2DConditionModel.from_pretrained(work / "sd_inpaint"),
         scheduler=sd_inpaint.make_scheduler(),
         vae=AutoencoderKL.from_pretrained(work / "kl_autoencoder"),
-        text_encoder=CLIPTextModel.from_pretrained(work / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

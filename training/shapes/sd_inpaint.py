@@ -1,4 +1,4 @@
-"""A UNet of Stable Diffusion's inpainting classes: it reads a prompt's states, and fills holes.
+"""Stable Diffusion's inpainting classes: a UNet that reads a prompt's states, and fills holes.
 
 Nine input channels: noisy latents, the mask (1 = generate), the latents of the image whose hole is
 gray. No prior stands before it.
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, VQModel
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from training.shapes.clip import WIDTH, tokens
+from training.shapes.clip import WIDTH
 from training.shapes.data import movq_pixels, some_caption, training_scenes
 from training.shapes.drawing import SIZE
 from training.shapes.inpaint import KEPT_WEIGHT, hole
@@ -20,8 +20,10 @@ from training.shapes.loop import save, train
 from training.shapes.prior import DROPOUT
 from training.shapes.unet import CELLS, latents, named_rows, noise_loss
 
-STEPS = 7_000
+STEPS = 6_000
 BATCH = 32
+POSITIONS = 77
+"""Tokens of a text, as of every published Stable Diffusion."""
 HOLES = 24_576
 """Images with a hole that are encoded once and learnt from again and again."""
 
@@ -37,6 +39,26 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
+def make_text_encoder(work: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """Those of the prior, for longer texts: the last position stands for all that follow.
+
+    No caption is that long, and each token looks back alone: what a text's own tokens give is the
+    same.
+    """
+    short = CLIPTextModel.from_pretrained(work / "text_encoder")
+    config = CLIPTextConfig.from_dict(
+        {**short.config.to_dict(), "max_position_embeddings": POSITIONS}
+    )
+    weights = short.state_dict()
+    for name, known in weights.items():
+        if name.endswith("position_embedding.weight"):
+            weights[name] = torch.cat([known, known[-1:].expand(POSITIONS - len(known), -1)])
+    model = CLIPTextModel(config).eval()
+    model.load_state_dict(weights)
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", model_max_length=POSITIONS)
+    return tokenizer, model
+
+
 def make_unet() -> UNet2DConditionModel:
     """An untrained one."""
     torch.manual_seed(5)
@@ -44,8 +66,9 @@ def make_unet() -> UNet2DConditionModel:
         sample_size=CELLS,
         in_channels=9,
         out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2,
+        # Attention at 16 cells a side would double what a step costs.
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
         block_out_channels=(64, 64, 96),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
@@ -97,8 +120,7 @@ def masked(work: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def train_sd_inpaint(work: Path, scale: float) -> None:
     """From captions in five languages, a tenth of them left empty for guidance."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    text = CLIPTextModelWithProjection.from_pretrained(work / "text_encoder").eval()
+    tokenizer, text = make_text_encoder(work)
     drawn, clean = training_scenes(), latents(work)
     rows, masks, codes = masked(work)
     model, alphas = started(work), make_scheduler().alphas_cumprod
@@ -109,7 +131,8 @@ def train_sd_inpaint(work: Path, scale: float) -> None:
         scenes = [drawn[row] for row in rows[some].tolist()]
         lines = ["" if rng.random() < DROPOUT else some_caption(scene, rng) for scene in scenes]
         with torch.no_grad():
-            states = text(input_ids=tokens(tokenizer, lines).input_ids).last_hidden_state
+            words = tokenizer(lines, padding="max_length", return_tensors="pt")
+            states = text(input_ids=words.input_ids).last_hidden_state
         weight = KEPT_WEIGHT + (1 - KEPT_WEIGHT) * masks[some]
         extra = torch.cat([masks[some], codes[some]], 1)
 

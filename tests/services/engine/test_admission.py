@@ -19,7 +19,7 @@ class Rounds:
     def __init__(self) -> None:
         self.clock, self.counters = Clock(), Counters()
         step_times = StepTimeEstimator()
-        step_times.record(toy_job(NETWORK, 1).phase, 1, 1.0)
+        step_times.record(toy_job(NETWORK, 1).phase, 1, 1.0, is_warm=True)
         limits = EngineLimits(max_batch_rows=4, max_batch_latent_area=4)
         self.admission = Admission(limits, step_times, self.counters, self.clock)
         self.running: list[Job] = []
@@ -106,3 +106,13 @@ def test_nobody_is_paused_in_the_round_in_which_it_enters() -> None:
     hurried.deadline = STEPS + 5.0  # it would be refused: those before it take longer
     assert rounds.run() == ["old", "new"]
     assert rounds.run() == ["old", "hurried"]
+
+
+def test_a_first_step_that_compiles_lets_nobody_look_late() -> None:
+    """What the first step of its kind takes says nothing of those that follow."""
+    step_times = StepTimeEstimator()
+    phase = toy_job(NETWORK, STEPS).phase
+    step_times.record(phase, 1, 100.0)
+    assert step_times.least([phase]) == 0
+    step_times.record(phase, 1, 1.0)
+    assert step_times.least([phase]) == STEPS

@@ -135,7 +135,7 @@ async def test_a_full_queue_refuses_at_once_with_a_time_to_come_back():
 async def test_a_deadline_that_cannot_be_kept_is_refused_before_any_step():
     network = ToyNetwork()
     async with engine() as batcher:
-        batcher.step_times.record(ToyPhase(network, 1), rows=1, seconds=1.0)
+        batcher.step_times.record(ToyPhase(network, 1), rows=1, seconds=1.0, is_warm=True)
         with pytest.raises(KandinskyError) as error:
             await result(batcher, toy_job(network, 100, deadline=time.monotonic() + 50))
         assert error.value.reason is Reason.DEADLINE_EXCEEDED

@@ -129,7 +129,7 @@ async def test_large_and_small_jobs_get_equal_shares_of_the_device():
 async def test_a_queue_that_takes_too_long_for_a_deadline_is_said_at_once():
     network = ToyNetwork()
     async with engine(max_batch_rows=2) as batcher:
-        batcher.step_times.record(toy_job(network, 1).phases[0], rows=1, seconds=0.5)
+        batcher.step_times.record(toy_job(network, 1).phases[0], rows=1, seconds=0.5, is_warm=True)
         network.open.clear()
         waiting = [await submitted(batcher, toy_job(network, 20, rows=2)) for _ in range(10)]
         with pytest.raises(KandinskyError) as refusal:

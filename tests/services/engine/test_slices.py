@@ -102,7 +102,7 @@ def test_those_that_take_turns_go_first_and_wait_for_no_loop_that_takes_none() -
     step_times = StepTimeEstimator()
     low, high = pass_of(ToyNetwork("decode"), "low"), pass_of(ToyNetwork("decode"), "high")
     loop = toy_job(ToyNetwork("loop"), 9)
-    step_times.record(loop.phase, 1, 1.0)
+    step_times.record(loop.phase, 1, 1.0, is_warm=True)
     step_times.record(low.phase, 1, 0.9)
     slices = Slices(step_times)
     assert slices.cut([low, high], [high, loop]) == [high]
