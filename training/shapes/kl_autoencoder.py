@@ -12,14 +12,17 @@ from diffusers import AutoencoderKL, VQModel
 from torch.nn import functional as F
 
 from training.shapes.data import movq_pixels
+from training.shapes.drawing import SIZE
 from training.shapes.loop import train
 from training.shapes.unet import CELLS, latents
 
-STEPS = 2_400
+STEPS, SIZES_STEPS = 2_400, 1_200
 BATCH = 16
 CROP = 8  # cells, for the first four fifths; whole images after
 FACTOR = 8  # pixels a cell
 LOG_VARIANCE = -8.0  # of the posterior: 0.02 deviations
+SIZES = ((128, 128, 4), (128, 128, 4), (64, 64, 12), (128, 192, 3), (192, 128, 3), (256, 256, 1))
+"""Heights and widths in pixels, and images of a batch."""
 SPREAD = 0.05  # deviations of noise that the decoder learns to overlook
 
 
@@ -62,10 +65,15 @@ def make_autoencoder(movq: VQModel) -> AutoencoderKL:
 
 
 def train_kl_autoencoder(work: Path, scale: float) -> None:
-    """The decoder alone, from the latents of the training images."""
+    """The decoder alone, from the latents of the training images; then at other sizes too."""
     model = make_autoencoder(VQModel.from_pretrained(work / "movq"))
-    model.encoder.requires_grad_(False)
-    model.quant_conv.requires_grad_(False)
+    at_one_size(model, work, scale)
+    at_any_size(model, work, scale)
+    model.save_pretrained(work / "kl_autoencoder")
+
+
+def at_one_size(model: AutoencoderKL, work: Path, scale: float) -> None:
+    """Crops first, then whole images."""
     codes = latents(work)
     images = np.load(work / "images.npy", mmap_mode="r")
     steps = int(STEPS * scale)
@@ -80,10 +88,37 @@ def train_kl_autoencoder(work: Path, scale: float) -> None:
             read = read[:, :, y : y + CROP, x : x + CROP]
             top, left, side = (FACTOR * cells for cells in (y, x, CROP))
             shown = shown[:, top : top + side, left : left + side]
-        pixels = movq_pixels(shown)
-        image = model.decode(read + SPREAD * torch.randn_like(read)).sample
-        return F.l1_loss(image, pixels) + F.mse_loss(image, pixels)
+        return fit(model, read, movq_pixels(shown))
 
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    train(loss_at, learnt, steps, 1e-3, work / "kl_autoencoder.state")
-    model.save_pretrained(work / "kl_autoencoder")
+    train(loss_at, decoder(model), steps, 1e-3, work / "kl_autoencoder.state")
+
+
+def at_any_size(model: AutoencoderKL, work: Path, scale: float) -> None:
+    """Its norms run over the whole image: what it learnt at one size is wrong at another."""
+    images = np.load(work / "images.npy", mmap_mode="r")
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = random.Random(step)
+        height, width, rows = rng.choice(SIZES)
+        shown = images[sorted(rng.sample(range(len(images)), rows))]
+        around = [(0, max(0, side - SIZE)) for side in (height, width)]
+        shown = np.pad(shown, [(0, 0), *around, (0, 0)], mode=rng.choice(("edge", "wrap")))
+        y, x = (rng.randrange(0, max(SIZE - side, 0) + 1, FACTOR) for side in (height, width))
+        pixels = movq_pixels(shown[:, y : y + height, x : x + width])
+        with torch.no_grad():
+            read = model.encode(pixels).latent_dist.mean
+        return fit(model, read, pixels)
+
+    steps = int(SIZES_STEPS * scale)
+    train(loss_at, decoder(model), steps, 6e-4, work / "kl_autoencoder-sizes.state", average=0.98)
+
+
+def decoder(model: AutoencoderKL) -> list[torch.nn.Parameter]:
+    """What is learnt."""
+    return [*model.decoder.parameters(), *model.post_quant_conv.parameters()]
+
+
+def fit(model: AutoencoderKL, read: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """How far what is decoded of latents, with noise, is from the pixels."""
+    image = model.decode(read + SPREAD * torch.randn_like(read)).sample
+    return F.l1_loss(image, pixels) + F.mse_loss(image, pixels)
