@@ -44,8 +44,7 @@ class Adapters:
                 be used.
         """
         for i, adapter in enumerate(named):
-            with self._loading:
-                self._slot(adapter.name, i)
+            self._slot(adapter.name, i)
 
     def rows(self, named: Sequence[sampling_pb2.Adapter], count: int) -> Mapping[str, torch.Tensor]:
         """What rows of a job hold beside their conditioning; nothing without adapters.
@@ -78,9 +77,10 @@ class Adapters:
             raise invalid(PATH, "this model takes none")
         try:
             key = self._folder.file(name)
-            if key not in self._slots:
-                weights = lora_file.read(key[0], self._part, self._network)
-                self._slots[key] = self.lora.add(weights) if weights else 0
+            with self._loading:
+                if key not in self._slots:
+                    weights = lora_file.read(key[0], self._part, self._network)
+                    self._slots[key] = self.lora.add(weights) if weights else 0
         except AdapterError as error:
             raise invalid(path, str(error)) from error
         return self._slots[key]

@@ -67,11 +67,14 @@ def read(file: Path, part: str, network: torch.nn.Module) -> Mapping[str, LowRan
         config = _config(header, part) or _inferred(own, alphas, part)
     if part == "text_encoder" and not hasattr(network, "text_model"):  # flat of late
         own = {key.removeprefix("text_model."): value for key, value in own.items()}
-    found: dict[str, LowRank] = {}
+    names: dict[str, None] = {}
     for key in own:
         name = key.removesuffix(UP).removesuffix(DOWN)
         if name == key:
             raise AdapterError(f"{file.name} holds {key}, which is not supported")
+        names[name] = None
+    found: dict[str, LowRank] = {}
+    for name in names:
         if {name + DOWN, name + UP} - own.keys():
             raise AdapterError(f"{file.name} lacks a half of {name}")
         if name not in modules:

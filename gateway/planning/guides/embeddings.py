@@ -32,6 +32,8 @@ class EmbeddingsGuide(Guide):
     path: str
     conditionings: tuple[Mapping[str, Embedding], ...]
     """Of each item, by field name."""
+    encoded: tuple[Text | None, ...] = ()
+    """Of each item, the text that the prior samples an image embedding for; None without."""
 
     @classmethod
     def validate(cls, message: guide_pb2.EmbeddingsGuide, path: str, reader: ValueReader) -> Self:
@@ -47,9 +49,6 @@ class EmbeddingsGuide(Guide):
             _encoded_text(f"{at}[{i}]", one, reader.entry.spec) for i, one in enumerate(given)
         )
         return cls(len(given), (), at, given, tuple(encoded))
-
-    encoded: tuple[Text | None, ...] = ()
-    """Of each item, the text that the prior samples an image embedding for; None without."""
 
     @property
     def has_texts(self) -> bool:

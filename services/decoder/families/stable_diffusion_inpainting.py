@@ -46,6 +46,7 @@ class TextUNet(DenoisingNetwork):
         self.lora = lora
         self._width = int(unet.config.cross_attention_dim)
         self._call: Callable[..., Any] = denoising_call(unet, runtime)
+        self._uncompiled: Callable[..., Any] = unet
 
     @property
     def guidance_width(self) -> int | None:
@@ -72,23 +73,7 @@ class TextUNet(DenoisingNetwork):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        return self.called(self._call, inputs, timesteps, conditioning)
-
-    @property
-    def uncompiled(self) -> Callable[..., Any]:
-        """The UNet as it is."""
-        found: Callable[..., Any] = self._unet
-        return found
-
-    @staticmethod
-    def called(
-        call: Callable[..., Any],
-        inputs: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        """What a call of the UNet gives; the other arguments as of Network."""
-        noise: torch.Tensor = call(
+        noise: torch.Tensor = self._call(
             sample=inputs,
             timestep=timesteps,
             encoder_hidden_states=conditioning["text_states"],
@@ -106,11 +91,7 @@ class FreeUNet(TextUNet):
     ) -> None:
         super().__init__(unet, RuntimeOptions(), lora)
         self._weights, self._plain = weights, self._call
-        self._call = self._reweighted
-
-    @property
-    def uncompiled(self) -> Callable[..., Any]:
-        return self._reweighted
+        self._call = self._uncompiled = self._reweighted
 
     def _reweighted(self, **arguments: Any) -> Any:
         self._unet.enable_freeu(**self._weights)
@@ -120,20 +101,12 @@ class FreeUNet(TextUNet):
             self._unet.disable_freeu()
 
 
-class AdaptedUNet(DenoisingNetwork):
+class AdaptedUNet(TextUNet):
     """A UNet whose rows have adapters, each its own; never compiled."""
 
-    name = "unet"
-
-    def __init__(self, unet: TextUNet) -> None:
-        self._unet = unet
-
-    @property
-    def guidance_width(self) -> int | None:
-        return self._unet.guidance_width
-
-    def shapes(self, height: int, width: int) -> Shapes:
-        return self._unet.shapes(height, width)
+    def __init__(self, plain: TextUNet) -> None:
+        super().__init__(plain._unet, RuntimeOptions(), plain.lora)
+        self._call = plain._uncompiled
 
     def __call__(
         self,
@@ -141,8 +114,8 @@ class AdaptedUNet(DenoisingNetwork):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        with self._unet.lora.of_rows(conditioning[SLOTS], conditioning[SCALES]):
-            return self._unet.called(self._unet.uncompiled, inputs, timesteps, conditioning)
+        with self.lora.of_rows(conditioning[SLOTS], conditioning[SCALES]):
+            return super().__call__(inputs, timesteps, conditioning)
 
 
 def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDecoder:
