@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "reference.md"
 PACKAGE = ".kandinsky.v1."
 FILES = (
     ("The request", ("generation", "guide", "canvas", "settings", "input_image", "tensor")),
-    ("Models", ("models",)),
+    ("Models", ("models", "adapters")),
     ("The stages", ("conditioning", "encoders", "prior", "decoder", "sampling")),
 )
 """Sections of the page, and the files of protos/kandinsky/v1 in each."""

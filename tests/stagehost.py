@@ -65,6 +65,9 @@ class _Router:
     async def EncodeImage(self, request: Any, context: Any) -> Any:
         return await self._application(context).EncodeImage(request, context)
 
+    async def CheckAdapters(self, request: Any, context: Any) -> Any:
+        return await self._application(context).CheckAdapters(request, context)
+
     async def EncodeLatents(self, request: Any, context: Any) -> Any:
         return await self._application(context).EncodeLatents(request, context)
 

@@ -18,7 +18,6 @@ from gateway.requests.settings import (
 )
 from gateway.requests.value_reader import ValueReader
 from gateway.requests.violations import Violations
-from kandinsky.catalog.adapters import MOST, AdapterError, adapter_folder
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import OPTIONS, SamplerSpec
 from kandinsky.catalog.presets import PRESETS, Preset
@@ -157,34 +156,6 @@ def event_settings(message: settings_pb2.EventSettings, violations: Violations) 
         preview_every,
         message.preview_mode,
     )
-
-
-def adapters(
-    request: generation_pb2.GenerateRequest, reader: ValueReader
-) -> tuple[sampling_pb2.Adapter, ...]:
-    """The adapters that a request names, known to its model."""
-    if not request.adapters:
-        return ()
-    entry, violations = reader.entry, reader.violations
-    if entry.adapters is None:
-        violations.add("adapters", "this model takes none")
-        return ()
-    try:
-        known = adapter_folder(entry.adapters).adapters
-    except AdapterError:
-        violations.add("adapters", "those of this model cannot be read now")
-        return ()
-    if len(request.adapters) > MOST:
-        violations.add("adapters", f"there are {len(request.adapters)}; the most is {MOST}")
-        return ()
-    for i, adapter in enumerate(request.adapters):
-        path, before = f"adapters[{i}].name", [each.name for each in request.adapters[:i]]
-        if adapter.name in before:
-            violations.add(path, "is named before")
-        elif adapter.name not in known and not violations.at(path):
-            names = ", ".join(sorted(known)) or "none"
-            violations.add(path, f"is no adapter of this model; it has {names}")
-    return tuple(request.adapters)
 
 
 def images_per_prompt(request: generation_pb2.GenerateRequest) -> int:

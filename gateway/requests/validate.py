@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from gateway.planning.canvases import Canvas, canvas_class
 from gateway.planning.guides import Guide, guide_class
 from gateway.requests import settings_reading as groups
+from gateway.requests.adapters import adapters
 from gateway.requests.flow import Flow, check_flow, flow_of, served_entry
 from gateway.requests.input_images import InputImage, check_fits
 from gateway.requests.settings import ImageSize, PriorSettings, PriorStart, Settings
@@ -71,7 +72,7 @@ def _validated(request: GenerateRequest, flow: Flow, reader: ValueReader) -> Val
     )
     _check_sides(request, guide, settings, reader)
     _check_size(request, canvas_message, canvas, hints, settings, reader)
-    adapters = groups.adapters(request, reader)
+    named = adapters(request, reader)
     each = groups.images_per_prompt(request)
     total = _check_counts(request, guide, each, reader)
     seeds = 1 if guide.seed_is_shared else max(total, 1)
@@ -86,7 +87,7 @@ def _validated(request: GenerateRequest, flow: Flow, reader: ValueReader) -> Val
         hints=hints,
         negative=negative,
         settings=settings,
-        adapters=adapters,
+        adapters=named,
         images_per_prompt=each,
         seed=request.seed if request.HasField("seed") else secrets.randbelow(2**63 - seeds),
         validate_only=request.validate_only,

@@ -11,7 +11,7 @@ from gateway.requests.settings import EventSettings, Settings
 from gateway.requests.sources import Embedding, Text
 from gateway.requests.undecoded import Undecoded
 from kandinsky.catalog.entry import CatalogEntry
-from kandinsky.v1 import sampling_pb2
+from kandinsky.v1 import adapters_pb2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ValidatedRequest:
     """One for all items, one for each, or none."""
     negative: Negative
     settings: Settings
-    adapters: tuple[sampling_pb2.Adapter, ...]
+    adapters: tuple[adapters_pb2.Adapter, ...]
     """That change the model's networks."""
     images_per_prompt: int
     seed: int

@@ -12,6 +12,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from gateway.server.adapter_service import AdapterService
 from gateway.server.admission import Admission
 from gateway.server.call import Call
 from gateway.server.codec_pool import ImageCodecPool
@@ -24,10 +25,11 @@ from gateway.server.pixel_quota import PixelQuota
 from gateway.server.service import GenerationService
 from gateway.stages.stages import StageAccess, Stages, stage_channel
 from kandinsky.catalog.catalog import Catalog
-from kandinsky.v1 import generation_pb2
+from kandinsky.v1 import adapters_pb2, generation_pb2
 from kandinsky.wire.channels import OPTIONS
 
 SERVICE = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
+ADAPTERS = adapters_pb2.DESCRIPTOR.services_by_name["AdapterService"]
 HEALTH = Call("health", arrived=0)
 LAST_STATUS_SECONDS = 1.0
 """How long the end of the last request may take to reach its caller."""
@@ -77,9 +79,16 @@ class Gateway:
         messages = Messages(
             MessageLimits(config.request_bytes, config.read_seconds, config.write_seconds)
         )
-        Endpoint(self._admission, messages).register(SERVICE, service, self._server)
+        endpoint = Endpoint(self._admission, messages)
+        endpoint.register(SERVICE, service, self._server)
+        endpoint.register(ADAPTERS, AdapterService(models, access), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
-        names = [SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        names = [
+            SERVICE.full_name,
+            ADAPTERS.full_name,
+            health.SERVICE_NAME,
+            reflection.SERVICE_NAME,
+        ]
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:

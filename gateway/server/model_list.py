@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kandinsky.catalog.adapters import AdapterError, adapter_folder
+from kandinsky.catalog.adapters import AdapterError
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import SamplerSpec
 from kandinsky.v1 import models_pb2
@@ -40,7 +40,7 @@ def model_message(entry: CatalogEntry) -> models_pb2.Model:
 def _adapters(entry: CatalogEntry) -> list[str]:
     """Names of its adapters; none where they cannot be read now."""
     try:
-        return [] if entry.adapters is None else sorted(adapter_folder(entry.adapters).adapters)
+        return [] if entry.adapter_folder is None else sorted(entry.adapter_folder.adapters)
     except AdapterError:
         return []
 

@@ -15,13 +15,13 @@ from gateway.stages.stage_calls import StageCalls
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
 from kandinsky.v1 import (
+    adapters_pb2,
     decoder_pb2,
     decoder_pb2_grpc,
     encoders_pb2,
     encoders_pb2_grpc,
     prior_pb2,
     prior_pb2_grpc,
-    sampling_pb2,
     tensor_pb2,
 )
 from kandinsky.wire.channels import OPTIONS
@@ -88,7 +88,7 @@ class Stages:
         self,
         texts: Mapping[str, str],
         images: Mapping[str, encoders_pb2.EncodeImageRequest],
-        adapters: Sequence[sampling_pb2.Adapter] = (),
+        adapters: Sequence[adapters_pb2.Adapter] = (),
     ) -> Encoded:
         """Encode texts, in one call, and images, in one call each.
 
@@ -117,7 +117,7 @@ class Stages:
         self,
         texts: Mapping[str, str],
         clip_skip: int,
-        adapters: Sequence[sampling_pb2.Adapter] = (),
+        adapters: Sequence[adapters_pb2.Adapter] = (),
     ) -> Mapping[str, encoders_pb2.TextEncoding]:
         """Encode texts, in one call, without the text encoder's last layers.
 
@@ -140,6 +140,30 @@ class Stages:
             {**fields, "clip_skip": "decoder.clip_skip", "adapters": "adapters"},
         )
         return dict(zip(texts, answer.encodings, strict=True))
+
+    async def check_adapter(self, adapter: adapters_pb2.Adapter, field: str) -> int:
+        """Load an adapter in a replica of each stage that may have a use for it.
+
+        Args:
+            adapter: pinned.
+            field: of its file in the public request.
+
+        Returns:
+            Layers that it changes, and embeddings that it adds.
+        """
+        methods = {
+            Stage.ENCODERS: self._encoders.CheckAdapters,
+            Stage.DECODER: self._decoder.CheckAdapters,
+        }
+        request = adapters_pb2.CheckAdaptersRequest(adapters=[adapter])
+        fields = {"adapters[0]": field, "adapters[0].name": field}
+        answers = await asyncio.gather(
+            *(
+                self._calls.unary(stage, method, request, fields)
+                for stage, method in methods.items()
+            )
+        )
+        return sum(answer.changes for answer in answers)
 
     async def _encode_image(
         self, field: str, request: encoders_pb2.EncodeImageRequest

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
+from kandinsky.catalog.adapters import AdapterFolder, adapter_folder
 from kandinsky.catalog.families import family
 from kandinsky.catalog.family import CanvasKind, FamilySpec, GuideKind, SamplerSpec, Stage
 from kandinsky.catalog.overrides import EntryFault, Frozen, Limits, SamplerOverrides, Size
@@ -121,6 +122,11 @@ class CatalogEntry(Frozen):
     """Folder of adapters, with a manifest. Absolute, or relative to the YAML file that names it."""
     control: bool = False
     """Whether the decoder's UNet draws by a control hint, which every request then has to bring."""
+
+    @property
+    def adapter_folder(self) -> AdapterFolder | None:
+        """The reader of `adapters`, where there are any."""
+        return None if self.adapters is None else adapter_folder(self.adapters)
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> "CatalogEntry":

@@ -44,6 +44,8 @@ class AdapterKind(StrEnum):
 
     LORA = "lora"
     """Low-rank differences of weights: arXiv 2106.09685."""
+    TEXTUAL_INVERSION = "textual-inversion"
+    """A token of prompts with embeddings of its own: arXiv 2208.01618."""
 
 
 class Resampling(StrEnum):

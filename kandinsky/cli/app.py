@@ -9,7 +9,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from rich.console import Console
 from rich.table import Table
 
-from kandinsky.cli import flows, lock, run_file
+from kandinsky.cli import adapters, flows, lock, run_file
 from kandinsky.cli.address import AddressOption, resolve
 from kandinsky.cli.command import command
 from kandinsky.cli.errors import fail, fail_with
@@ -40,6 +40,7 @@ def build(points: Iterable[EntryPoint]) -> typer.Typer:
     app.command("generate")(command(generate))
     app.command()(inspect)
     app.command("lock")(lock.command)
+    app.add_typer(adapters.app, name="adapters")
     app.command()(models)
     missing = dict.fromkeys(SERVING, "is not installed")
     for point in sorted(points, key=lambda point: point.name):

@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from kandinsky.client.adapters import load_request
 from kandinsky.client.answers import cost_estimate, read
 from kandinsky.client.connection import DEFAULT_ADDRESS, Server
 from kandinsky.client.events import CostEstimate, Event, Generated, Results
 from kandinsky.client.flows import Flows
 from kandinsky.client.options import CallOptions
-from kandinsky.v1 import generation_pb2_grpc, models_pb2
+from kandinsky.v1 import adapters_pb2, adapters_pb2_grpc, generation_pb2_grpc, models_pb2
 from kandinsky.v1.generation_pb2 import GenerateRequest
 from kandinsky.wire.channels import OPTIONS
 
@@ -41,6 +42,7 @@ class AsyncClient(Flows[Coroutine[Any, Any, list[Generated]], Coroutine[Any, Any
         else:
             self._channel = grpc.aio.secure_channel(address, credentials, options=OPTIONS)
         self._stub: Any = generation_pb2_grpc.GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._adapters: Any = adapters_pb2_grpc.AdapterServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def stream(
         self,
@@ -78,6 +80,43 @@ class AsyncClient(Flows[Coroutine[Any, Any, list[Generated]], Coroutine[Any, Any
         request = models_pb2.ListModelsRequest()
         answer = await self._unary(self._stub.ListModels, request, timeout, None)
         return list(answer.models)
+
+    async def load_adapter(
+        self,
+        model: str,
+        name: str,
+        file: str,
+        *,
+        kind: str = "lora",
+        token: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels to the server
+    ) -> int:
+        """See `Client.load_adapter`."""
+        request = load_request(model, name, file, kind, token)
+        answer = await self._unary(self._adapters.LoadAdapter, request, timeout, None)
+        return int(answer.changes)
+
+    async def unload_adapter(
+        self,
+        model: str,
+        name: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels to the server
+    ) -> None:
+        """See `Client.unload_adapter`."""
+        request = adapters_pb2.UnloadAdapterRequest(model=model, name=name)
+        await self._unary(self._adapters.UnloadAdapter, request, timeout, None)
+
+    async def list_adapters(
+        self,
+        model: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels to the server
+    ) -> list[adapters_pb2.NamedAdapter]:
+        """The adapters that a model has now."""
+        request = adapters_pb2.ListAdaptersRequest(model=model)
+        answer = await self._unary(self._adapters.ListAdapters, request, timeout, None)
+        return list(answer.adapters)
 
     async def close(self) -> None:
         """End running calls and the connection."""

@@ -124,8 +124,8 @@ class GenerationOptions(CallOptions, total=False):
     """Noise levels of the decoder's steps; as `timesteps`."""
     clip_skip: int | None
     """Layers of the text encoder that are left out at its end; some families have it."""
-    adapters: Mapping[str, float] | Sequence[str] | None
-    """Names of adapters of the model, or how much of each, 1 being all of it."""
+    adapters: Mapping[str, float | None] | Sequence[str] | None
+    """Names of adapters of the model, or how much of each LoRA: 1 or None is all of it."""
     free_u: Mapping[str, float] | None
     """Weights `b1`, `b2`, `s1`, `s2` of the UNet, arXiv 2309.11497; some families have them."""
     latents: Any

@@ -8,12 +8,13 @@ from typing import Any
 
 import grpc
 
+from kandinsky.client.adapters import load_request
 from kandinsky.client.answers import cost_estimate, read
 from kandinsky.client.connection import DEFAULT_ADDRESS, Server
 from kandinsky.client.events import CostEstimate, Event, Generated, Results
 from kandinsky.client.flows import Flows
 from kandinsky.client.options import CallOptions
-from kandinsky.v1 import generation_pb2_grpc, models_pb2
+from kandinsky.v1 import adapters_pb2, adapters_pb2_grpc, generation_pb2_grpc, models_pb2
 from kandinsky.v1.generation_pb2 import GenerateRequest
 from kandinsky.wire.channels import OPTIONS
 
@@ -47,6 +48,7 @@ class Client(Flows[list[Generated], CostEstimate]):
         else:
             self._channel = grpc.secure_channel(address, credentials, options=OPTIONS)
         self._stub: Any = generation_pb2_grpc.GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._adapters: Any = adapters_pb2_grpc.AdapterServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def stream(
         self,
@@ -82,6 +84,45 @@ class Client(Flows[list[Generated], CostEstimate]):
         """The models served here, what they can, their defaults and limits."""
         answer = self._unary(self._stub.ListModels, models_pb2.ListModelsRequest(), timeout, None)
         return list(answer.models)
+
+    def load_adapter(
+        self,
+        model: str,
+        name: str,
+        file: str,
+        *,
+        kind: str = "lora",
+        token: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Give an adapter a name, once the model's stages could use its file.
+
+        Args:
+            model: that has a folder of adapters.
+            name: for requests.
+            file: path inside that folder.
+            kind: `lora` or `textual-inversion`.
+            token: that stands for a textual inversion in prompts; None for what its file says.
+            timeout: as of `stream`.
+
+        Returns:
+            Layers of the model's networks that it changes, or embeddings that it adds.
+        """
+        request = load_request(model, name, file, kind, token)
+        answer = self._unary(self._adapters.LoadAdapter, request, timeout, None)
+        return int(answer.changes)
+
+    def unload_adapter(self, model: str, name: str, *, timeout: float | None = None) -> None:
+        """Take an adapter's name away; requests that are at work keep it, and the file stays."""
+        request = adapters_pb2.UnloadAdapterRequest(model=model, name=name)
+        self._unary(self._adapters.UnloadAdapter, request, timeout, None)
+
+    def list_adapters(
+        self, model: str, *, timeout: float | None = None
+    ) -> list[adapters_pb2.NamedAdapter]:
+        """The adapters that a model has now."""
+        request = adapters_pb2.ListAdaptersRequest(model=model)
+        return list(self._unary(self._adapters.ListAdapters, request, timeout, None).adapters)
 
     def close(self) -> None:
         """End running calls and the connection."""

@@ -6,8 +6,9 @@ one forward of it.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from heapq import heappop, heappush
 
 import torch
 from torch.nn import functional as F
@@ -87,7 +88,8 @@ class RowLora:
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         }
         self._layers: Mapping[str, Layer] = {}
-        self._slots = 1  # slot 0 has no LoRA
+        self._slots = 16
+        self._free = list(range(1, self._slots))  # a heap; slot 0 has no LoRA
         self._active: Active | None = None
 
     def attach(self) -> None:
@@ -101,12 +103,19 @@ class RowLora:
 
         Forwards under way go on with what they have.
         """
-        slot, self._slots = self._slots, self._slots + 1
-        layers = dict(self._layers)
-        for path in {*layers, *weights}:
-            layers[path] = _with(layers.get(path), self._modules[path], weights.get(path), slot)
-        self._layers = layers
+        if not self._free:
+            self._grow()
+        slot = heappop(self._free)
+        added = {path: _with(self._layer(path), lora, slot) for path, lora in weights.items()}
+        self._layers = {**self._layers, **added}
         return slot
+
+    def remove(self, slot: int) -> None:
+        """Let a LoRA go that no row has any more; slot 0 stays."""
+        if slot:
+            left = {path: _without(layer, slot) for path, layer in self._layers.items()}
+            self._layers = {path: layer for path, layer in left.items() if len(layer.down) > 1}
+            heappush(self._free, slot)
 
     @contextmanager
     def of_rows(self, slots: torch.Tensor, scales: torch.Tensor) -> Iterator[None]:
@@ -116,6 +125,26 @@ class RowLora:
             yield
         finally:
             self._active = None
+
+    def _grow(self) -> None:
+        """Make room for as many LoRAs again."""
+        before, self._slots = self._slots, 2 * self._slots
+        self._free = list(range(before, self._slots))
+        self._layers = {
+            path: replace(layer, places=_padded(layer.places, 0, self._slots))
+            for path, layer in self._layers.items()
+        }
+
+    def _layer(self, path: str) -> Layer:
+        """Of a module; without any LoRA where it has none yet."""
+        if path in self._layers:
+            return self._layers[path]
+        weight: torch.Tensor = self._modules[path].weight
+        return Layer(
+            weight.new_zeros(1, 1, *weight.shape[1:]),
+            weight.new_zeros(1, weight.shape[0], 1),
+            torch.zeros(self._slots, dtype=torch.int64, device=weight.device),
+        )
 
     def _add_delta(
         self,
@@ -130,26 +159,33 @@ class RowLora:
         return output + active.layers[path].delta(module, args[0], active.slots, active.scales)
 
 
-def _with(known: Layer | None, module: torch.nn.Module, added: LowRank | None, slot: int) -> Layer:
-    """A layer with one LoRA more, which may leave it alone."""
-    weight: torch.Tensor = module.weight  # type: ignore[assignment]  # of a Linear or a Conv2d
-    if known is None:
-        empty = weight.new_zeros(1, 1, *weight.shape[1:]), weight.new_zeros(1, weight.shape[0], 1)
-        known = Layer(*empty, torch.zeros(slot, dtype=torch.int64, device=weight.device))
-    if added is None:
-        return Layer(known.down, known.up, _and(known.places, 0))
-    place, rank = len(known.down), max(known.down.shape[1], len(added.down))
-    down = torch.cat([_ranked(known.down, 1, rank), _ranked(added.down.to(weight)[None], 1, rank)])
-    up = torch.cat([_ranked(known.up, 2, rank), _ranked(added.up.to(weight)[None], 2, rank)])
-    return Layer(down, up, _and(known.places, place))
+def _with(layer: Layer, added: LowRank, slot: int) -> Layer:
+    """A layer with one LoRA more."""
+    rank = max(layer.down.shape[1], len(added.down))
+    down, up = added.down.to(layer.down)[None], added.up.to(layer.up)[None]
+    places = layer.places.clone()
+    places[slot] = len(layer.down)
+    return Layer(
+        torch.cat([_padded(layer.down, 1, rank), _padded(down, 1, rank)]),
+        torch.cat([_padded(layer.up, 2, rank), _padded(up, 2, rank)]),
+        places,
+    )
 
 
-def _ranked(tensor: torch.Tensor, axis: int, rank: int) -> torch.Tensor:
-    """Zeros after the ranks that it has."""
+def _without(layer: Layer, slot: int) -> Layer:
+    """A layer with one LoRA less, which may have left it alone."""
+    place = int(layer.places[slot])
+    if not place:
+        return layer
+    kept = [i for i in range(len(layer.down)) if i != place]
+    places = layer.places.clone()
+    places[slot] = 0
+    places -= (places > place).to(places.dtype)
+    return Layer(layer.down[kept], layer.up[kept], places)
+
+
+def _padded(tensor: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+    """With zeros after its values along an axis."""
     shape = list(tensor.shape)
-    shape[axis] = rank - shape[axis]
+    shape[axis] = length - shape[axis]
     return torch.cat([tensor, tensor.new_zeros(shape)], axis) if shape[axis] else tensor
-
-
-def _and(places: torch.Tensor, place: int) -> torch.Tensor:
-    return torch.cat([places, places.new_tensor([place])])

@@ -1,12 +1,17 @@
 """Decode requests as phases, of families that generate the masked part of an image alone."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 
-from kandinsky.v1 import decoder_pb2, sampling_pb2
+from kandinsky.catalog.adapters import AdapterFolder
+from kandinsky.catalog.family import AdapterKind
+from kandinsky.v1 import adapters_pb2, decoder_pb2, sampling_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
-from services.adapters.adapters import Adapters
+from services.adapters.loras import Loras
+from services.adapters.named import Named, named, pin
 from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
@@ -25,13 +30,21 @@ class InpaintingDecoder(LatentDecoder):
 
     denoiser: Inpainter
     autoencoder: KLAutoencoder
-    adapters: Adapters = field(kw_only=True)
+    adapters: AdapterFolder | None = field(kw_only=True)
+    """None of a model that has none."""
+    loras: Loras = field(kw_only=True)
     checker: SafetyChecker | None = None
     """None where nobody looks at the images."""
 
-    def load_adapters(self, request: decoder_pb2.DecodeRequest) -> None:
+    def hold_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> ExitStack:
         """See DecoderFamily."""
-        self.adapters.load(request.adapters)
+        pin(self.adapters, adapters)
+        return self.loras.hold(self._loras(adapters))
+
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        """See DecoderFamily."""
+        with self.hold_adapters(adapters):
+            return sum(map(self.loras.changes, self._loras(adapters)))
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
         """The request as passes that encode, a denoising loop, and passes that decode and check.
@@ -94,9 +107,10 @@ class InpaintingDecoder(LatentDecoder):
             weights = request.sampling.free_u
             network = network.with_free_u(weights.b1, weights.b2, weights.s1, weights.s2)
         rows = self._conditioning(request, network, guidance)
-        if request.adapters:
+        loras = self._loras(request.adapters)
+        if loras:
             count = len(next(iter(rows.values())))
-            rows, network = {**rows, **self.adapters.rows(request.adapters, count)}, network.adapted
+            rows, network = {**rows, **self.loras.rows(loras, count)}, network.adapted
         noise = reading.optional_tensor(start, "noise", path, shape, self.like)
         return SampledInpaint(
             network,
@@ -116,6 +130,9 @@ class InpaintingDecoder(LatentDecoder):
             sample=self.autoencoder.sample,
             given_masked_image=self._masked_image(request, shape),
         )
+
+    def _loras(self, adapters: Sequence[adapters_pb2.Adapter]) -> list[Named]:
+        return named(self.adapters, adapters, AdapterKind.LORA)
 
     def _masked_image(
         self, request: decoder_pb2.DecodeRequest, shape: Shape

@@ -3,15 +3,15 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import TypeVar
 
 import torch
 
-from kandinsky.v1 import decoder_pb2, tensor_pb2
+from kandinsky.v1 import adapters_pb2, decoder_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.adapters.adapters import refuse
+from services.adapters.named import refuse
 from services.engine.batcher import Batcher
 from services.engine.events import Event, Finished, Preview
 from services.engine.phase import Phase
@@ -37,9 +37,18 @@ class DecoderFamily(ABC):
         """What else such an image may pass, on zeros: it is compiled before the first request."""
         return []
 
-    def load_adapters(self, request: decoder_pb2.DecodeRequest) -> None:
-        """Load the adapters that a Decode call names, where they are not loaded; may read files."""
-        refuse(request.adapters)
+    def hold_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> ExitStack:
+        """Load the adapters that a Decode call names, until the stack closes; may read files.
+
+        What their names stand for is written into the messages, for `phases`.
+        """
+        refuse(adapters)
+        return ExitStack()
+
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        """Load adapters; returns how many layers of the stage's networks they change."""
+        refuse(adapters)
+        return 0
 
     @abstractmethod
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
@@ -66,12 +75,11 @@ class DecoderService(EngineService):
         self, request: decoder_pb2.DecodeRequest, grpc_context: Context
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Samples one image."""
-        if request.adapters:
-            await asyncio.to_thread(self._family.load_adapters, request)
-        job = await sampling_job(self._family.phases, request, grpc_context)
-        async with aclosing(self._batcher.run(job)) as events:
-            async for event in events:
-                yield await _to_message(event, request.output)
+        with await self._adapters(request):
+            job = await sampling_job(self._family.phases, request, grpc_context)
+            async with aclosing(self._batcher.run(job)) as events:
+                async for event in events:
+                    yield await _to_message(event, request.output)
 
     @unary(decoder_pb2.EncodeLatentsRequest, decoder_pb2.EncodeLatentsResponse)
     async def EncodeLatents(
@@ -93,6 +101,19 @@ class DecoderService(EngineService):
         return decoder_pb2.DecodeLatentsResponse(
             pixels=await asyncio.to_thread(_to_pixels, done.outputs["image"], request.output)
         )
+
+    @unary(adapters_pb2.CheckAdaptersRequest, adapters_pb2.CheckAdaptersResponse)
+    async def CheckAdapters(
+        self, request: adapters_pb2.CheckAdaptersRequest, grpc_context: Context
+    ) -> adapters_pb2.CheckAdaptersResponse:
+        """Loads adapters."""
+        changes = await asyncio.to_thread(self._family.check_adapters, request.adapters)
+        return adapters_pb2.CheckAdaptersResponse(changes=changes)
+
+    async def _adapters(self, request: decoder_pb2.DecodeRequest) -> ExitStack:
+        if not request.adapters:
+            return ExitStack()
+        return await asyncio.to_thread(self._family.hold_adapters, request.adapters)
 
     async def _pass(
         self, phases_of: Callable[[R], Sequence[Phase]], request: R, context: Context

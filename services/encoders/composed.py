@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from kandinsky.v1 import encoders_pb2, sampling_pb2, tensor_pb2
+from kandinsky.v1 import adapters_pb2, encoders_pb2, tensor_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
-from services.adapters.adapters import refuse
+from services.adapters.named import refuse
 from services.encoders.service import EncodersFamily
 
 
@@ -28,11 +28,16 @@ class TextEncoder(ABC):
         """Encode texts in one batch, each padded to the tokenizer's full length."""
 
     def encode_changed(
-        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[adapters_pb2.Adapter]
     ) -> list[encoders_pb2.TextEmbedding]:
         """As `encode`; see EncodersFamily."""
         refuse(adapters)
         raise invalid("clip_skip", "this model takes none")
+
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        """See EncodersFamily."""
+        refuse(adapters)
+        return 0
 
     def check(self, text: str, field: str) -> None:
         """Refuse a text that the encoder would have to cut.
@@ -40,7 +45,11 @@ class TextEncoder(ABC):
         Raises:
             KandinskyError: INVALID_FIELD naming `field`.
         """
-        count, kind = self.count(text), f"{self.kind} " if self.kind else ""
+        self.check_count(self.count(text), field)
+
+    def check_count(self, count: int, field: str) -> None:
+        """Refuse a text of so many tokens; as above."""
+        kind = f"{self.kind} " if self.kind else ""
         if count > self.most_tokens:
             raise invalid(field, f"takes {count} {kind}tokens; the most is {self.most_tokens}")
 
@@ -92,13 +101,16 @@ class ComposedEncoders(EncodersFamily):
 
     @torch.inference_mode()
     def encode_texts_changed(
-        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[adapters_pb2.Adapter]
     ) -> list[encoders_pb2.TextEncoding]:
         encoded = {
             name: each.encode_changed(texts, clip_skip, adapters)
             for name, each in self._readers.items()
         }
         return _encodings(encoded)
+
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        return sum(encoder.check_adapters(adapters) for encoder in self._encoders)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:

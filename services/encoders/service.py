@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 
-from kandinsky.v1 import encoders_pb2, sampling_pb2, tensor_pb2
+from kandinsky.v1 import adapters_pb2, encoders_pb2, tensor_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
 from services.transport.rpc import Context, deadline, unary
@@ -41,22 +41,28 @@ class EncodersFamily(ABC):
         """Encode texts in one batch."""
 
     def encode_texts_changed(
-        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[adapters_pb2.Adapter]
     ) -> list[encoders_pb2.TextEncoding]:
         """Encode texts in one batch by a changed text encoder.
 
         Args:
-            texts: checked.
+            texts: any.
             clip_skip: last layers that are left out, at least 1; None for none.
             adapters: that change it; their files may be read.
 
         Raises:
             KandinskyError: INVALID_FIELD for a family that leaves out no layers, or not so many,
-                or has no adapters; for an adapter that cannot be used.
+                or has no adapters; for an adapter that cannot be used; for a text that would
+                have to be cut.
         """
         if clip_skip is not None:
             raise invalid("clip_skip", "this model takes none")
         raise invalid("adapters", "this model takes none")
+
+    @abstractmethod
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        """Load adapters; returns how many layers of the stage's networks they change, and how many
+        embeddings they add."""
 
     @abstractmethod
     def encode_images(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
@@ -100,12 +106,6 @@ class EncoderService:
     ) -> encoders_pb2.EncodeTextResponse:
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise invalid("texts", f"must hold 1 to {MAX_TEXTS} texts")
-        texts = dict.fromkeys(request.texts)
-        found = {text: self._cache[text] for text in texts if text in self._cache}
-        unseen = [text for text in texts if text not in found]
-        for text in unseen:
-            field = f"texts[{list(request.texts).index(text)}]"
-            await self._on_device(self._family.check_text, text, field)
         if request.HasField("clip_skip") or request.adapters:  # rare: neither kept nor batched
             clip_skip = request.clip_skip if request.HasField("clip_skip") else None
             changed = self._family.encode_texts_changed
@@ -113,6 +113,12 @@ class EncoderService:
                 changed, list(request.texts), clip_skip, list(request.adapters)
             )
             return encoders_pb2.EncodeTextResponse(encodings=encoded)
+        texts = dict.fromkeys(request.texts)
+        found = {text: self._cache[text] for text in texts if text in self._cache}
+        unseen = [text for text in texts if text not in found]
+        for text in unseen:
+            field = f"texts[{list(request.texts).index(text)}]"
+            await self._on_device(self._family.check_text, text, field)
         encodings = await asyncio.gather(*(self.encode_text(text) for text in unseen))
         found.update(zip(unseen, encodings, strict=True))
         self._cache.update(zip(unseen, encodings, strict=True))
@@ -133,6 +139,14 @@ class EncoderService:
             raise invalid("pixels.shape", "has no pixels")
         with self._slot(grpc_context):
             return await self.encode_image(image)
+
+    @unary(adapters_pb2.CheckAdaptersRequest, adapters_pb2.CheckAdaptersResponse)
+    async def CheckAdapters(
+        self, request: adapters_pb2.CheckAdaptersRequest, grpc_context: Context
+    ) -> adapters_pb2.CheckAdaptersResponse:
+        """Loads adapters."""
+        changes = await self._on_device(self._family.check_adapters, request.adapters)
+        return adapters_pb2.CheckAdaptersResponse(changes=changes)
 
     async def encode_text(self, text: str) -> encoders_pb2.TextEncoding:
         """Encodes one text; a deployment may batch the calls that come together."""

@@ -24,6 +24,8 @@ class Chain:
     stub: generation_pb2_grpc.GenerationServiceStub
     stages: StageHost
     folder: Path
+    address: str
+    """Of the gateway."""
 
     async def ask(self, flow: str, *args, **options) -> list[generation_pb2.GeneratedImage]:
         """What GenerateImages answers to a flow of the SDK; pixels come as tensors.
@@ -61,8 +63,10 @@ async def running_chain(folder: Path, *sharing: str, replicas: int = 1) -> Async
         gateway = Gateway(config)
         port = await gateway.start()
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
-                yield Chain(generation_pb2_grpc.GenerationServiceStub(channel), stages, folder)
+            address = f"127.0.0.1:{port}"
+            async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+                stub = generation_pb2_grpc.GenerationServiceStub(channel)
+                yield Chain(stub, stages, folder, address)
         finally:
             await gateway.stop()
 

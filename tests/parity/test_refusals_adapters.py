@@ -12,8 +12,8 @@ import yaml
 from kandinsky.client import canvases, guides
 from kandinsky.v1 import models_pb2
 from kandinsky.wire.errors import Reason, from_rpc_error
-from tests import tiny_lora, tiny_sd_inpaint
-from tests.parity.conftest import Chain, running_chain
+from tests import tiny_lora, tiny_sd_inpaint, tiny_tokens
+from tests.parity.conftest import Chain, flow_request, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK, inpainted
 
 
@@ -25,6 +25,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (file.parent / "broken.safetensors").write_bytes(file.read_bytes()[:-10])
     with (file.parent / "manifest.yaml").open("a") as manifest:
         manifest.write("broken: {file: broken.safetensors}\nmissing: {file: no.safetensors}\n")
+    tiny_tokens.write(folder / "adapters", "toy", 1, count=8)
+    tiny_tokens.write(folder / "adapters", "twin", 2, token="<toy>")
+    tiny_tokens.write(folder / "adapters", "letter", 3, token="b")
     entry = folder / "tiny.yaml"
     entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
     return catalog
@@ -36,10 +39,10 @@ async def chain(checkpoint: Path) -> AsyncIterator[Chain]:
         yield running
 
 
-async def refusals(chain: Chain, adapters: Any) -> dict[str, str]:
+async def refusals(chain: Chain, adapters: Any, prompt: str = "a") -> dict[str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         canvas = canvases.inpaint(MASK, IMAGE)
-        await chain.ask("generate", guides.text("a"), canvas, adapters=adapters, steps=2)
+        await chain.ask("generate", guides.text(prompt), canvas, adapters=adapters, steps=2)
     error = from_rpc_error(failure.value)
     assert error.reason is Reason.INVALID_FIELD
     return {each.field: each.description for each in error.violations}
@@ -49,7 +52,10 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "an unknown name": (["bad"], "adapters[0].name", "no adapter of this model; it has broken"),
     "too many": ([f"a{i}" for i in range(9)], "adapters", "there are 9; the most is 8"),
     "a broken file": (["good", "broken"], "adapters[1].name", "cannot be read as safetensors"),
-    "a missing file": (["missing"], "adapters[0].name", "the file of adapter missing is missing"),
+    "how much of a token": ({"toy": 0.5}, "adapters[0].scale", "is a LoRA's"),
+    "two of one token": (["toy", "twin"], "adapters[1].name", "has the token <toy> of another"),
+    "a known token": (["good", "letter"], "adapters[1].name", "b is in the vocabulary already"),
+    "a missing file": (["missing"], "adapters[0].name", "the file no.safetensors is missing"),
 }
 
 
@@ -63,6 +69,21 @@ async def test_by_its_path_and_the_next_request_is_as_before(chain: Chain, refus
     np.testing.assert_array_equal(before, after)
 
 
+async def test_a_text_that_its_tokens_make_too_long_is_not_cut(chain: Chain) -> None:
+    found = await refusals(chain, ["toy"], " ".join(["<toy>"] * 10))
+    assert found == {"guide.text.prompts[0]": "takes 82 tokens; the most is 77"}
+
+
+async def test_what_the_gateway_sets_is_no_caller_s(chain: Chain) -> None:
+    request = flow_request("inpaint", IMAGE, MASK, "a", adapters=["good"])
+    request.adapters[0].pinned.adapter.file = "../secret.safetensors"
+    request.adapters[0].pinned.version = "1-1"
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await chain.stub.GenerateImages(request)
+    [violation] = from_rpc_error(failure.value).violations
+    assert violation.field == "adapters[0].pinned"
+
+
 async def test_a_model_without_adapters_refuses_them(tiny_checkpoint: Path) -> None:
     async with running_chain(tiny_checkpoint) as other:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
@@ -73,7 +94,9 @@ async def test_a_model_without_adapters_refuses_them(tiny_checkpoint: Path) -> N
 
 async def test_they_are_listed(chain: Chain) -> None:
     answer = await chain.stub.ListModels(models_pb2.ListModelsRequest())
-    assert [[*model.adapters] for model in answer.models] == [["broken", "good", "missing"]]
+    assert [[*model.adapters] for model in answer.models] == [
+        ["broken", "good", "letter", "missing", "toy", "twin"]
+    ]
 
 
 async def test_one_that_is_added_is_there_at_once(chain: Chain, checkpoint: Path) -> None:

@@ -40,7 +40,7 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
             options=("timesteps", "sigmas", "clip_skip", "free_u", "masked_image_latents"),
         ),
     ),
-    adapters=(AdapterKind.LORA,),
+    adapters=tuple(AdapterKind),
     size_multiple=64,
     latent_scale=8,
     roles=(

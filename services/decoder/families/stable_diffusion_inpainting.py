@@ -11,7 +11,7 @@ from transformers import CLIPImageProcessor
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
-from services.adapters.adapters import SCALES, SLOTS, Adapters
+from services.adapters.loras import SCALES, SLOTS, Loras
 from services.adapters.row_lora import RowLora
 from services.decoder.inpainting_decoder import InpaintingDecoder
 from services.decoder.latent_decoder import Inpainter
@@ -133,9 +133,9 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
     channels = unet.config.in_channels
     if channels not in INPUTS:
         raise CheckpointError(f"the UNet takes {channels} channels; it must be 4 or 9")
-    adapters = Adapters(entry.adapters, "unet", unet)
+    loras = Loras("unet", unet, attach=entry.adapters is not None)
     inpainter = Inpainter(
-        TextUNet(unet, loader.runtime, adapters.lora),
+        TextUNet(unet, loader.runtime, loras.rows_of_forward),
         Schedulers(loader.scheduler()),
         INPUTS[channels],
         nearest_cells,
@@ -147,7 +147,8 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         kl_autoencoder(loader),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         inpainter,
-        adapters=adapters,
+        adapters=entry.adapter_folder,
+        loras=loras,
         checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,
     )
 

@@ -1,17 +1,21 @@
 """Encoders of Stable Diffusion inpainting: CLIP's text encoder for the decoder's UNet."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from kandinsky.catalog.adapters import AdapterFolder
 from kandinsky.catalog.entry import CatalogEntry
-from kandinsky.v1 import encoders_pb2, sampling_pb2
+from kandinsky.catalog.family import AdapterKind
+from kandinsky.v1 import adapters_pb2, encoders_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
-from services.adapters.adapters import SCALES, SLOTS, Adapters
+from services.adapters.learned_tokens import LearnedTokens, expanded
+from services.adapters.loras import Loras
+from services.adapters.named import named, pin
 from services.encoders.composed import ComposedEncoders, TextEncoder
 from services.loading.loader import Loader
 
@@ -21,11 +25,15 @@ class ClipStatesEncoder(TextEncoder):
 
     kind = ""
 
-    def __init__(self, loader: Loader, adapters: Path | None) -> None:
+    def __init__(self, loader: Loader, adapters: AdapterFolder | None) -> None:
         self._device = loader.device  # an offloaded network's own is another
         self._tokenizer = loader.processor(CLIPTokenizer, "tokenizer")
         self._encoder = loader.model(CLIPTextModel, "text_encoder")
-        self._adapters = Adapters(adapters, "text_encoder", self._encoder)
+        self._adapters = adapters
+        self._loras = Loras("text_encoder", self._encoder, attach=adapters is not None)
+        self._learned = LearnedTokens(self._tokenizer, self._encoder.get_input_embeddings())
+        if adapters is not None:
+            self._learned.attach()
         self.most_tokens: int = self._tokenizer.model_max_length
 
     def count(self, text: str) -> int:
@@ -33,26 +41,57 @@ class ClipStatesEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str]) -> list[encoders_pb2.TextEmbedding]:
         # Like the reference, no attention mask goes to the text encoder: it attends to padding.
-        return _embeddings(self._encoder(self._tokens(texts)).last_hidden_state)
+        ids = self._ids(texts, self._tokenizer)
+        return _embeddings(self._encoder(ids).last_hidden_state)
 
     def encode_changed(
-        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[sampling_pb2.Adapter]
+        self, texts: Sequence[str], clip_skip: int | None, adapters: Sequence[adapters_pb2.Adapter]
     ) -> list[encoders_pb2.TextEmbedding]:
         most = int(self._encoder.config.num_hidden_layers)
         if clip_skip is not None and clip_skip > most:
             raise invalid("clip_skip", f"is {clip_skip}; the text encoder has {most} layers")
-        self._adapters.load(adapters)
-        rows = self._adapters.rows(adapters, len(texts))
-        of_rows = self._adapters.lora.of_rows(rows[SLOTS], rows[SCALES]) if rows else nullcontext()
-        with of_rows:
-            encoded = self._encoder(self._tokens(texts), output_hidden_states=clip_skip is not None)
+        with self._changed(adapters, len(texts)) as tokenizer:
+            ids = self._ids(self._checked(texts, tokenizer), tokenizer)
+            encoded = self._encoder(ids, output_hidden_states=clip_skip is not None)
         if clip_skip is None:
             return _embeddings(encoded.last_hidden_state)
         return _embeddings(self._encoder.final_layer_norm(encoded.hidden_states[-1 - clip_skip]))
 
-    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
+    def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
+        pin(self._adapters, adapters)
+        learned = named(self._adapters, adapters, AdapterKind.TEXTUAL_INVERSION)
+        loras = named(self._adapters, adapters, AdapterKind.LORA)
+        with self._loras.hold(loras):
+            changes = sum(map(self._loras.changes, loras))
+        return changes + sum(len(self._learned.read(each).embeddings) for each in learned)
+
+    @contextmanager
+    def _changed(self, adapters: Sequence[adapters_pb2.Adapter], rows: int) -> Iterator[Any]:
+        """The tokenizer for texts whose encoder is changed by adapters within the block."""
+        pin(self._adapters, adapters)
+        loras = named(self._adapters, adapters, AdapterKind.LORA)
+        learned = named(self._adapters, adapters, AdapterKind.TEXTUAL_INVERSION)
+        with (
+            self._loras.hold(loras),
+            self._learned.of_texts(learned) as tokenizer,
+            self._loras.applied(self._loras.rows(loras, rows)),
+        ):
+            yield tokenizer
+
+    def _checked(self, texts: Sequence[str], tokenizer: Any) -> list[str]:
+        """Texts as the tokenizer takes them.
+
+        Raises:
+            KandinskyError: INVALID_FIELD for one that would have to be cut.
+        """
+        found = expanded(texts, tokenizer)
+        for i, text in enumerate(found):
+            self.check_count(len(tokenizer(text).input_ids), f"texts[{i}]")
+        return found
+
+    def _ids(self, texts: Sequence[str], tokenizer: Any) -> torch.Tensor:
         """[texts, 77]"""
-        tokens: torch.Tensor = self._tokenizer(
+        tokens: torch.Tensor = tokenizer(
             list(texts),
             padding="max_length",
             max_length=self.most_tokens,
@@ -73,4 +112,4 @@ def encoders(loaders: Mapping[str, Loader], entry: CatalogEntry) -> ComposedEnco
         loaders: of the checkpoint, by role: `weights`.
         entry: of the model.
     """
-    return ComposedEncoders(decoder=ClipStatesEncoder(loaders["weights"], entry.adapters))
+    return ComposedEncoders(decoder=ClipStatesEncoder(loaders["weights"], entry.adapter_folder))
