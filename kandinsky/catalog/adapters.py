@@ -146,6 +146,8 @@ class AdapterFolder:
                 fcntl.lockf(lock, fcntl.LOCK_EX)  # of processes alone
                 adapters = dict(self.adapters)
                 yield adapters
+                if adapters == self.adapters:
+                    return
                 text = yaml.safe_dump(
                     _MANIFEST.dump_python(adapters, mode="json", exclude_defaults=True)
                 )

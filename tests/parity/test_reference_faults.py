@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    Kandinsky3Pipeline,
     KandinskyImg2ImgCombinedPipeline,
     KandinskyV22Img2ImgPipeline,
     KandinskyV22PriorEmb2EmbPipeline,
     KandinskyV22PriorPipeline,
 )
 
-from tests import tiny_2_1
+from tests import tiny_2_1, tiny_3
 from tests.parity.conftest import Chain, pixels, running_chain
 from tests.parity.families import generator
 from tests.parity.test_flows import IMAGES, file, settings
@@ -109,3 +110,14 @@ async def test_two_images_from_one_bare_image_of_2_1(chain_2_1: Chain) -> None:
     )
     assert len(images) == 2
     assert np.abs(pixels(images[0]) - pixels(images[1])).max() > 5
+
+
+def test_loras_of_kandinsky_3_cannot_be_loaded(tmp_path: Path) -> None:
+    """Its pipelines have the loader, whose UNet has none: so they are not served either."""
+    folder = tiny_3.build(tmp_path) / "kandinsky-3"
+    pipeline = Kandinsky3Pipeline.from_pretrained(folder)
+    layer = "unet.down_blocks.0.attentions.0.attention.to_q"
+    weights = {f"{layer}.lora_A.weight": torch.zeros(2, 32)}
+    weights[f"{layer}.lora_B.weight"] = torch.zeros(32, 2)
+    with pytest.raises(AttributeError, match="load_lora_adapter"):
+        pipeline.load_lora_weights(weights)
