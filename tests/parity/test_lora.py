@@ -20,6 +20,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "high-rank": {"rank": 7, "text": False},
     "kohya": {"form": "kohya", "alpha": 3.0},
     "peft": {"form": "peft", "alpha": 6.0},
+    **{f"rank-{rank}": {"rank": rank} for rank in (1, 2, 3)},
 }
 
 
@@ -107,6 +108,18 @@ async def ask(chain: Chain, name: str) -> np.ndarray:
 async def test_rows_with_different_loras_share_forwards(chain: Chain) -> None:
     await share_forwards(chain, ask, JOBS)
     assert len(chain.stages.decoder.forwards_with(*TOGETHER)) >= 4
+
+
+async def test_eight_jobs_with_eight_loras_share_forwards(chain: Chain) -> None:
+    async def ask_with(chain: Chain, name: str) -> np.ndarray:
+        options = {"steps": 12, "height": 64, "width": 128, "seed": 2, "adapters": [name]}
+        request = flow_request("inpaint", IMAGE, MASK, "dog", **options)
+        answer = await chain.stub.GenerateImages(request, metadata=(("x-request-id", name),))
+        return pixels(answer.images[0])
+
+    await share_forwards(chain, ask_with, FORMS)
+    assert len(FORMS) == 8
+    assert len(chain.stages.decoder.forwards_with(*FORMS)) >= 4  # images are encoded in turn
 
 
 async def test_a_late_joiner_changes_nothing(chain: Chain) -> None:
