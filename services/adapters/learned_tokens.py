@@ -79,7 +79,7 @@ class LearnedTokens:
         if not learned:
             yield self._tokenizer
             return
-        self._shown = torch.cat([each.embeddings for each in learned]).to(self._embedding.weight)
+        self._shown = torch.cat([each.embeddings for each in learned])
         try:
             yield self._tokenizer_with([token for each in learned for token in each.tokens])
         finally:
@@ -106,7 +106,7 @@ class LearnedTokens:
         if self._shown is None:
             return None
         place = self._ids - len(self._tokenizer)
-        learned = self._shown[place.clamp(0, len(self._shown) - 1)]
+        learned = self._shown.to(output)[place.clamp(0, len(self._shown) - 1)]
         return torch.where((place >= 0)[..., None], learned, output)
 
 

@@ -35,15 +35,19 @@ class Loras:
     Args:
         part: `unet` or `text_encoder`: the name of the network in adapter files.
         network: that they change.
+        like: has its device, where its own weights may not lie, and its dtype.
         attach: whether the model has adapters; without any, forwards stay as they are.
     """
 
-    def __init__(self, part: str, network: torch.nn.Module, *, attach: bool) -> None:
+    def __init__(
+        self, part: str, network: torch.nn.Module, like: torch.Tensor, *, attach: bool
+    ) -> None:
         self._part = part
         self._network = network
+        self._like = like
         self._loaded: OrderedDict[Key, _Loaded] = OrderedDict()
         self._changing = threading.Lock()
-        self.rows_of_forward = RowLora(network)
+        self.rows_of_forward = RowLora(network, like)
         if attach:
             self.rows_of_forward.attach()
 
@@ -79,8 +83,7 @@ class Loras:
         for i, each in enumerate(named):
             slots[:, i] = self._loaded[_key(each)].slot
             scales[:, i] = each.scale
-        weight = next(self._network.parameters())
-        return {SLOTS: slots.to(weight.device), SCALES: scales.to(weight)}
+        return {SLOTS: slots.to(self._like.device), SCALES: scales.to(self._like)}
 
     def applied(self, rows: Mapping[str, torch.Tensor]) -> AbstractContextManager[None]:
         """The network changed within the block.

@@ -79,14 +79,16 @@ class RowLora:
 
     Args:
         network: whose modules they change. One thread at a time calls it.
+        like: has the device and the dtype of its forwards.
     """
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, like: torch.Tensor) -> None:
         self._modules = {
             path: module
             for path, module in network.named_modules()
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         }
+        self._like = like
         self._layers: Mapping[str, Layer] = {}
         self._slots = 16
         self._free = list(range(1, self._slots))  # a heap; slot 0 has no LoRA
@@ -141,9 +143,9 @@ class RowLora:
             return self._layers[path]
         weight: torch.Tensor = self._modules[path].weight
         return Layer(
-            weight.new_zeros(1, 1, *weight.shape[1:]),
-            weight.new_zeros(1, weight.shape[0], 1),
-            torch.zeros(self._slots, dtype=torch.int64, device=weight.device),
+            self._like.new_zeros(1, 1, *weight.shape[1:]),
+            self._like.new_zeros(1, weight.shape[0], 1),
+            torch.zeros(self._slots, dtype=torch.int64, device=self._like.device),
         )
 
     def _add_delta(

@@ -30,7 +30,8 @@ class ClipStatesEncoder(TextEncoder):
         self._tokenizer = loader.processor(CLIPTokenizer, "tokenizer")
         self._encoder = loader.model(CLIPTextModel, "text_encoder")
         self._adapters = adapters
-        self._loras = Loras("text_encoder", self._encoder, attach=adapters is not None)
+        like = torch.empty(0, device=loader.device, dtype=loader.dtype)
+        self._loras = Loras("text_encoder", self._encoder, like, attach=adapters is not None)
         self._learned = LearnedTokens(self._tokenizer, self._encoder.get_input_embeddings())
         if adapters is not None:
             self._learned.attach()

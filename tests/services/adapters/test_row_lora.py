@@ -39,7 +39,7 @@ def assert_rows(loras: RowLora, module: torch.nn.Sequential, by_slot: dict) -> N
 
 def test_more_loras_than_there_was_room_for() -> None:
     module = network()
-    loras = RowLora(module)
+    loras = RowLora(module, torch.empty(0))
     loras.attach()
     made = [lora(seed, "0" if seed % 2 else "1", rank=1 + seed % 3) for seed in range(40)]
     by_slot = {loras.add(each): each for each in made}
@@ -49,7 +49,7 @@ def test_more_loras_than_there_was_room_for() -> None:
 
 def test_one_goes_and_its_slot_is_another_s() -> None:
     module = network()
-    loras = RowLora(module)
+    loras = RowLora(module, torch.empty(0))
     loras.attach()
     first, second, third = (lora(seed, "0", "1") for seed in range(3))
     slots = [loras.add(each) for each in (first, second, third)]
@@ -61,6 +61,6 @@ def test_one_goes_and_its_slot_is_another_s() -> None:
 
 
 def test_the_last_of_a_layer_frees_it() -> None:
-    loras = RowLora(network())
+    loras = RowLora(network(), torch.empty(0))
     loras.remove(loras.add(lora(0, "0")))
     assert not loras._layers
