@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from typing import Protocol
 
+from gateway.planning.adapters import decoder_adapters, text_adapters
 from gateway.planning.canvases import MadeStart
 from gateway.planning.conditioning import Encodings
 from gateway.planning.crops import Crop
@@ -16,6 +17,7 @@ from gateway.planning.stage_requests import check_widths, decode_request, prior_
 from gateway.stages.merge import merge
 from gateway.stages.stages import Stages
 from kandinsky.v1 import tensor_pb2
+from kandinsky.v1.adapters_pb2 import Adapter
 from kandinsky.v1.decoder_pb2 import DecodedImage, DecodeEvent
 from kandinsky.v1.encoders_pb2 import EncodeImageRequest
 from kandinsky.v1.generation_pb2 import GeneratedImage, GenerateEvent
@@ -62,7 +64,7 @@ async def generate(
         work: has decoded the plan's images.
     """
     with work.encoder_requests() as images:
-        texts, adapters = {text.field: text.text for text in plan.texts}, plan.request.adapters
+        texts, adapters = {text.field: text.text for text in plan.texts}, text_adapters(plan)
         answers = await stages.encode(texts, images, adapters)
     check_widths(plan, answers)
     encodings, runs = Encodings(plan, answers), _PriorRuns(stages)
@@ -70,7 +72,8 @@ async def generate(
     if clip_skip is not None and plan.skipped_texts:
         texts = {text.field: text.text for text in plan.skipped_texts}
         encodings.skip(plan, await stages.encode_skipping(texts, clip_skip, adapters))
-    generated = (_image(plan, image, encodings, runs, stages, work) for image in plan.images)
+    own = decoder_adapters(plan, encodings)
+    generated = (_image(plan, image, encodings, runs, stages, work, own) for image in plan.images)
     async with aclosing(merge(generated)) as events:
         async for event in events:
             yield event
@@ -83,6 +86,7 @@ async def _image(
     runs: _PriorRuns,
     stages: Stages,
     work: PlanImages,
+    adapters: Sequence[Adapter],
 ) -> AsyncGenerator[GenerateEvent, None]:
     result = GeneratedImage(index=image.index, seed=image.seed)
     sampled: dict[str, SampledEmbedding] = {}
@@ -101,6 +105,7 @@ async def _image(
         result.prior_stats.CopyFrom(sampled[first].stats)
     start, hint = work.start(image), work.hint(image)
     request = decode_request(plan, image, encodings, sampled, start, hint)
+    request.extend("adapters", adapters, "adapters")
     async with aclosing(stages.decode(request.message, request.origins)) as decoding:
         async for decoded in decoding:
             if decoded.HasField("image"):

@@ -158,6 +158,7 @@ def _encoder_images(
     sources += [image.conditioning.image for image in images]
     sources += [image.conditioning.negative_image for image in images]
     sources += [run.start for image in images for run in image.prior_runs]
+    sources += [image for adapter in request.adapters for image in adapter.images]
     yield from dict.fromkeys(source for source in sources if isinstance(source, Undecoded))
 
 

@@ -100,7 +100,6 @@ def decode_request(
     request.set("sampling.free_u", settings.free_u, "decoder.free_u")
     request.set("sampling.eta", settings.eta, "decoder.eta")
     _put_common(request, plan, image, settings.steps)
-    request.extend("adapters", plan.request.adapters, "adapters")
     request.put("start", start.latents)
     kind = request.message.start.WhichOneof("kind")
     latents = image.latents and image.latents.tensor

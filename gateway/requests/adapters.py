@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from gateway.requests.input_images import InputImage
+from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
-from gateway.requests.violations import Violations
 from kandinsky.catalog.adapters import MOST, Adapter, AdapterError, AdapterFolder
-from kandinsky.catalog.family import AdapterKind
+from kandinsky.catalog.entry import StageCheckpoints
+from kandinsky.catalog.family import AdapterKind, Stage
 from kandinsky.v1 import adapters_pb2, generation_pb2
 from kandinsky.wire.adapter_files import to_message
+
+MOST_IMAGES = 8
+"""Of one adapter."""
+IMAGE_ENCODER = "image_encoder"
+"""The role of a checkpoint."""
+_PROMPTS = ("image_embeds", "image_states")
+
+
+@dataclass(frozen=True)
+class NamedAdapter:
+    """An adapter that a request names."""
+
+    message: adapters_pb2.Adapter
+    """Pinned, without images."""
+    kind: AdapterKind
+    images: tuple[Undecoded[InputImage], ...] = ()
+    """That an IP-Adapter shows, to be encoded; none where the caller sent what was made of them."""
 
 
 def adapters(
     request: generation_pb2.GenerateRequest, reader: ValueReader
-) -> tuple[adapters_pb2.Adapter, ...]:
+) -> tuple[NamedAdapter, ...]:
     """The adapters that a request names, pinned: what comes later changes no request at work."""
     folder, violations = reader.entry.adapter_folder, reader.violations
     if not request.adapters:
@@ -32,30 +53,55 @@ def adapters(
         elif message.name in names[:i]:
             violations.add(f"{path}.name", "is named before")
         elif not violations.within(path):
-            pinned = _pinned(message, folder, path, violations)
-            found.extend([] if pinned is None else [pinned])
+            named = _named(message, folder, path, reader)
+            found.extend([] if named is None else [named])
     return tuple(found)
 
 
-def _pinned(
-    message: adapters_pb2.Adapter, folder: AdapterFolder, path: str, violations: Violations
-) -> adapters_pb2.Adapter | None:
+def _named(
+    message: adapters_pb2.Adapter, folder: AdapterFolder, path: str, reader: ValueReader
+) -> NamedAdapter | None:
     try:
         adapter = folder.named(message.name)
         version = folder.version(adapter)
     except AdapterError as error:
-        violations.add(f"{path}.name", str(error))
+        reader.violations.add(f"{path}.name", str(error))
         return None
-    _check(message, adapter, path, violations)
-    pinned = adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version)
-    found = adapters_pb2.Adapter()
-    found.CopyFrom(message)
-    found.pinned.CopyFrom(pinned)
-    return found
-
-
-def _check(
-    message: adapters_pb2.Adapter, adapter: Adapter, path: str, violations: Violations
-) -> None:
+    pinned = adapters_pb2.Adapter()
+    pinned.CopyFrom(message)
+    if adapter.kind is AdapterKind.IP_ADAPTER:
+        pinned.image_prompt.ClearField("images")
+    pinned.pinned.CopyFrom(adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version))
     if adapter.kind is AdapterKind.TEXTUAL_INVERSION and message.HasField("scale"):
-        violations.add(f"{path}.scale", "is a LoRA's; a textual inversion is there or not")
+        sentence = "is a LoRA's or an IP-Adapter's; a textual inversion is there or not"
+        reader.violations.add(f"{path}.scale", sentence)
+    return NamedAdapter(pinned, adapter.kind, _images(message, adapter, path, reader))
+
+
+def _images(
+    message: adapters_pb2.Adapter, adapter: Adapter, path: str, reader: ValueReader
+) -> tuple[Undecoded[InputImage], ...]:
+    """The images that an IP-Adapter shows."""
+    violations, path = reader.violations, f"{path}.image_prompt"
+    prompt = message.image_prompt
+    if adapter.kind is not AdapterKind.IP_ADAPTER:
+        if message.HasField("image_prompt"):
+            violations.add(path, f"is an IP-Adapter's; {message.name} is a {adapter.kind}")
+        return ()
+    given = [name for name in _PROMPTS if prompt.HasField(name)]
+    ways = [*(["images"] if prompt.images else []), *given]
+    if len(ways) != 1:
+        have = f"has {' and '.join(ways)}" if ways else "is required for an IP-Adapter"
+        violations.add(path, f"{have}; give images, image_embeds or image_states")
+        return ()
+    if given:
+        return ()
+    home = reader.entry.stages[Stage.ENCODERS]
+    if isinstance(home, StageCheckpoints) and IMAGE_ENCODER not in home.checkpoints:
+        violations.add(f"{path}.images", "this model has no image encoder; send image_embeds")
+        return ()
+    if len(prompt.images) > MOST_IMAGES:
+        count = len(prompt.images)
+        violations.add(f"{path}.images", f"there are {count}; the most is {MOST_IMAGES}")
+        return ()
+    return reader.images(prompt.images, f"{path}.images", latents=False)

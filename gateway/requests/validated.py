@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from gateway.planning.canvases import Canvas
 from gateway.planning.guides import Guide
+from gateway.requests.adapters import NamedAdapter
 from gateway.requests.input_images import InputImage
 from gateway.requests.settings import EventSettings, Settings
 from gateway.requests.sources import Embedding, Text
 from gateway.requests.undecoded import Undecoded
 from kandinsky.catalog.entry import CatalogEntry
-from kandinsky.v1 import adapters_pb2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ValidatedRequest:
     """One for all items, one for each, or none."""
     negative: Negative
     settings: Settings
-    adapters: tuple[adapters_pb2.Adapter, ...]
+    adapters: tuple[NamedAdapter, ...]
     """That change the model's networks."""
     images_per_prompt: int
     seed: int

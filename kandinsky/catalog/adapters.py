@@ -24,6 +24,7 @@ MOST = 8
 SUFFIXES: Mapping[AdapterKind, tuple[str, ...]] = {
     AdapterKind.LORA: (".safetensors",),
     AdapterKind.TEXTUAL_INVERSION: (".safetensors", ".bin", ".pt"),
+    AdapterKind.IP_ADAPTER: (".safetensors", ".bin"),
 }
 """Of the files; a pickle is read as tensors alone."""
 

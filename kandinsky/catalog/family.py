@@ -46,6 +46,8 @@ class AdapterKind(StrEnum):
     """Low-rank differences of weights: arXiv 2106.09685."""
     TEXTUAL_INVERSION = "textual-inversion"
     """A token of prompts with embeddings of its own: arXiv 2208.01618."""
+    IP_ADAPTER = "ip-adapter"
+    """Images that the network attends to beside the text: arXiv 2308.06721."""
 
 
 class Resampling(StrEnum):

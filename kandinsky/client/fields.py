@@ -7,6 +7,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from kandinsky.client.images import input_images, tensor
+from kandinsky.client.options import ImagePrompt
 from kandinsky.wire.errors import invalid
 
 
@@ -62,8 +63,9 @@ def _put_interval(interval: Message, value: Any, path: str) -> None:
 
 def _append_adapters(adapters: Any, value: Any, path: str) -> None:
     named = value if isinstance(value, Mapping) else dict.fromkeys(value)
-    for i, (name, scale) in enumerate(named.items()):
-        put(adapters.add(), {"name": name, "scale": scale}, f"{path}[{i}]")
+    for i, (name, how) in enumerate(named.items()):
+        values = how.values() if isinstance(how, ImagePrompt) else {"scale": how}
+        put(adapters.add(), {"name": name, **values}, f"{path}[{i}]")
 
 
 def _append_texts(texts: Any, value: Any, path: str) -> None:

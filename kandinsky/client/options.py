@@ -52,6 +52,35 @@ ConditioningSource = str | InputImage | Embedding
 """What an image embedding is made from; a str is a prompt."""
 
 
+@dataclass(frozen=True)
+class ImagePrompt:
+    """What an IP-Adapter shows: images, or what an image encoder made of them."""
+
+    images: InputImages | None = None
+    """At most 8."""
+    scale: float | None = None
+    """How much of it; None is all."""
+    image_embeds: Any = None
+    """[N, D] pooled and projected, for adapters that read those."""
+    negative_image_embeds: Any = None
+    """[N, D] what guidance steers away from; None for zeros."""
+    image_states: Any = None
+    """[N, P, D] last states but one, for adapters that read those."""
+    negative_image_states: Any = None
+    """[N, P, D] of blank images."""
+
+    def values(self) -> Mapping[str, Any]:
+        """Of the fields of an Adapter."""
+        shown = {
+            "images": self.images,
+            "image_embeds": self.image_embeds,
+            "negative_image_embeds": self.negative_image_embeds,
+            "image_states": self.image_states,
+            "negative_image_states": self.negative_image_states,
+        }
+        return {"scale": self.scale, "image_prompt": shown}
+
+
 class Conditioning(TypedDict, total=False):
     """Embeddings in place of what encoders and prior make; see `Conditioning` of the contract.
 
@@ -124,8 +153,9 @@ class GenerationOptions(CallOptions, total=False):
     """Noise levels of the decoder's steps; as `timesteps`."""
     clip_skip: int | None
     """Layers of the text encoder that are left out at its end; some families have it."""
-    adapters: Mapping[str, float | None] | Sequence[str] | None
-    """Names of adapters of the model, or how much of each LoRA: 1 or None is all of it."""
+    adapters: Mapping[str, float | ImagePrompt | None] | Sequence[str] | None
+    """Names of adapters of the model, or how much of each LoRA, 1 or None being all of it, and what
+    an IP-Adapter shows."""
     free_u: Mapping[str, float] | None
     """Weights `b1`, `b2`, `s1`, `s2` of the UNet, arXiv 2309.11497; some families have them."""
     latents: Any

@@ -11,6 +11,7 @@ _KINDS = {
     adapters_pb2.ADAPTER_KIND_UNSPECIFIED: AdapterKind.LORA,
     adapters_pb2.ADAPTER_KIND_LORA: AdapterKind.LORA,
     adapters_pb2.ADAPTER_KIND_TEXTUAL_INVERSION: AdapterKind.TEXTUAL_INVERSION,
+    adapters_pb2.ADAPTER_KIND_IP_ADAPTER: AdapterKind.IP_ADAPTER,
 }
 
 

@@ -24,6 +24,8 @@ class Named:
     folder: AdapterFolder
     version: str
     """Of its file, when the request was admitted."""
+    image_prompt: adapters_pb2.ImagePrompt
+    """What an IP-Adapter shows."""
 
     def check_version(self) -> None:
         """Look whether the file is still the one that was named.
@@ -108,4 +110,5 @@ def _named(folder: AdapterFolder, message: adapters_pb2.Adapter, field: str) -> 
         from_message(pinned.adapter, f"{field}.pinned.adapter"),
         folder,
         pinned.version,
+        message.image_prompt,
     )

@@ -6,12 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kandinsky.catalog.adapters import AdapterFolder
-from kandinsky.catalog.family import AdapterKind
 from kandinsky.v1 import adapters_pb2, decoder_pb2, sampling_pb2
 from kandinsky.wire.errors import KandinskyError, Reason, invalid
-from services.adapters.loras import Loras
-from services.adapters.named import Named, named, pin
+from services.adapters.unet_adapters import UNetAdapters
 from services.decoder.latent_decoder import Inpainter, LatentDecoder, Shape
 from services.diffusion.denoising import Denoise
 from services.diffusion.guidance import Guidance
@@ -30,21 +27,17 @@ class InpaintingDecoder(LatentDecoder):
 
     denoiser: Inpainter
     autoencoder: KLAutoencoder
-    adapters: AdapterFolder | None = field(kw_only=True)
-    """None of a model that has none."""
-    loras: Loras = field(kw_only=True)
+    adapters: UNetAdapters = field(kw_only=True)
     checker: SafetyChecker | None = None
     """None where nobody looks at the images."""
 
     def hold_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> ExitStack:
         """See DecoderFamily."""
-        pin(self.adapters, adapters)
-        return self.loras.hold(self._loras(adapters))
+        return self.adapters.hold(adapters)
 
     def check_adapters(self, adapters: Sequence[adapters_pb2.Adapter]) -> int:
         """See DecoderFamily."""
-        with self.hold_adapters(adapters):
-            return sum(map(self.loras.changes, self._loras(adapters)))
+        return self.adapters.changes(adapters)
 
     def phases(self, request: decoder_pb2.DecodeRequest) -> list[Phase]:
         """The request as passes that encode, a denoising loop, and passes that decode and check.
@@ -107,10 +100,9 @@ class InpaintingDecoder(LatentDecoder):
             weights = request.sampling.free_u
             network = network.with_free_u(weights.b1, weights.b2, weights.s1, weights.s2)
         rows = self._conditioning(request, network, guidance)
-        loras = self._loras(request.adapters)
-        if loras:
-            count = len(next(iter(rows.values())))
-            rows, network = {**rows, **self.loras.rows(loras, count)}, network.adapted
+        own = self.adapters.rows(request.adapters, len(next(iter(rows.values()))))
+        if own:
+            rows, network = {**rows, **own}, network.adapted
         noise = reading.optional_tensor(start, "noise", path, shape, self.like)
         return SampledInpaint(
             network,
@@ -130,9 +122,6 @@ class InpaintingDecoder(LatentDecoder):
             sample=self.autoencoder.sample,
             given_masked_image=self._masked_image(request, shape),
         )
-
-    def _loras(self, adapters: Sequence[adapters_pb2.Adapter]) -> list[Named]:
-        return named(self.adapters, adapters, AdapterKind.LORA)
 
     def _masked_image(
         self, request: decoder_pb2.DecodeRequest, shape: Shape

@@ -76,7 +76,8 @@ class DecoderService(EngineService):
     ) -> AsyncGenerator[decoder_pb2.DecodeEvent, None]:
         """Samples one image."""
         with await self._adapters(request):
-            job = await sampling_job(self._family.phases, request, grpc_context)
+            phases_of = self._family.phases
+            job = await sampling_job(phases_of, request, grpc_context, bool(request.adapters))
             async with aclosing(self._batcher.run(job)) as events:
                 async for event in events:
                     yield await _to_message(event, request.output)

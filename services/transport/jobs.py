@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,7 @@ S = TypeVar("S", prior_pb2.SampleEmbeddingRequest, decoder_pb2.DecodeRequest)
 
 
 async def sampling_job(
-    phases_of: Callable[[S], Sequence[Phase]], request: S, context: Context
+    phases_of: Callable[[S], Sequence[Phase]], request: S, context: Context, computes: bool = False
 ) -> Job:
     """The engine's job for a sampling call: its own generator, its caller's deadline and tenant.
 
@@ -27,12 +28,14 @@ async def sampling_job(
         phases_of: what the job passes.
         request: says how.
         context: holds the request id, the time that remains, tenant and priority.
+        computes: whether `phases_of` may take long: it is not called on the event loop then.
 
     Raises:
         KandinskyError: what `phases_of` raises; INVALID_FIELD if the seed is missing, the
             generator's state is not one, or the snapshot is not one of such a request.
     """
-    phases = _made(phases_of, request)
+    make = partial(_made, phases_of, request)
+    phases = await asyncio.to_thread(make) if computes else make()
     sampling, preview_every = request.sampling, None
     if not sampling.HasField("seed"):
         raise invalid("sampling.seed", "is required")

@@ -45,6 +45,7 @@ STABLE_DIFFUSION_INPAINTING = FamilySpec(
     latent_scale=8,
     roles=(
         CheckpointRole(Stage.ENCODERS, "weights", _ENCODER_PARTS),
+        CheckpointRole(Stage.ENCODERS, "image_encoder", ("image_encoder",), required=False),
         CheckpointRole(Stage.DECODER, "weights", _DECODER_PARTS),
         CheckpointRole(
             Stage.DECODER,

@@ -11,8 +11,7 @@ from transformers import CLIPImageProcessor
 
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.catalog.family import Stage
-from services.adapters.loras import SCALES, SLOTS, Loras
-from services.adapters.row_lora import RowLora
+from services.adapters.unet_adapters import UNetAdapters
 from services.decoder.inpainting_decoder import InpaintingDecoder
 from services.decoder.latent_decoder import Inpainter
 from services.diffusion.inpainting import InpaintInputs
@@ -41,9 +40,11 @@ class TextUNet(DenoisingNetwork):
 
     name = "unet"
 
-    def __init__(self, unet: UNet2DConditionModel, runtime: RuntimeOptions, lora: RowLora) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, runtime: RuntimeOptions, adapters: UNetAdapters
+    ) -> None:
         self._unet = unet
-        self.lora = lora
+        self.adapters = adapters
         self._width = int(unet.config.cross_attention_dim)
         self._call: Callable[..., Any] = denoising_call(unet, runtime)
         self._uncompiled: Callable[..., Any] = unet
@@ -57,7 +58,7 @@ class TextUNet(DenoisingNetwork):
     @lru_cache(maxsize=FREE_U_KEPT)  # noqa: B019 - a replica has one network, for good
     def with_free_u(self, b1: float, b2: float, s1: float, s2: float) -> "TextUNet":
         """The same network, reweighted; equal weights are one network."""
-        return FreeUNet(self._unet, self.lora, {"b1": b1, "b2": b2, "s1": s1, "s2": s2})
+        return FreeUNet(self._unet, self.adapters, {"b1": b1, "b2": b2, "s1": s1, "s2": s2})
 
     @cached_property
     def adapted(self) -> "AdaptedUNet":
@@ -87,9 +88,9 @@ class FreeUNet(TextUNet):
     """With FreeU, arXiv 2309.11497, which is on while it is called; never compiled."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, lora: RowLora, weights: Mapping[str, float]
+        self, unet: UNet2DConditionModel, adapters: UNetAdapters, weights: Mapping[str, float]
     ) -> None:
-        super().__init__(unet, RuntimeOptions(), lora)
+        super().__init__(unet, RuntimeOptions(), adapters)
         self._weights, self._plain = weights, self._call
         self._call = self._uncompiled = self._reweighted
 
@@ -105,7 +106,7 @@ class AdaptedUNet(TextUNet):
     """A UNet whose rows have adapters, each its own; never compiled."""
 
     def __init__(self, plain: TextUNet) -> None:
-        super().__init__(plain._unet, RuntimeOptions(), plain.lora)
+        super().__init__(plain._unet, RuntimeOptions(), plain.adapters)
         self._call = plain._uncompiled
 
     def __call__(
@@ -114,7 +115,7 @@ class AdaptedUNet(TextUNet):
         timesteps: torch.Tensor,
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        with self.lora.of_rows(conditioning[SLOTS], conditioning[SCALES]):
+        with self.adapters.applied(conditioning):
             return super().__call__(inputs, timesteps, conditioning)
 
 
@@ -134,9 +135,9 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
     if channels not in INPUTS:
         raise CheckpointError(f"the UNet takes {channels} channels; it must be 4 or 9")
     like = torch.empty(0, device=loader.device, dtype=loader.dtype)
-    loras = Loras("unet", unet, like, attach=entry.adapters is not None)
+    adapters = UNetAdapters(entry.adapter_folder, unet, like)
     inpainter = Inpainter(
-        TextUNet(unet, loader.runtime, loras.rows_of_forward),
+        TextUNet(unet, loader.runtime, adapters),
         Schedulers(loader.scheduler()),
         INPUTS[channels],
         nearest_cells,
@@ -148,8 +149,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         kl_autoencoder(loader),
         like,
         inpainter,
-        adapters=entry.adapter_folder,
-        loras=loras,
+        adapters=adapters,
         checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,
     )
 

@@ -4,8 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import CLIPTextModel, CLIPTokenizer
+from PIL import Image
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
 from kandinsky.catalog.adapters import AdapterFolder
 from kandinsky.catalog.entry import CatalogEntry
@@ -16,7 +23,7 @@ from kandinsky.wire.errors import invalid
 from services.adapters.learned_tokens import LearnedTokens, expanded
 from services.adapters.loras import Loras
 from services.adapters.named import named, pin
-from services.encoders.composed import ComposedEncoders, TextEncoder
+from services.encoders.composed import ComposedEncoders, ImageEncoder, TextEncoder
 from services.loading.loader import Loader
 
 
@@ -106,11 +113,47 @@ def _embeddings(states: torch.Tensor) -> list[encoders_pb2.TextEmbedding]:
     return [encoders_pb2.TextEmbedding(text_states=tensors.from_torch(each)) for each in states]
 
 
+class PromptImageEncoder(ImageEncoder):
+    """What IP-Adapters read: image_embed [D], and image_states [P, D], the last states but one."""
+
+    zero_image_embed = None
+
+    def __init__(self, loader: Loader) -> None:
+        self._device = loader.device  # an offloaded network's own is another
+        self._encoder = loader.model(CLIPVisionModelWithProjection, "image_encoder")
+        side = self._encoder.config.image_size
+        # As diffusers makes one: an image encoder of IP-Adapters is published without a processor.
+        self._processor = CLIPImageProcessor(size=side, crop_size=side)
+        zeros = torch.zeros(1, 3, side, side)
+        self._blank = tensors.from_torch(self._encode(zeros)[1][0])
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[encoders_pb2.EncodeImageResponse]:
+        files = [Image.fromarray(image) for image in images]
+        embeds, states = self._encode(self._processor(files, return_tensors="pt").pixel_values)
+        return [
+            encoders_pb2.EncodeImageResponse(
+                image_embed=tensors.from_torch(embed),
+                image_states=tensors.from_torch(state),
+                blank_image_states=self._blank,
+            )
+            for embed, state in zip(embeds, states, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _encode(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[images, D] and [images, P, D]."""
+        values = values.to(self._device, self._encoder.dtype)
+        encoded = self._encoder(values, output_hidden_states=True)
+        return encoded.image_embeds, encoded.hidden_states[-2]
+
+
 def encoders(loaders: Mapping[str, Loader], entry: CatalogEntry) -> ComposedEncoders:
     """Load the encoders.
 
     Args:
-        loaders: of the checkpoint, by role: `weights`.
+        loaders: of the checkpoints, by role: `weights`, and `image_encoder` if the model has it.
         entry: of the model.
     """
-    return ComposedEncoders(decoder=ClipStatesEncoder(loaders["weights"], entry.adapter_folder))
+    text = ClipStatesEncoder(loaders["weights"], entry.adapter_folder)
+    image = PromptImageEncoder(loaders["image_encoder"]) if "image_encoder" in loaders else None
+    return ComposedEncoders(decoder=text, image=image)
