@@ -36,7 +36,7 @@ def load(
     model: Model,
     name: Name,
     file: Annotated[str, typer.Argument(help="Path inside the model's folder of adapters.")],
-    kind: Annotated[str, typer.Option(help="lora or textual-inversion.")] = "lora",
+    kind: Annotated[str, typer.Option(help="lora, textual-inversion or ip-adapter.")] = "lora",
     token: Annotated[
         str | None, typer.Option(help="Stands for a textual inversion in prompts.")
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kandinsky.cli.errors import fail
-from kandinsky.client import ConditioningSource, Interpolation
+from kandinsky.client import ConditioningSource, ImagePrompt, InputImage, Interpolation
 
 
 def file_argument(name: str, what: str = "PNG, JPEG or WebP file.") -> Any:
@@ -96,24 +96,38 @@ def numbers(
         raise typer.BadParameter(why, param_hint=f"--{name}") from error
 
 
-def adapters(values: list[str] | None) -> dict[str, float | None] | None:
+def adapters(
+    values: list[str] | None, images: list[str] | None = None
+) -> dict[str, float | ImagePrompt | None] | None:
     """Adapters, and how much of each where that is said; None where none were passed.
 
     Args:
         values: each NAME or NAME:SCALE.
+        images: each NAME=FILE, of an IP-Adapter among them.
 
     Raises:
-        typer.BadParameter: a scale is no number.
+        typer.BadParameter: a scale is no number, or an image is of no adapter or no file.
     """
-    named: dict[str, float | None] = {}
+    scales: dict[str, float | None] = {}
     for value in values or ():
         name, colon, scale = value.partition(":")
         try:
-            named[name] = float(scale) if colon else None
+            scales[name] = float(scale) if colon else None
         except ValueError as error:
             raise typer.BadParameter(
                 f"{value!r} is not NAME:SCALE", param_hint="--adapter"
             ) from error
+    shown: dict[str, list[InputImage]] = {}
+    for value in images or ():
+        name, _, file = value.partition("=")
+        if name not in scales or not Path(file).is_file():
+            why = f"{value!r} is not NAME=FILE, of a name in --adapter and a file that is there"
+            raise typer.BadParameter(why, param_hint="--adapter-image")
+        shown.setdefault(name, []).append(Path(file))
+    named = {
+        name: ImagePrompt(shown[name], scale) if name in shown else scale
+        for name, scale in scales.items()
+    }
     return named or None
 
 

@@ -99,6 +99,10 @@ def _settings(
         list[str] | None,
         typer.Option(metavar="NAME[:SCALE]", help="Of the model; repeat."),
     ] = None,
+    adapter_image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="What an IP-Adapter shows; repeat."),
+    ] = None,
     clip_skip: Annotated[
         int | None, typer.Option(help="Layers of the text encoder to leave out at its end.")
     ] = None,
@@ -150,7 +154,7 @@ def command(build: Callable[..., GenerateRequest]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         how = {parameter.name: values.pop(parameter.name) for parameter in running}
         values |= {name: numbers(values[name], name, kind) for name, kind in LISTS.items()}
-        values["adapters"] = adapters(values.pop("adapter"))
+        values["adapters"] = adapters(values.pop("adapter"), values.pop("adapter_image"))
         if values["free_u"] is not None:
             values["free_u"] = dict(zip(FREE_U, values["free_u"], strict=True))
         _run(lambda: build(**values), **how)

@@ -101,7 +101,7 @@ class Client(Flows[list[Generated], CostEstimate]):
             model: that has a folder of adapters.
             name: for requests.
             file: path inside that folder.
-            kind: `lora` or `textual-inversion`.
+            kind: `lora`, `textual-inversion` or `ip-adapter`.
             token: that stands for a textual inversion in prompts; None for what its file says.
             timeout: as of `stream`.
 

@@ -78,7 +78,7 @@ def test_it_is_a_lora_where_nothing_else_is_said(service: Recording) -> None:
 def test_an_unknown_kind_asks_nobody(service: Recording) -> None:
     done = run(service, "load", "tiny", "style", "style.safetensors", "--kind", "wings")
     assert done.exit_code == 1
-    assert "adapter.kind: 'wings' is none of lora, textual-inversion" in done.stderr
+    assert "adapter.kind: 'wings' is none of lora, textual-inversion, ip-adapter" in done.stderr
     assert not service.requests
 
 

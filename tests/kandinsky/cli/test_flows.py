@@ -221,6 +221,17 @@ def test_every_setting_reaches_its_group(
     assert gateway.requests == [request]
 
 
+def test_images_of_an_adapter(gateway: RecordingGateway, folder: Path) -> None:
+    shown = ["--adapter", "ip:0.5", "--adapter-image", "ip=a.png", "--adapter-image", "ip=a.png"]
+    done = run(gateway, "text-to-image", "a", "--adapter", "b", *shown)
+    assert done.exit_code == 0, done.output
+    images = [{"encoded": (folder / "a.png").read_bytes()}] * 2
+    adapters = [{"name": "b"}, {"name": "ip", "scale": 0.5, "image_prompt": {"images": images}}]
+    request = GenerateRequest(model="shapes", guide=TEXT, output=PNG)
+    request.MergeFrom(GenerateRequest(adapters=adapters))
+    assert gateway.requests == [request]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_frames_become_one_animation(gateway: RecordingGateway, suffix: str) -> None:
     gateway.events = [recording.image(index, seed=7) for index in (1, 0)]
@@ -235,6 +246,10 @@ WRONG = {
     "no weight": ["mix", "--text", "a red circle"],
     "a word among timesteps": ["text-to-image", "a", "--timesteps", "979,b"],
     "a word for a scale": ["text-to-image", "a", "--adapter", "outlined:much"],
+    "an image of no adapter": ["text-to-image", "a", "--adapter-image", "ip=a.png"],
+    "no image of an adapter": [
+        *("text-to-image", "a", "--adapter", "ip", "--adapter-image", "ip=b.png"),
+    ],
     "a fraction among timesteps": ["text-to-image", "a", "--timesteps", "979,0.5"],
     "a bad weight": ["mix", "--text", "much:a"],
     "a missing image": ["image-to-image", "b.png", "a"],
