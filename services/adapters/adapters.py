@@ -24,15 +24,19 @@ class Adapters:
         folder: of the model's adapters; None for a model that has none.
         part: `unet` or `text_encoder`: the name of the network in adapter files.
         network: that they change.
+        like: has its device, where its own weights may not lie, and its dtype.
     """
 
-    def __init__(self, folder: Path | None, part: str, network: torch.nn.Module) -> None:
+    def __init__(
+        self, folder: Path | None, part: str, network: torch.nn.Module, like: torch.Tensor
+    ) -> None:
         self._folder = None if folder is None else adapter_folder(folder)
         self._part = part
         self._network = network
+        self._like = like
         self._slots: dict[tuple[Path, tuple[int, int]], int] = {}
         self._loading = threading.Lock()
-        self.lora = RowLora(network)
+        self.lora = RowLora(network, like)
         if folder is not None:
             self.lora.attach()
 
@@ -68,8 +72,7 @@ class Adapters:
         for i, adapter in enumerate(named):
             slots[:, i] = self._slot(adapter.name, i)
             scales[:, i] = adapter.scale if adapter.HasField("scale") else 1.0
-        weight = next(self._network.parameters())
-        return {SLOTS: slots.to(weight.device), SCALES: scales.to(weight)}
+        return {SLOTS: slots.to(self._like.device), SCALES: scales.to(self._like)}
 
     def _slot(self, name: str, index: int) -> int:
         path = f"{PATH}[{index}].name"

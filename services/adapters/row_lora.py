@@ -78,14 +78,16 @@ class RowLora:
 
     Args:
         network: whose modules they change. One thread at a time calls it.
+        like: has the device and the dtype of its forwards.
     """
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, like: torch.Tensor) -> None:
         self._modules = {
             path: module
             for path, module in network.named_modules()
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         }
+        self._like = like
         self._layers: Mapping[str, Layer] = {}
         self._slots = 1  # slot 0 has no LoRA
         self._active: Active | None = None
@@ -104,7 +106,8 @@ class RowLora:
         slot, self._slots = self._slots, self._slots + 1
         layers = dict(self._layers)
         for path in {*layers, *weights}:
-            layers[path] = _with(layers.get(path), self._modules[path], weights.get(path), slot)
+            known = layers.get(path) or self._empty(self._modules[path], slot)
+            layers[path] = _with(known, weights.get(path))
         self._layers = layers
         return slot
 
@@ -116,6 +119,15 @@ class RowLora:
             yield
         finally:
             self._active = None
+
+    def _empty(self, module: torch.nn.Module, slots: int) -> Layer:
+        """A layer that the LoRAs so far leave alone."""
+        weight: torch.Tensor = module.weight  # type: ignore[assignment]  # of a Linear or a Conv2d
+        return Layer(
+            self._like.new_zeros(1, 1, *weight.shape[1:]),
+            self._like.new_zeros(1, weight.shape[0], 1),
+            torch.zeros(slots, dtype=torch.int64, device=self._like.device),
+        )
 
     def _add_delta(
         self,
@@ -130,17 +142,15 @@ class RowLora:
         return output + active.layers[path].delta(module, args[0], active.slots, active.scales)
 
 
-def _with(known: Layer | None, module: torch.nn.Module, added: LowRank | None, slot: int) -> Layer:
+def _with(known: Layer, added: LowRank | None) -> Layer:
     """A layer with one LoRA more, which may leave it alone."""
-    weight: torch.Tensor = module.weight  # type: ignore[assignment]  # of a Linear or a Conv2d
-    if known is None:
-        empty = weight.new_zeros(1, 1, *weight.shape[1:]), weight.new_zeros(1, weight.shape[0], 1)
-        known = Layer(*empty, torch.zeros(slot, dtype=torch.int64, device=weight.device))
     if added is None:
         return Layer(known.down, known.up, _and(known.places, 0))
     place, rank = len(known.down), max(known.down.shape[1], len(added.down))
-    down = torch.cat([_ranked(known.down, 1, rank), _ranked(added.down.to(weight)[None], 1, rank)])
-    up = torch.cat([_ranked(known.up, 2, rank), _ranked(added.up.to(weight)[None], 2, rank)])
+    downs = known.down, added.down.to(known.down)[None]
+    ups = known.up, added.up.to(known.up)[None]
+    down = torch.cat([_ranked(each, 1, rank) for each in downs])
+    up = torch.cat([_ranked(each, 2, rank) for each in ups])
     return Layer(down, up, _and(known.places, place))
 
 

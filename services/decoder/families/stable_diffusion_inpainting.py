@@ -133,7 +133,8 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
     channels = unet.config.in_channels
     if channels not in INPUTS:
         raise CheckpointError(f"the UNet takes {channels} channels; it must be 4 or 9")
-    adapters = Adapters(entry.adapters, "unet", unet)
+    like = torch.empty(0, device=loader.device, dtype=loader.dtype)
+    adapters = Adapters(entry.adapters, "unet", unet, like)
     inpainter = Inpainter(
         TextUNet(unet, loader.runtime, adapters.lora),
         Schedulers(loader.scheduler()),
@@ -145,7 +146,7 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> InpaintingDec
         entry.stage_samplers(Stage.DECODER)[0],
         inpainter,
         kl_autoencoder(loader),
-        torch.empty(0, device=loader.device, dtype=loader.dtype),
+        like,
         inpainter,
         adapters=adapters,
         checker=_checker(loaders["safety_checker"]) if "safety_checker" in loaders else None,

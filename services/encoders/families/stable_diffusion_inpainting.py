@@ -25,7 +25,8 @@ class ClipStatesEncoder(TextEncoder):
         self._device = loader.device  # an offloaded network's own is another
         self._tokenizer = loader.processor(CLIPTokenizer, "tokenizer")
         self._encoder = loader.model(CLIPTextModel, "text_encoder")
-        self._adapters = Adapters(adapters, "text_encoder", self._encoder)
+        like = torch.empty(0, device=loader.device, dtype=loader.dtype)
+        self._adapters = Adapters(adapters, "text_encoder", self._encoder, like)
         self.most_tokens: int = self._tokenizer.model_max_length
 
     def count(self, text: str) -> int:
