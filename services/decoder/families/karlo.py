@@ -161,16 +161,18 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> UnCLIPDecoder
     """
     loader, runtime = loaders["weights"], loaders["weights"].runtime
     unet = loader.model(UNet2DConditionModel, "decoder")
+    # It projects a job's embeddings while the engine is at work: on the device for good.
+    projection = loader.unprepared(UnCLIPTextProjModel, "text_proj").to(loader.device)
     first, last = (loader.model(UNet2DModel, f"super_res_{part}") for part in ("first", "last"))
     sampler, upscaling = entry.stage_samplers(Stage.DECODER)
     return UnCLIPDecoder(
         entry.spec.reads[Stage.DECODER],
         sampler,
         Denoiser(
-            UnCLIPUNet(unet, loader.model(UnCLIPTextProjModel, "text_proj"), runtime),
+            UnCLIPUNet(unet, projection, runtime),
             Schedulers(loader.scheduler("decoder_scheduler"), is_fixed=sampler.fixed_scheduler),
         ),
-        NoAutoencoder(unet.config.in_channels, entry.spec.latent_scale),
+        NoAutoencoder(unet.config.in_channels, entry.spec.latent_scale, runtime),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         upscaling=upscaling,
         first=Denoiser(
