@@ -88,7 +88,7 @@ class RuntimeOptions(BaseModel):
         """How the autoencoder passes images in parts: slicing, tiling."""
         return tuple(way for way in ("slicing", "tiling") if getattr(self, f"autoencoder_{way}"))
 
-    def check(self, stage: Stage, device: torch.device, has_adapters: bool) -> None:
+    def check(self, stage: Stage, device: torch.device, has_adapters: bool = False) -> None:
         """Refuses what a stage on a device cannot honour; nothing falls back in silence.
 
         Args:
