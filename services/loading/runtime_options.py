@@ -24,7 +24,7 @@ CANNOT: Mapping[Stage, Mapping[str, str]] = {
         "cuda_graphs": "their batches are formed outside of the engine",
         "fuse_qkv": "transformers has no fused projections",
         "attention": "transformers has sdpa alone of the three",
-        "offload: group": "diffusers has groups of its own networks' blocks; sequential goes here",
+        "offload: group": "their networks, of transformers, have no groups; use sequential",
         **NO_AUTOENCODER,
     },
     Stage.PRIOR: {
@@ -127,13 +127,15 @@ class RuntimeOptions(BaseModel):
     def _asks_for(self, asked: str) -> bool:
         key, _, value = asked.partition(": ")
         chosen, default = getattr(self, key), type(self).model_fields[key].default
-        return chosen == value if value else chosen not in (default, "sdpa")  # every stage's
+        if value:
+            return bool(chosen == value)
+        return chosen not in (default, "sdpa")  # sdpa is every stage's
 
     @field_validator("attention", mode="before")
     @classmethod
     def _is_read(cls, attention: object) -> object:
         backends = {backend.value for backend in AttentionBackendName} - {"xformers"}
-        if attention in backends:
+        if isinstance(attention, str) and attention in backends:
             raise ValueError(
                 f"{attention} is a backend of diffusers' attention dispatcher, which the attention "
                 "of these networks never asks; use sdpa, sliced or xformers"
