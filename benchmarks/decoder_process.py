@@ -28,7 +28,7 @@ from services.loading.runtime_options import RuntimeOptions
 from services.transport.replica import prepare_process
 from services.transport.settings import StageSettings
 
-IMAGES, SIDE, TILE, STEPS, WIDTH = 4, 512, 256, 2, 768
+IMAGES, SIDE, TILE, STEPS, WIDTH = 8, 512, 256, 1, 768
 ENTRY = """\
 name: half-width
 description: Stable Diffusion's inpainting at half its widths, with random weights.
@@ -77,7 +77,10 @@ def request() -> decoder_pb2.DecodeRequest:
 
 
 async def images(folder: Path, runtime: RuntimeOptions) -> np.ndarray:
-    """uint8 [IMAGES, H, W, 3], made together by the checkpoint in a folder."""
+    """uint8 [1 + IMAGES, H, W, 3] by the checkpoint in a folder.
+
+    The first begins alone; the others come while it is at work, and are made together.
+    """
     arguments = {"model": "half-width", "catalog": [str(folder)], "threads": cores()}
     settings = StageSettings.parse(arguments)
     prepare_process(settings)
@@ -87,7 +90,7 @@ async def images(folder: Path, runtime: RuntimeOptions) -> np.ndarray:
         for role, loader in settings.loaders(Stage.DECODER).items()
     }
     family = decoder(loaders, settings.entry)
-    limits = EngineLimits(max_batch_rows=IMAGES, max_batch_latent_area=IMAGES * SIDE**2)
+    limits = EngineLimits(max_batch_rows=2 * IMAGES, max_batch_latent_area=IMAGES * SIDE**2)
     batcher = Batcher(limits, device=clock_of(settings.device))
 
     async def draw(seed: int) -> np.ndarray:
@@ -97,7 +100,7 @@ async def images(folder: Path, runtime: RuntimeOptions) -> np.ndarray:
                 return as_uint8(event.outputs["image"])
         raise RuntimeError("the engine ended a job without a result")
 
-    made = np.stack(await asyncio.gather(*map(draw, range(IMAGES))))
+    made = np.stack(await asyncio.gather(*map(draw, range(1 + IMAGES))))
     batcher.close()
     return made
 

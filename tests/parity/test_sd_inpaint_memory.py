@@ -28,6 +28,7 @@ from tests.parity.test_sd_inpaint import (
 )
 from tests.stagehost import load_family
 
+OFFLOADS = ["none", "model", "sequential", "group"]
 Running = Callable[..., AbstractAsyncContextManager[Chain]]
 
 
@@ -58,12 +59,13 @@ def running(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
     return chain
 
 
-async def test_tiles_are_the_reference_s(running: Running, checkpoint: Path) -> None:
+@pytest.mark.parametrize("offload", OFFLOADS)
+async def test_tiles_are_the_reference_s(running: Running, checkpoint: Path, offload: str) -> None:
     """Both of a decoded image and of an encoded one."""
     reference = Reference(checkpoint)
     whole = reference.draw()
     reference.pipeline.vae.enable_tiling()
-    async with running({"autoencoder_tiling": True}) as chain:
+    async with running({"autoencoder_tiling": True, "offload": offload}) as chain:
         [actual] = await inpainted(chain)
     assert_equal(actual, reference.draw())
     assert np.abs(actual - whole).max() > 1
@@ -101,9 +103,6 @@ async def test_slices_are_of_one_image(
     for actual, expected, number in zip(sliced, plain, range(3), strict=True):
         assert np.abs(actual - expected).max() <= 1
         assert_equal(actual, reference.draw(seed=11 + number))
-
-
-OFFLOADS = ["none", "model", "sequential", "group"]
 
 
 @pytest.mark.parametrize("offload", OFFLOADS)
