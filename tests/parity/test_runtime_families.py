@@ -86,8 +86,8 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.nn.Module, boo
 
 
 @pytest.fixture
-def offload_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets offloading on a CPU through."""
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets through what a CPU cannot do; offloading on it works nevertheless."""
     monkeypatch.setattr(RuntimeOptions, "check", lambda *_: None)
 
 
@@ -133,7 +133,7 @@ async def drawn(folder: Path, name: str, runtime: Mapping[Stage, Mapping[str, An
 
 
 @pytest.mark.parametrize(("name", "option"), FOLLOWED)
-@pytest.mark.usefixtures("offload_anywhere")
+@pytest.mark.usefixtures("unchecked")
 async def test_it_draws_the_same(
     catalog: Callable[[str], Path], plain: dict[str, np.ndarray], name: str, option: str
 ) -> None:
@@ -154,6 +154,15 @@ def test_it_is_refused(catalog: Callable[[str], Path], name: str, option: str, r
     key, _ = OPTIONS[option]
     with pytest.raises(OptionRefused, match=rf"^runtime\.{key}: .*{reason}"):
         load(catalog(name), Stage.DECODER, option)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_xformers_is_refused_where_it_would_need_a_mask(catalog: Callable[[str], Path]) -> None:
+    """As diffusers says in Attention.set_use_memory_efficient_attention_xformers."""
+    runtime = {"attention": "xformers"}
+    args = {"model": "tiny", "catalog": [str(catalog("karlo"))], "runtime": runtime}
+    with pytest.raises(OptionRefused, match=r"^runtime\.attention: xformers takes no mask"):
+        load_family(StageSettings.parse(args), Stage.DECODER)
 
 
 @pytest.mark.parametrize("option", ["sliced attention", "fused projections"])
@@ -181,7 +190,7 @@ def test_all_attention_follows(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.usefixtures("offload_anywhere")
+@pytest.mark.usefixtures("unchecked")
 def test_no_attention_asks_the_dispatcher(
     catalog: Callable[[str], Path], networks: list[tuple[torch.nn.Module, bool]], name: str
 ) -> None:
@@ -226,7 +235,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.usefixtures("offload_anywhere")
+@pytest.mark.usefixtures("unchecked")
 async def test_groups_are_on_the_device_when_they_are_at_work(
     catalog: Callable[[str], Path], on_device: list[str], name: str
 ) -> None:
