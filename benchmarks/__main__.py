@@ -28,6 +28,7 @@ TABLES: Mapping[str, str] = {
     "hops": "benchmarks.hops:measure",
     "spread": "benchmarks.spread:measure",
     "snapshots": "benchmarks.snapshots:measure",
+    "memory": "benchmarks.memory:measure",
     "cancel": "benchmarks.cancel:measure",
     "recovery": "benchmarks.recovery:measure",
     "fairness": "benchmarks.fairness:measure",

@@ -12,6 +12,7 @@ from services.diffusion.previews import LinearPreview, Previewer, as_bytes
 from services.engine.phase import Network, Phase
 from services.engine.stack import LATENT, State
 from services.loading.denoising_call import channels_last
+from services.loading.runtime_options import OptionRefused, RuntimeOptions
 
 
 @dataclass(eq=False)
@@ -122,9 +123,15 @@ class NoAutoencoder(Autoencoder):
     Args:
         channels: of an image.
         scale_factor: pixels of the final image along one side of the decoder's pixel.
+        runtime: of the stage.
+
+    Raises:
+        OptionRefused: the options are about an autoencoder.
     """
 
-    def __init__(self, channels: int, scale_factor: int) -> None:
+    def __init__(self, channels: int, scale_factor: int, runtime: RuntimeOptions) -> None:
+        for way in runtime.divisions:
+            raise OptionRefused(f"runtime.autoencoder_{way}: this model has no autoencoder")
         self.latent_channels = channels
         self.scale_factor = scale_factor
 

@@ -58,10 +58,36 @@ class Loader:
             is_autoencoder: whether it is one, which some options treat otherwise.
 
         Raises:
+            CheckpointError, HubError: as of `unprepared`.
+            OptionRefused: as of `prepared`.
+        """
+        return self.prepared(self.unprepared(cls, part), is_autoencoder=is_autoencoder)
+
+    def prepared(self, network: torch.nn.Module, *, is_autoencoder: bool = False) -> Any:
+        """A network that `unprepared` gave, as the runtime options have it.
+
+        Args:
+            network: changed in place.
+            is_autoencoder: as of `model`.
+
+        Raises:
+            OptionRefused: the network cannot do a runtime option.
+        """
+        return prepare(
+            network, self.runtime, self.device, self.offloader, is_autoencoder=is_autoencoder
+        )
+
+    def unprepared(self, cls: Any, part: str) -> Any:
+        """The network in subfolder `part`, on the CPU, without runtime options but the dtype.
+
+        Args:
+            cls: as of `model`.
+            part: likewise.
+
+        Raises:
             CheckpointError: the folder is missing, or lacks some of the network's weights,
                 which from_pretrained would fill with random numbers.
             HubError: the hub does not give it.
-            OptionRefused: the network cannot do a runtime option.
         """
         name, options = self._source()
         dtype = {"torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype": self.dtype}
@@ -77,10 +103,7 @@ class Loader:
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"])[:3])
             raise CheckpointError(f"{name}/{part} lacks weights of {cls.__name__}: {missing}")
-        model = model.eval().requires_grad_(False)
-        return prepare(
-            model, self.runtime, self.device, self.offloader, is_autoencoder=is_autoencoder
-        )
+        return model.eval().requires_grad_(False)
 
     def processor(self, cls: Any, part: str) -> Any:
         """The tokenizer or image processor in subfolder `part`, an instance of `cls`."""

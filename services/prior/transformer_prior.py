@@ -61,7 +61,13 @@ def transformer_prior(
         entry: of the model.
         scheduler: the subfolder of its noise scheduler.
     """
-    network = PriorNetwork(loader.model(PriorTransformer, "prior"), loader.runtime)
+    transformer = loader.unprepared(PriorTransformer, "prior")
+    # Read after its last forward, when its weights may lie elsewhere.
+    mean, deviation = (
+        weight.detach().clone().to(loader.device)
+        for weight in (transformer.clip_mean, transformer.clip_std)
+    )
+    network = PriorNetwork(loader.prepared(transformer), loader.runtime)
     return EmbeddingPrior(
         entry.spec.reads[Stage.PRIOR],
         entry.stage_samplers(Stage.PRIOR)[0],
@@ -69,6 +75,6 @@ def transformer_prior(
         Schedulers(loader.scheduler(scheduler)),
         network.transformer.config.embedding_dim,
         torch.empty(0, device=loader.device, dtype=loader.dtype),
-        network.transformer.post_process_latents,
+        lambda latent: latent * deviation + mean,
         entry.spec.one_generator,
     )

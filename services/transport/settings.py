@@ -68,7 +68,7 @@ class StageSettings(BaseModel):
         Raises:
             OptionRefused: the stage or its device cannot honour a runtime option.
         """
-        self.runtime.check(stage, self.device)
+        self.runtime.check(stage, self.device, self.entry.adapters is not None)
         dtype: torch.dtype = getattr(torch, self.runtime.dtype or self.entry.dtype)
         for checkpoint in lock.moving(self.entry):
             logger.warning("%s", hub.moving(checkpoint))

@@ -18,6 +18,7 @@ from kandinsky.catalog.family import Stage
 from kandinsky.client import requests
 from tests.endtoend.conftest import System
 from tests.endtoend.engines import PATIENCE, Engines
+from training.shapes.flows import SD_MODEL
 
 DECODER = "shapes-decoder"
 SNAPSHOT_EVERY = 10
@@ -166,15 +167,37 @@ async def test_a_killed_proxy_or_controller_costs_no_image(
     engines.until(Stage.DECODER, lambda stats: len(stats) == 2)
 
 
+async def test_a_killed_replica_s_jobs_keep_their_adapters(system: System) -> None:
+    made = [
+        requests.inpaint(
+            circle("blue"),
+            mask(),
+            "a yellow <diamond>",
+            model=SD_MODEL,
+            adapters={"outlined": 1 - seed / 4, "diamond": 1.0, "diamond-word": None},
+            seed=seed,
+            steps=50,
+            progress_every=1,
+        )
+        for seed in range(3)
+    ]
+    twins = await Load(system.gateway, made).images()
+    drawing = await Load(system.gateway, made).start()
+    assert kill(Stage.DECODER.value, SD_MODEL) == 1
+    images = await drawing
+    assert_same(images, twins)
+    assert all(image.stats["decoder"].resumes for image in images)
+
+
 async def test_killed_encoders_cost_no_image(system: System) -> None:
     assert kill(Stage.ENCODERS.value) == 1
     images = await Load(system.gateway, mixed(3)).images()
     assert len(images) == 3
 
 
-def kill(kind: str) -> int:
+def kill(kind: str, model: str = "shapes") -> int:
     """Kills all processes of a kind; how many there were."""
-    found = kills.processes(Catalog.load()["shapes"], kind)
+    found = kills.processes(Catalog.load()[model], kind)
     for process in found:
         process.kill()
     return len(found)

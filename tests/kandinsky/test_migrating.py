@@ -7,11 +7,13 @@ from typing import Any, get_args
 
 import diffusers
 import pytest
+import yaml
 
 from kandinsky import Client
 from kandinsky.cli.app import app
 from kandinsky.client import canvases, guides, options, requests
 from kandinsky.v1.generation_pb2 import GenerateRequest
+from services.loading.runtime_options import RuntimeOptions
 
 TEXT = Path(__file__).parents[2].joinpath("docs/migrating.md").read_text(encoding="utf-8")
 OUTPUTS = {*get_args(options.OutputFormat)}
@@ -81,6 +83,21 @@ def test_an_argument_has_its_parameter():
             if re.fullmatch(r"[a-z_]+", name):
                 assert name in parameters | OUTPUTS | {"mix"}, f"for {theirs}"
         assert paths and all(map(resolves, paths)), f"for {theirs}"
+
+
+def test_a_setting_of_a_pipeline_has_its_runtime_option():
+    owners = {
+        "pipeline": diffusers.StableDiffusionInpaintPipeline,
+        "unet": diffusers.UNet2DConditionModel,
+        "vae": diffusers.AutoencoderKL,
+    }
+    rows = table("Settings of a pipeline")
+    assert len(rows) == 10
+    for theirs, ours in rows:
+        owner, _, method = theirs[0].partition(".")
+        assert hasattr(owners[owner], method)
+        for option in ours:
+            assert RuntimeOptions(**yaml.safe_load(option)) != RuntimeOptions()
 
 
 SETTINGS = (

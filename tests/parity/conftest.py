@@ -1,9 +1,10 @@
 """The whole chain on tiny random checkpoints: client stub, gateway, wire, stages, engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.server.app import Gateway
 from gateway.server.config import GatewayConfig
+from kandinsky.catalog.family import Stage
 from kandinsky.client import requests
 from kandinsky.v1 import generation_pb2, generation_pb2_grpc
 from kandinsky.wire.channels import OPTIONS
@@ -51,9 +53,14 @@ def pixels(image: generation_pb2.GeneratedImage) -> np.ndarray:
 
 
 @asynccontextmanager
-async def running_chain(folder: Path, *sharing: str, replicas: int = 1) -> AsyncIterator[Chain]:
-    """The model `tiny`, and models that share its encoders and prior."""
-    async with host_stages("tiny", folder, *sharing, replicas=replicas) as stages:
+async def running_chain(
+    folder: Path,
+    *sharing: str,
+    replicas: int = 1,
+    runtime: Mapping[Stage, Mapping[str, Any]] | None = None,
+) -> AsyncIterator[Chain]:
+    """The model `tiny` under runtime options, and models that share its encoders and prior."""
+    async with host_stages("tiny", folder, *sharing, replicas=replicas, runtime=runtime) as stages:
         config = GatewayConfig(
             listen="127.0.0.1:0",
             stages=stages.address,

@@ -203,6 +203,7 @@ def test_dtype_stands_in_for_the_entry_s(tiny_checkpoint: Path) -> None:
         {"offload": "model"},
         {"offload": "model", "compile": True, "row_buckets": [4]},
         {"offload": "sequential"},
+        {"offload": "group"},
     ],
     ids=str,
 )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.hooks.group_offloading import ModuleGroup
 from torch.overrides import TorchFunctionMode
 
 from kandinsky.catalog.family import Stage
@@ -92,14 +93,53 @@ def test_sequential_offload_holds_one_layer_at_a_time(tiny_checkpoint: Path) -> 
     )
     with WeightsAtHand(unet) as at_hand, torch.inference_mode():
         assert at_hand.count() == 0
-        unet(
-            torch.randn(2, 4, 8, 8),
-            torch.tensor([5, 9]),
-            None,
-            added_cond_kwargs={"image_embeds": torch.randn(2, tiny.WIDTH)},
-        )
+        run(unet)
         assert at_hand.count() == 0
     assert max(at_hand.counts) == largest
+
+
+@pytest.mark.usefixtures("offload_anywhere")
+def test_group_offload_holds_one_block_at_a_time(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the layers that are in no block."""
+    at_hand, most = 0, 0
+
+    def size(group: ModuleGroup) -> int:
+        own = [weight for module in group.modules for weight in module.parameters()]
+        return sum(weight.numel() for weight in {*own, *group.parameters})
+
+    def onload(group: ModuleGroup) -> None:
+        nonlocal at_hand, most
+        at_hand += size(group)
+        most = max(most, at_hand)
+
+    def offload(group: ModuleGroup) -> None:
+        nonlocal at_hand
+        at_hand -= size(group)
+
+    loaders = settings(tiny_checkpoint, offload="group").loaders(Stage.DECODER)
+    unet = loaders["weights"].model(UNet2DConditionModel, "unet")
+    monkeypatch.setattr(ModuleGroup, "onload_", onload)
+    monkeypatch.setattr(ModuleGroup, "offload_", offload)
+    with torch.inference_mode():
+        run(unet)
+    blocks = [_weights(block) for block in [*unet.down_blocks, *unet.up_blocks]]
+    assert most == _weights(unet) - sum(blocks) + max(blocks)
+    assert at_hand == 0
+
+
+def run(unet: UNet2DConditionModel) -> None:
+    unet(
+        torch.randn(2, 4, 8, 8),
+        torch.tensor([5, 9]),
+        None,
+        added_cond_kwargs={"image_embeds": torch.randn(2, tiny.WIDTH)},
+    )
+
+
+def _weights(network: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
 
 
 @pytest.mark.usefixtures("offload_anywhere")

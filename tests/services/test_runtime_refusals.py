@@ -15,7 +15,7 @@ def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
     for key, value in (
         ("compyle", True),
         ("dtype", "int8"),
-        ("attention", "flash"),
+        ("attention", "slow"),
         ("offload", "disk"),
         ("row_buckets", [0, 2]),
     ):
@@ -31,7 +31,12 @@ def test_unknown_keys_and_values_are_named(tiny_checkpoint: Path) -> None:
     [
         ({"cuda_graphs": True, "offload": "model"}, "cuda_graphs and offload: model"),
         ({"cuda_graphs": True, "offload": "sequential"}, "cuda_graphs and offload: sequential"),
+        ({"cuda_graphs": True, "offload": "group"}, "cuda_graphs and offload: group"),
         ({"compile": True, "offload": "sequential"}, "compile and offload: sequential"),
+        ({"compile": True, "offload": "group"}, "compile and offload: group"),
+        ({"compile": True, "attention": "sliced"}, "compile and attention: sliced"),
+        ({"compile": True, "autoencoder_slicing": True}, "compile and autoencoder_slicing"),
+        ({"compile": True, "autoencoder_tiling": True}, "compile and autoencoder_tiling"),
         ({"fuse_qkv": True, "attention": "sliced"}, "fuse_qkv and attention: sliced"),
         ({"fuse_qkv": True, "attention": "xformers"}, "fuse_qkv and attention: xformers"),
     ],
@@ -41,14 +46,27 @@ def test_contradictions_are_refused(tiny_checkpoint: Path, options: Options, key
         settings(tiny_checkpoint, **options)
 
 
+@pytest.mark.parametrize("backend", ["flash", "native", "_native_cudnn", "sage"])
+def test_backends_that_no_network_asks_for_are_refused(tiny_checkpoint: Path, backend: str) -> None:
+    expected = rf"runtime\.attention\n.*{backend} is a backend of diffusers' attention dispatcher"
+    with pytest.raises(ValidationError, match=expected):
+        settings(tiny_checkpoint, attention=backend)
+
+
 @pytest.mark.parametrize(
     ("stage", "options", "message"),
     [
         (Stage.DECODER, {"cuda_graphs": True}, "cuda_graphs needs a CUDA device; this one is cpu"),
         (Stage.DECODER, {"offload": "model"}, "offload: model needs an accelerator"),
         (Stage.ENCODERS, {"offload": "sequential"}, "offload: sequential needs an accelerator"),
-        (Stage.PRIOR, {"offload": "model"}, "the prior stage cannot do runtime.offload"),
+        (Stage.DECODER, {"offload": "group"}, "offload: group needs an accelerator"),
+        (Stage.PRIOR, {"offload": "sequential"}, "offload: sequential needs an accelerator"),
+        (Stage.PRIOR, {"offload": "group"}, "offload: group needs an accelerator"),
+        (Stage.PRIOR, {"offload": "model"}, "the prior stage cannot do runtime.offload: model"),
+        (Stage.PRIOR, {"autoencoder_tiling": True}, "runtime.autoencoder_tiling: it has no auto"),
         (Stage.PRIOR, {"channels_last": True}, "the prior stage cannot do runtime.channels_last"),
+        (Stage.ENCODERS, {"offload": "group"}, "the encoders stage cannot do runtime.offload: gr"),
+        (Stage.ENCODERS, {"autoencoder_slicing": True}, "runtime.autoencoder_slicing: it has no"),
         (Stage.ENCODERS, {"compile": True}, "the encoders stage cannot do runtime.compile"),
         (Stage.ENCODERS, {"attention": "sliced"}, "the encoders stage cannot do runtime.attention"),
     ],

@@ -24,7 +24,7 @@ from services.diffusion.super_resolution import SuperResolution, UpscalingNetwor
 from services.engine.phase import Phase
 from services.loading.denoising_call import denoising_call
 from services.loading.loader import Loader
-from services.loading.runtime_options import RuntimeOptions
+from services.loading.runtime_options import OptionRefused, RuntimeOptions
 from services.samplers.samplers import sampler_of
 from services.samplers.schedulers import Schedulers
 from services.transport import reading
@@ -158,19 +158,29 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> UnCLIPDecoder
     Args:
         loaders: of the checkpoint, by role: `weights`.
         entry: of the model.
+
+    Raises:
+        OptionRefused: attention is to be that of xformers, or the options are about an autoencoder.
     """
     loader, runtime = loaders["weights"], loaders["weights"].runtime
+    if runtime.attention == "xformers":
+        raise OptionRefused(
+            "runtime.attention: xformers takes no mask where attention has added projections, as "
+            "that of this model's decoder"
+        )
     unet = loader.model(UNet2DConditionModel, "decoder")
+    # It projects a job's embeddings while the engine is at work: on the device for good.
+    projection = loader.unprepared(UnCLIPTextProjModel, "text_proj").to(loader.device)
     first, last = (loader.model(UNet2DModel, f"super_res_{part}") for part in ("first", "last"))
     sampler, upscaling = entry.stage_samplers(Stage.DECODER)
     return UnCLIPDecoder(
         entry.spec.reads[Stage.DECODER],
         sampler,
         Denoiser(
-            UnCLIPUNet(unet, loader.model(UnCLIPTextProjModel, "text_proj"), runtime),
+            UnCLIPUNet(unet, projection, runtime),
             Schedulers(loader.scheduler("decoder_scheduler"), is_fixed=sampler.fixed_scheduler),
         ),
-        NoAutoencoder(unet.config.in_channels, entry.spec.latent_scale),
+        NoAutoencoder(unet.config.in_channels, entry.spec.latent_scale, runtime),
         torch.empty(0, device=loader.device, dtype=loader.dtype),
         upscaling=upscaling,
         first=Denoiser(

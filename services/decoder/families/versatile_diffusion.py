@@ -85,8 +85,9 @@ def decoder(loaders: Mapping[str, Loader], entry: CatalogEntry) -> LatentDecoder
         entry: of the model.
     """
     loader = loaders["weights"]
-    unet = loader.model(UNet2DConditionModel, "image_unet")
-    mix_attention(unet, loader.model(UNetFlatConditionModel, "text_unet"), TEXT_POSITIONS)
+    unet = loader.unprepared(UNet2DConditionModel, "image_unet")
+    mix_attention(unet, loader.unprepared(UNetFlatConditionModel, "text_unet"), TEXT_POSITIONS)
+    loader.prepared(unet)
     return LatentDecoder(
         entry.spec.reads[Stage.DECODER],
         entry.stage_samplers(Stage.DECODER)[0],
