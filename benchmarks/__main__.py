@@ -27,6 +27,7 @@ TABLES: Mapping[str, str] = {
     "cpu-time": "benchmarks.cpu_time:measure",
     "hops": "benchmarks.hops:measure",
     "spread": "benchmarks.spread:measure",
+    "adapters": "benchmarks.adapters:measure",
     "snapshots": "benchmarks.snapshots:measure",
     "memory": "benchmarks.memory:measure",
     "cancel": "benchmarks.cancel:measure",

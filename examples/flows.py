@@ -30,6 +30,7 @@ def rows(client: Client, out: Path) -> Iterator[Row]:
     yield _image_to_image(client, circle)
     yield _inpaint(client, circle, MODEL, "Inpaint")
     yield _inpaint(client, circle, SD_MODEL, "Inpaint by Stable Diffusion")
+    yield _adapters(client, circle)
     yield _outpaint(client, star)
     yield _variation(client, star)
     yield _control(client)
@@ -75,9 +76,32 @@ def _image_to_image(client: Client, circle: Image.Image) -> Row:
     return Row("Image to image", tuple(shown))
 
 
-def _inpaint(client: Client, circle: Image.Image, model: str, title: str) -> Row:
-    mask = Image.new("L", circle.size)
+def _adapters(client: Client, circle: Image.Image) -> Row:
+    cases = (
+        ("a blue star", None),
+        ("a blue star", ["outlined"]),
+        ("a green <diamond>", ["diamond", "diamond-word"]),
+        ("a green <diamond>", {"outlined": 1.0, "diamond": 0.8, "diamond-word": None}),
+    )
+    shown = []
+    for what, names in cases:
+        prompt = f"{what} on a white background"
+        [image] = client.inpaint(
+            circle, _mask(circle), prompt, model=SD_MODEL, seed=SEED, adapters=names
+        )
+        beside = ", ".join(names) if names else "none"
+        shown.append(_output(image, f"{prompt}; adapters: {beside}"))
+    return Row("Adapters", (_input(circle, "image"), *shown))
+
+
+def _mask(image: Image.Image) -> Image.Image:
+    mask = Image.new("L", image.size)
     ImageDraw.Draw(mask).rectangle((16, 16, 112, 112), fill=255)
+    return mask
+
+
+def _inpaint(client: Client, circle: Image.Image, model: str, title: str) -> Row:
+    mask = _mask(circle)
     shown = [_input(circle, "image"), _input(mask, "mask: white is generated")]
     for what in ("a blue star", "a purple cross"):
         prompt = f"{what} on a white background"

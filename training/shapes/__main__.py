@@ -95,6 +95,24 @@ def train(
 
 
 @app.command()
+def adapter(
+    name: str,
+    checkpoint: Path = Path("checkpoints/shapes"),
+    work: Work = DEFAULT_WORK,
+    scale: Scale = 1.0,
+) -> None:
+    """Trains an adapter of the Stable Diffusion inpainting, `outlined` or `diamond`."""
+    import torch
+
+    from training.shapes.adapters import LESSONS, learn
+
+    torch.set_num_threads(1)
+    if name not in LESSONS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(LESSONS)}")
+    learn(name, checkpoint, work, scale)
+
+
+@app.command()
 def evaluate(
     out: Path = Path("checkpoints/shapes"),
     count: int = 500,

@@ -11,6 +11,8 @@ from training.shapes.vocabulary import BACKGROUNDS, COLOURS, PALETTE, SHAPES
 
 TEMPLATE = 32  # pixels a side of a shape cut out to its bounding box
 ANGLES = np.radians([-10, -5, 0, 5, 10])
+OUTLINES = (0.35, 0.5, 0.65)
+"""Shares of a shape's radius that outlines leave out, from thick to thin."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,12 @@ def cut_out(mask: np.ndarray) -> np.ndarray:
 
 
 @cache
-def templates() -> tuple[tuple[str, np.ndarray], ...]:
+def templates(shapes: tuple[str, ...], hollow: float) -> tuple[tuple[str, np.ndarray], ...]:
     drawn = []
-    for shape in SHAPES:
+    for shape in shapes:
         for angle in ANGLES:
-            mask = np.asarray(shape_mask(shape, 256, (128, 128), 100, float(angle))) > 127
-            drawn.append((shape, cut_out(mask)))
+            mask = shape_mask(shape, 256, (128, 128), 100, float(angle), hollow)
+            drawn.append((shape, cut_out(np.asarray(mask) > 127)))
     return tuple(drawn)
 
 
@@ -43,8 +45,29 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
 
 
-def classify(image: Image.Image) -> Attributes:
+def classify(image: Image.Image, shapes: tuple[str, ...] = SHAPES) -> Attributes:
     """The attributes of an image with one object. Shape is "none" where no object is found."""
+    colour, background, found = _object(image)
+    if found is None:
+        return Attributes("none", background, "none")
+    shape = max(templates(shapes, 0.0), key=lambda t: overlap(found, t[1]))[0]
+    return Attributes(colour, background, shape)
+
+
+def is_outline(image: Image.Image, shape: str) -> bool:
+    """Whether the object of an image is nearer to an outline of a shape than to all of it."""
+    _, _, found = _object(image)
+    if found is None:
+        return False
+
+    def nearest(hollow: float) -> float:
+        return max(overlap(found, template) for _, template in templates((shape,), hollow))
+
+    return max(map(nearest, OUTLINES)) > nearest(0.0)
+
+
+def _object(image: Image.Image) -> tuple[str, str, np.ndarray | None]:
+    """The colours of object and ground, and the object cut out; None where there is none."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     names = list(PALETTE)
     distance = np.linalg.norm(
@@ -61,7 +84,5 @@ def classify(image: Image.Image) -> Attributes:
     ink = max(inks, key=lambda i: counts[i])
     mask = distance[:, :, ink] < distance[:, :, ground]
     if counts[ink] < 0.01 * label.size:
-        return Attributes("none", names[ground], "none")
-    found = cut_out(mask)
-    shape = max(templates(), key=lambda t: overlap(found, t[1]))[0]
-    return Attributes(names[ink], names[ground], shape)
+        return names[ink], names[ground], None
+    return names[ink], names[ground], cut_out(mask)

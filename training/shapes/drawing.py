@@ -13,7 +13,9 @@ OVERSAMPLING = 4
 
 def outline(shape: str, radius: float, angle: float) -> list[tuple[float, float]]:
     """Corners of a shape around the origin, y down; `angle` in radians."""
-    if shape == "square":
+    if shape == "diamond":  # which no caption knows
+        polar = [(radius, i * math.pi / 2) for i in range(4)]
+    elif shape == "square":
         polar = [(radius, math.pi / 4 + i * math.pi / 2) for i in range(4)]
     elif shape == "triangle":
         polar = [(radius, -math.pi / 2 + i * 2 * math.pi / 3) for i in range(3)]
@@ -36,18 +38,25 @@ def outline(shape: str, radius: float, angle: float) -> list[tuple[float, float]
     return [(r * math.cos(a + angle), r * math.sin(a + angle)) for r, a in polar]
 
 
-def shape_mask(shape: str, canvas: int, centre: tuple[float, float], radius: float, angle: float):
-    """A mode-L image [canvas, canvas], 255 inside the shape."""
+def shape_mask(
+    shape: str,
+    canvas: int,
+    centre: tuple[float, float],
+    radius: float,
+    angle: float,
+    hollow: float = 0.0,
+):
+    """A mode-L image [canvas, canvas], 255 inside the shape; `hollow` of its radius is left out."""
     mask = Image.new("L", (canvas, canvas), 0)
     pen = ImageDraw.Draw(mask)
     x, y = centre
-    if shape in ("circle", "ring"):
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-        if shape == "ring":
-            hole = 0.58 * radius
-            pen.ellipse((x - hole, y - hole, x + hole, y + hole), fill=0)
-    else:
-        pen.polygon([(x + dx, y + dy) for dx, dy in outline(shape, radius, angle)], fill=255)
+    if shape == "ring":
+        shape, hollow = "circle", 0.58
+    for size, fill in ((radius, 255), (hollow * radius, 0)):
+        if shape == "circle":
+            pen.ellipse((x - size, y - size, x + size, y + size), fill=fill)
+        else:
+            pen.polygon([(x + dx, y + dy) for dx, dy in outline(shape, size, angle)], fill=fill)
     return mask
 
 
@@ -61,18 +70,19 @@ def unnamed_colours(rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...
     return found[0], found[1]
 
 
-def layers(scene: Scene, rng: random.Random):
+def layers(scene: Scene, rng: random.Random, hollow: float = 0.0):
     """The shape as a mode-L mask [SIZE, SIZE], and the colours of shape and ground.
 
     `rng` places, turns, scales and tints it. A scene without colours gets two that have no name,
-    so that shapes are learnt apart from them.
+    so that shapes are learnt apart from them. `hollow` is that of `shape_mask`.
     """
     canvas = SIZE * OVERSAMPLING
     low, high = (0.33, 0.40) if scene.size == "big" else (0.23, 0.30)
     radius = rng.uniform(low, high) * canvas
     margin = radius + 0.03 * canvas
     centre = (rng.uniform(margin, canvas - margin), rng.uniform(margin, canvas - margin))
-    mask = shape_mask(scene.shape, canvas, centre, radius, math.radians(rng.uniform(-10, 10)))
+    angle = math.radians(rng.uniform(-10, 10))
+    mask = shape_mask(scene.shape, canvas, centre, radius, angle, hollow)
 
     def tint(name: str) -> tuple[int, ...]:
         return tuple(min(255, max(0, v + rng.randint(-8, 8))) for v in PALETTE[name])
@@ -84,9 +94,9 @@ def layers(scene: Scene, rng: random.Random):
     return mask.reduce(OVERSAMPLING), ink, ground
 
 
-def draw(scene: Scene, rng: random.Random) -> Image.Image:
+def draw(scene: Scene, rng: random.Random, hollow: float = 0.0) -> Image.Image:
     """A SIZE x SIZE RGB image of what `layers` gives."""
-    mask, ink, ground = layers(scene, rng)
+    mask, ink, ground = layers(scene, rng, hollow)
     image = Image.new("RGB", (SIZE, SIZE), ground)
     image.paste(Image.new("RGB", (SIZE, SIZE), ink), mask=mask)
     return image
