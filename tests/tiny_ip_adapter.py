@@ -40,7 +40,7 @@ def write(
     seed: int,
     *,
     form: str = "safetensors",
-    plus: bool = False,
+    reads: str = "embeddings",
 ) -> Path:
     """Write a random IP-Adapter into a folder of adapters, and its manifest; returns the file.
 
@@ -50,7 +50,7 @@ def write(
         name: of the adapter.
         seed: of its weights.
         form: `safetensors` or `bin`.
-        plus: whether it reads states.
+        reads: `embeddings`; or `states`, resampled (plus) or `all` of them (full).
     """
     folder.mkdir(exist_ok=True)
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet")
@@ -61,7 +61,8 @@ def write(
         for i, module in enumerate(cross_attentions(unet))
         for part in ("k", "v")
     }
-    parts = {"image_proj": _plus(width) if plus else _plain(width), "ip_adapter": attention}
+    projection = {"embeddings": _plain, "states": _plus, "all": _full}[reads]
+    parts = {"image_proj": projection(width), "ip_adapter": attention}
     file = folder / f"{name}.{form}"
     if form == "bin":
         torch.save(parts, file)
@@ -78,6 +79,17 @@ def _plain(width: int) -> dict[str, torch.Tensor]:
         "proj.bias": torch.randn(TOKENS * width),
         "norm.weight": torch.ones(width),
         "norm.bias": torch.zeros(width),
+    }
+
+
+def _full(width: int) -> dict[str, torch.Tensor]:
+    return {
+        "proj.0.weight": torch.randn(HIDDEN, HIDDEN),
+        "proj.0.bias": torch.randn(HIDDEN),
+        "proj.2.weight": torch.randn(width, HIDDEN),
+        "proj.2.bias": torch.randn(width),
+        "proj.3.weight": torch.ones(width),
+        "proj.3.bias": torch.zeros(width),
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from diffusers import (
     AsymmetricAutoencoderKL,
     AutoencoderKL,
@@ -172,6 +173,15 @@ size: {{height: 64, width: 64, min: 64, max: 128}}
 samplers: {{decoder: {{steps: 4}}}}
 limits: {{max_prompt_characters: 200}}
 """
+
+
+def declare_adapters(folder: Path, image_encoder: str | None = None) -> None:
+    """Has the catalog entry name `folder`/adapters, and the folder of an image encoder if any."""
+    entry = folder / "tiny.yaml"
+    declared = {**yaml.safe_load(entry.read_text()), "adapters": "adapters"}
+    if image_encoder is not None:
+        declared["stages"]["encoders"]["image_encoder"] = {"folder": image_encoder}
+    entry.write_text(yaml.safe_dump(declared))
 
 
 def write_catalog(folder: Path, name: str = "tiny", dtype: str = "float32") -> Path:

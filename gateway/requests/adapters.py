@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from gateway.requests.input_images import InputImage
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
-from kandinsky.catalog.adapters import MOST, Adapter, AdapterError, AdapterFolder
+from kandinsky.catalog.adapters import MOST, MOST_IMAGES, Adapter, AdapterError, AdapterFolder
 from kandinsky.catalog.entry import StageCheckpoints
 from kandinsky.catalog.family import AdapterKind, Stage
 from kandinsky.v1 import adapters_pb2, generation_pb2
 from kandinsky.wire.adapter_files import to_message
 
-MOST_IMAGES = 8
-"""Of one adapter."""
 IMAGE_ENCODER = "image_encoder"
 """The role of a checkpoint."""
 _PROMPTS = ("image_embeds", "image_states")

@@ -21,6 +21,8 @@ from kandinsky.catalog.overrides import Frozen
 MANIFEST, LOCK = "manifest.yaml", ".manifest.lock"
 MOST = 8
 """Adapters that one request may name."""
+MOST_IMAGES = 8
+"""Images that one IP-Adapter may show."""
 SUFFIXES: Mapping[AdapterKind, tuple[str, ...]] = {
     AdapterKind.LORA: (".safetensors",),
     AdapterKind.TEXTUAL_INVERSION: (".safetensors", ".bin", ".pt"),

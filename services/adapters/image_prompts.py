@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from diffusers import UNet2DConditionModel
 from torch.nn import functional as F
 
-from kandinsky.catalog.adapters import AdapterError
+from kandinsky.catalog.adapters import MOST_IMAGES, AdapterError
 from kandinsky.v1 import adapters_pb2
 from kandinsky.wire import tensors
 from kandinsky.wire.errors import invalid
@@ -26,7 +26,6 @@ from services.adapters.named import Named
 PROMPT, SCALES = "image_prompt_{}", "image_prompt_scales"
 """Conditioning beside that of the family: keys and values [rows, T, C] of each adapter, those of
 all attentions after one another, and [rows, K]."""
-MOST_IMAGES = 8
 KEPT = 16
 """IP-Adapters that stay loaded, those that were asked for last."""
 

@@ -83,11 +83,9 @@ def named(
     Raises:
         KandinskyError: INVALID_FIELD for a file outside the folder, or of another kind.
     """
-    found = [
-        _named(folder, message, f"{PATH}[{i}]")
-        for i, message in enumerate(adapters)
-        if folder is not None
-    ]
+    if folder is None:
+        return []
+    found = [_named(folder, message, f"{PATH}[{i}]") for i, message in enumerate(adapters)]
     return [each for each in found if each.adapter.kind is kind]
 
 

@@ -28,8 +28,9 @@ from tests.tiny_ip_adapter import EMBED, HIDDEN, PATCHES
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "pickled": {"form": "bin"},
-    "plus": {"plus": True},
-    "plus-pickled": {"plus": True, "form": "bin"},
+    "plus": {"reads": "states"},
+    "plus-pickled": {"reads": "states", "form": "bin"},
+    "full": {"reads": "all"},
 }
 FIRST, SECOND, THIRD = (Image.fromarray(smooth_image(48, 48, seed)) for seed in (5, 6, 7))
 
@@ -42,10 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, form) in enumerate(FORMS.items()):
         tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", name, seed, **form)
     tiny_lora.write(folder / "adapters", folder / "sd-inpaint", "lora", 3)
-    entry = folder / "tiny.yaml"
-    declared = {**yaml.safe_load(entry.read_text()), "adapters": "adapters"}
-    declared["stages"]["encoders"]["image_encoder"] = {"folder": "prompts"}
-    entry.write_text(yaml.safe_dump(declared))
+    tiny_sd_inpaint.declare_adapters(folder, "prompts")
     return catalog
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from kandinsky.client import AsyncClient
 from kandinsky.wire.errors import KandinskyError, Reason
@@ -28,8 +27,7 @@ def checkpoint(tmp_path: Path) -> Path:
         tiny_lora.write(folder / "adapters", folder / "sd-inpaint", name, seed)
     tiny_tokens.write(folder / "adapters", "toy", 5)
     (folder / "adapters" / "manifest.yaml").unlink()
-    entry = folder / "tiny.yaml"
-    entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
+    tiny_sd_inpaint.declare_adapters(folder)
     return catalog
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from peft import PeftModel
 
 from tests import tiny_lora, tiny_sd_inpaint
@@ -30,8 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalog = tiny_sd_inpaint.write_catalog(folder)
     for seed, (name, form) in enumerate(FORMS.items()):
         tiny_lora.write(folder / "adapters", folder / "sd-inpaint", name, seed, **form)
-    entry = folder / "tiny.yaml"
-    entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
+    tiny_sd_inpaint.declare_adapters(folder)
     return catalog
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import yaml
 
 from kandinsky.client import canvases, guides
 from kandinsky.v1 import models_pb2
@@ -28,8 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_tokens.write(folder / "adapters", "toy", 1, count=8)
     tiny_tokens.write(folder / "adapters", "twin", 2, token="<toy>")
     tiny_tokens.write(folder / "adapters", "letter", 3, token="b")
-    entry = folder / "tiny.yaml"
-    entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
+    tiny_sd_inpaint.declare_adapters(folder)
     return catalog
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import yaml
 
 from kandinsky.client import ImagePrompt, Latents
 from kandinsky.wire.errors import Reason, from_rpc_error
@@ -21,14 +20,11 @@ def build(folder: Path, *, encoder: bool) -> Path:
     tiny_sd_inpaint.build(folder)
     catalog = tiny_sd_inpaint.write_catalog(folder)
     tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "plain", 0)
-    tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "plus", 1, plus=True)
+    tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "plus", 1, reads="states")
     tiny_lora.write(folder / "adapters", folder / "sd-inpaint", "lora", 2)
-    entry = folder / "tiny.yaml"
-    declared = {**yaml.safe_load(entry.read_text()), "adapters": "adapters"}
     if encoder:
         tiny_ip_adapter.build_image_encoder(folder / "prompts")
-        declared["stages"]["encoders"]["image_encoder"] = {"folder": "prompts"}
-    entry.write_text(yaml.safe_dump(declared))
+    tiny_sd_inpaint.declare_adapters(folder, "prompts" if encoder else None)
     return catalog
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from diffusers import AutoencoderKL
 
 from kandinsky.catalog.family import Stage
@@ -38,8 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_sd_inpaint.build(tmp_path_factory.mktemp("sd-memory"))
     tiny_lora.write(folder / "adapters", folder / "sd-inpaint", "plain", 0)
     catalog = tiny_sd_inpaint.write_catalog(folder)
-    entry = folder / "tiny.yaml"
-    entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
+    tiny_sd_inpaint.declare_adapters(folder)
     return catalog
 
 

@@ -30,8 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, form) in enumerate(FORMS.items()):
         tiny_tokens.write(folder / "adapters", name, seed, **form)
     tiny_lora.write(folder / "adapters", folder / "sd-inpaint", "lora", 7)
-    entry = folder / "tiny.yaml"
-    entry.write_text(yaml.safe_dump({**yaml.safe_load(entry.read_text()), "adapters": "adapters"}))
+    tiny_sd_inpaint.declare_adapters(folder)
     return catalog
 
 

@@ -23,8 +23,8 @@ def network() -> UNet2DConditionModel:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_sd_inpaint.build(tmp_path_factory.mktemp("ip"))
-    for name, plus in (("plain", False), ("plus", True)):
-        tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", name, 0, plus=plus)
+    for name, reads in (("plain", "embeddings"), ("plus", "states"), ("full", "all")):
+        tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", name, 0, reads=reads)
     return folder / "adapters"
 
 
@@ -33,9 +33,11 @@ def read(file: Path, network: UNet2DConditionModel) -> ip_adapter_file.IpAdapter
 
 
 def test_what_it_reads_and_changes(folder: Path, network: UNet2DConditionModel) -> None:
-    plain, plus = (read(folder / f"{name}.safetensors", network) for name in ("plain", "plus"))
+    names = ("plain", "plus", "full")
+    plain, plus, full = (read(folder / f"{name}.safetensors", network) for name in names)
     assert (plain.reads_states, plain.width) == (False, tiny_ip_adapter.EMBED)
     assert (plus.reads_states, plus.width) == (True, tiny_ip_adapter.HIDDEN)
+    assert (full.reads_states, full.width) == (True, tiny_ip_adapter.HIDDEN)
     attentions = ip_adapter_file.cross_attentions(network)
     assert len(plain.keys) == len(plain.values) == len(attentions) == 4
     for key, attention in zip(plain.keys, attentions, strict=True):
@@ -103,6 +105,15 @@ def test_a_file_that_is_none_is_refused(
     file.write_bytes(content)
     with pytest.raises(AdapterError, match="cannot be read as an IP-Adapter"):
         read(file, network)
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    network: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(ip_adapter_file.LARGEST + 1)
+    with pytest.raises(AdapterError, match="larger than 4 GiB"):
+        read(tmp_path / "large.bin", network)
 
 
 @pytest.mark.parametrize("content", [[], {"ip_adapter": 1}, {"image_proj": {}, "ip_adapter": {}}])
