@@ -12,7 +12,14 @@ from google.protobuf.descriptor import Descriptor
 from kandinsky.catalog.catalog import Catalog
 from kandinsky.catalog.entry import CatalogEntry, HubCheckpoint, SharedStage
 from kandinsky.catalog.families import FAMILIES, family
-from kandinsky.catalog.family import OPTIONS, CanvasKind, FamilySpec, GuideKind, SamplerSpec
+from kandinsky.catalog.family import (
+    OPTIONS,
+    AdapterKind,
+    CanvasKind,
+    FamilySpec,
+    GuideKind,
+    SamplerSpec,
+)
 from kandinsky.v1 import settings_pb2
 
 PAGE = Path(__file__).parent / "models.md"
@@ -51,6 +58,8 @@ def _families() -> Iterator[str]:
         for field in descriptor.fields:
             taken = tuple(takes(spec, group, field.name) for spec in specs)
             rows.append((f"`{group}.{field.name}`", *taken))
+    rows.append(("**adapters**", *("" for _ in specs)))
+    rows += [_row(kind, [kind in spec.adapters for spec in specs]) for kind in AdapterKind]
     rows.append(("**sizes**", *(f"multiples of {spec.size_multiple}" for spec in specs)))
     yield _table(("", *(spec.title for spec in specs)), rows)
 
