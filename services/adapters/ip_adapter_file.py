@@ -16,6 +16,7 @@ from kandinsky.catalog.adapters import AdapterError
 LARGEST = 2**32
 """Bytes of a file."""
 PARTS = ("image_proj", "ip_adapter")
+DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 Part = Mapping[str, torch.Tensor]
 
 
@@ -131,5 +132,15 @@ def _is_part(part: object) -> bool:
     return (
         isinstance(part, Mapping)
         and bool(part)
-        and all(isinstance(v, torch.Tensor) and v.is_floating_point() for v in part.values())
+        and all(isinstance(value, torch.Tensor) and _is_whole(value) for value in part.values())
+    )
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    """Whether the file holds each of its values: a pickle may name a large tensor and hold one."""
+    return (
+        tensor.dtype in DTYPES
+        and tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.untyped_storage().nbytes() >= tensor.nbytes
     )

@@ -123,3 +123,33 @@ def test_a_pickle_of_something_else_is_refused(
     torch.save(content, tmp_path / "other.bin")
     with pytest.raises(AdapterError, match=r"other\.bin holds no IP-Adapter"):
         read(tmp_path / "other.bin", network)
+
+
+PARTIAL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "one value that stands for many": lambda t: torch.zeros(1).expand(2**18, 2**18),
+    "sparse": torch.Tensor.to_sparse,
+    "without values": lambda t: t.to("meta"),
+    "of eight bits": lambda t: t.to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize("change", PARTIAL.values(), ids=PARTIAL)
+@pytest.mark.parametrize("part", ["image_proj", "ip_adapter"])
+def test_a_pickle_that_does_not_hold_each_value_is_refused(
+    folder: Path,
+    network: UNet2DConditionModel,
+    tmp_path: Path,
+    part: str,
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    parts: dict[str, Tensors] = {"image_proj": {}, "ip_adapter": {}}
+    for key, value in load_file(folder / "plain.safetensors").items():
+        owner, name = key.split(".", 1)
+        parts[owner][name] = value
+    torch.save(parts, tmp_path / "whole.bin")
+    read(tmp_path / "whole.bin", network)
+    name = next(iter(parts[part]))
+    parts[part][name] = change(parts[part][name])
+    torch.save(parts, tmp_path / "partial.bin")
+    with pytest.raises(AdapterError, match=r"partial\.bin holds no IP-Adapter"):
+        read(tmp_path / "partial.bin", network)
