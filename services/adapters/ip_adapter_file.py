@@ -12,11 +12,11 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import ImageProjection
 
 from kandinsky.catalog.adapters import AdapterError
+from services.adapters.whole import is_whole
 
 LARGEST = 2**32
 """Bytes of a file."""
 PARTS = ("image_proj", "ip_adapter")
-DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 Part = Mapping[str, torch.Tensor]
 
 
@@ -132,15 +132,5 @@ def _is_part(part: object) -> bool:
     return (
         isinstance(part, Mapping)
         and bool(part)
-        and all(isinstance(value, torch.Tensor) and _is_whole(value) for value in part.values())
-    )
-
-
-def _is_whole(tensor: torch.Tensor) -> bool:
-    """Whether the file holds each of its values: a pickle may name a large tensor and hold one."""
-    return (
-        tensor.dtype in DTYPES
-        and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.untyped_storage().nbytes() >= tensor.nbytes
+        and all(isinstance(value, torch.Tensor) and is_whole(value) for value in part.values())
     )

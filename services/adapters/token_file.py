@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from kandinsky.catalog.adapters import AdapterError
+from services.adapters.whole import is_whole
 
 LARGEST = 2**26
 """Bytes of a file."""
@@ -60,7 +61,7 @@ def read(file: Path, token: str | None, width: int) -> LearnedToken:
         raise AdapterError(
             f"{file.name} holds {len(rows)} embeddings; the most is {MOST_EMBEDDINGS}"
         )
-    if not rows.is_floating_point() or not rows.isfinite().all():
+    if not rows.isfinite().all():
         raise AdapterError(f"{file.name} holds a value that is not finite")
     return LearnedToken(known, rows)
 
@@ -69,14 +70,15 @@ def _read(file: Path) -> tuple[str | None, torch.Tensor]:
     """The token that a file names, and its embeddings."""
     content = _load(file)
     if isinstance(content, torch.Tensor):
-        return None, content
-    if isinstance(content, Mapping) and len(content) == 1:
+        token, embeddings = None, content
+    elif isinstance(content, Mapping) and len(content) == 1:
         token, embeddings = next(iter(content.items()))
     elif isinstance(content, Mapping) and isinstance(content.get("string_to_param"), Mapping):
         token, embeddings = content.get("name"), content["string_to_param"].get("*")
     else:
         token, embeddings = None, None
-    if not isinstance(embeddings, torch.Tensor) or not isinstance(token, str | None):
+    has_all = isinstance(embeddings, torch.Tensor) and is_whole(embeddings)
+    if embeddings is None or not has_all or not isinstance(token, str | None):
         raise AdapterError(f"{file.name} holds no textual inversion")
     return token, embeddings.detach()
 

@@ -58,7 +58,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "none": ({"a": VECTORS[:0]}, "holds 0 embeddings; the most is 75"),
     "too many": ({"a": VECTORS.repeat(30, 1)}, "holds 90 embeddings; the most is 75"),
     "not finite": ({"a": VECTORS * torch.nan}, "not finite"),
-    "integers": ({"a": VECTORS.long()}, "not finite"),
+    "integers": ({"a": VECTORS.long()}, "holds no textual inversion"),
+    "one value that stands for many": (
+        {"a": torch.zeros(1).expand(2**30, WIDTH)},
+        "holds no textual inversion",
+    ),
+    "without values": ({"a": VECTORS.to("meta")}, "holds no textual inversion"),
 }
 
 
