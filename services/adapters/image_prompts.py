@@ -46,7 +46,7 @@ class ImagePrompts:
         self._loaded: LRUCache[Any, IpAdapter] = LRUCache(KEPT)
         self._loading = Lock()
         self._shown: Mapping[str, torch.Tensor] | None = None
-        self._query = torch.empty(0)
+        self._query: torch.Tensor | None = None
         """Of the attention at work."""
         if attach:
             self._attach()
@@ -97,7 +97,7 @@ class ImagePrompts:
         try:
             yield
         finally:
-            self._shown = None
+            self._shown, self._query = None, None
 
     def _prompt(self, named: Named, *, guided: bool) -> torch.Tensor:
         """[rows, T, C]"""
@@ -133,7 +133,7 @@ class ImagePrompts:
         module: torch.nn.Module,
         args: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, ...] | None:
-        if self._shown is None:
+        if self._shown is None or self._query is None:
             return None
         found, query = args[0], _by_head(self._query, heads)
         scales = self._shown[SCALES]
