@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kandinsky.client import AsyncClient
+from kandinsky.client import AsyncClient, ImagePrompt
 from kandinsky.wire.errors import KandinskyError, Reason
 from services.adapters import loras
-from tests import tiny_lora, tiny_sd_inpaint, tiny_tokens
+from tests import tiny_ip_adapter, tiny_lora, tiny_sd_inpaint, tiny_tokens
 from tests.parity.company import assert_same
 from tests.parity.conftest import Chain, flow_request, pixels, running_chain
 from tests.parity.test_sd_inpaint import IMAGE, MASK, inpainted
@@ -107,6 +107,19 @@ async def test_what_cannot_be_loaded_changes_nothing(
     found = await refusal(client.load_adapter("tiny", *arguments, **options))
     assert sentence in found[field]
     assert (folder / "manifest.yaml").read_bytes() == before
+
+
+async def test_an_ip_adapter_is_loaded_and_used(chain: Chain, client: AsyncClient) -> None:
+    folder = chain.folder / "adapters"
+    file = tiny_ip_adapter.write(folder, chain.folder / "sd-inpaint", "file", 0, form="bin")
+    await client.unload_adapter("tiny", "file")
+    found = await refusal(client.load_adapter("tiny", "new", "one.safetensors", kind="ip-adapter"))
+    assert found == {"adapter.file": "one.safetensors holds no IP-Adapter"}
+    assert await client.load_adapter("tiny", "shown", file.name, kind="ip-adapter") == 4
+    [plain] = await inpainted(chain)
+    embeds = np.ones((1, tiny_ip_adapter.EMBED), np.float32)
+    [image] = await inpainted(chain, adapters={"shown": ImagePrompt(image_embeds=embeds)})
+    assert np.abs(image - plain).max() > 8
 
 
 async def test_a_model_without_a_folder_says_so(tiny_checkpoint: Path) -> None:
