@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from typing import Protocol
 
-from gateway.planning.adapters import decoder_adapters, text_adapters
+from gateway.planning.adapters import decoder_adapters, put_adapters, text_adapters
 from gateway.planning.canvases import MadeStart
 from gateway.planning.conditioning import Encodings
 from gateway.planning.crops import Crop
@@ -105,7 +105,7 @@ async def _image(
         result.prior_stats.CopyFrom(sampled[first].stats)
     start, hint = work.start(image), work.hint(image)
     request = decode_request(plan, image, encodings, sampled, start, hint)
-    request.extend("adapters", adapters, "adapters")
+    put_adapters(request, plan, adapters)
     async with aclosing(stages.decode(request.message, request.origins)) as decoding:
         async for decoded in decoding:
             if decoded.HasField("image"):

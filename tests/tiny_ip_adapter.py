@@ -17,8 +17,14 @@ LARGE = 0.8
 """Deviation of the random weights: an image shows them."""
 
 
-def build_image_encoder(folder: Path, seed: int = 0) -> Path:
-    """Writes `folder`/image_encoder; returns the folder."""
+def build_image_encoder(folder: Path, seed: int = 0, embed: int = EMBED) -> Path:
+    """Writes `folder`/image_encoder; returns the folder.
+
+    Args:
+        folder: that holds it.
+        seed: of its weights.
+        embed: width of its embeddings.
+    """
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=HIDDEN,
@@ -27,7 +33,7 @@ def build_image_encoder(folder: Path, seed: int = 0) -> Path:
         num_attention_heads=4,
         image_size=SIDE,
         patch_size=8,
-        projection_dim=EMBED,
+        projection_dim=embed,
     )
     CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
     return folder

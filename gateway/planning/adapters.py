@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from gateway.planning.conditioning import Encodings
 from gateway.planning.generation_plan import GenerationPlan
+from gateway.planning.stage_request import StageRequest
 from gateway.requests.adapters import NamedAdapter
 from kandinsky.catalog.family import AdapterKind
-from kandinsky.v1 import adapters_pb2, tensor_pb2
+from kandinsky.v1 import adapters_pb2, decoder_pb2, tensor_pb2
 
 _OF_TEXT = (AdapterKind.LORA, AdapterKind.TEXTUAL_INVERSION)
+_MADE = ("image_embeds", "image_states", "negative_image_states")
+"""Of images, by an image encoder."""
 
 
 def text_adapters(plan: GenerationPlan) -> list[adapters_pb2.Adapter]:
@@ -28,6 +31,25 @@ def decoder_adapters(plan: GenerationPlan, encodings: Encodings) -> list[adapter
     ]
 
 
+def put_adapters(
+    request: StageRequest[decoder_pb2.DecodeRequest],
+    plan: GenerationPlan,
+    adapters: Sequence[adapters_pb2.Adapter],
+) -> None:
+    """Set the adapters of a decoder's job.
+
+    Args:
+        request: the job.
+        plan: of its request.
+        adapters: from `decoder_adapters`.
+    """
+    request.extend("adapters", adapters, "adapters")
+    for i, each in enumerate(plan.request.adapters):
+        if each.images:
+            path = f"adapters[{i}].image_prompt"
+            request.origins |= {f"{path}.{name}": f"{path}.images" for name in _MADE}
+
+
 def _without_prompt(message: adapters_pb2.Adapter) -> adapters_pb2.Adapter:
     found = adapters_pb2.Adapter()
     found.CopyFrom(message)
@@ -43,7 +65,7 @@ def _shown(adapter: NamedAdapter, encodings: Encodings) -> adapters_pb2.Adapter:
         adapters_pb2.ImagePrompt(
             image_embeds=_stacked([each.image_embed for each in made]),
             image_states=_stacked([each.image_states for each in made]),
-            negative_image_states=_stacked([each.blank_image_states for each in made]),
+            negative_image_states=_stacked([made[0].blank_image_states]),  # one for all
         )
     )
     return message

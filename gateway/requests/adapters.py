@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from gateway.requests.input_images import InputImage
 from gateway.requests.undecoded import Undecoded
 from gateway.requests.value_reader import ValueReader
-from kandinsky.catalog.adapters import MOST, MOST_IMAGES, Adapter, AdapterError, AdapterFolder
+from kandinsky.catalog.adapters import (
+    MOST,
+    MOST_IMAGES,
+    MOST_IMAGES_IN_ALL,
+    Adapter,
+    AdapterError,
+    AdapterFolder,
+)
 from kandinsky.catalog.entry import StageCheckpoints
 from kandinsky.catalog.family import AdapterKind, Stage
 from kandinsky.v1 import adapters_pb2, generation_pb2
@@ -53,6 +60,9 @@ def adapters(
         elif not violations.within(path):
             named = _named(message, folder, path, reader)
             found.extend([] if named is None else [named])
+    shown = sum(len(named.images) for named in found)
+    if shown > MOST_IMAGES_IN_ALL:
+        violations.add("adapters", f"show {shown} images; the most is {MOST_IMAGES_IN_ALL} in all")
     return tuple(found)
 
 
@@ -92,6 +102,9 @@ def _images(
         have = f"has {' and '.join(ways)}" if ways else "is required for an IP-Adapter"
         violations.add(path, f"{have}; give images, image_embeds or image_states")
         return ()
+    for name in _PROMPTS:
+        if name not in given and prompt.HasField(f"negative_{name}"):
+            violations.add(f"{path}.negative_{name}", f"stands beside {name} alone")
     if given:
         return ()
     home = reader.entry.stages[Stage.ENCODERS]

@@ -21,8 +21,9 @@ from kandinsky.catalog.overrides import Frozen
 MANIFEST, LOCK = "manifest.yaml", ".manifest.lock"
 MOST = 8
 """Adapters that one request may name."""
-MOST_IMAGES = 8
-"""Images that one IP-Adapter may show."""
+MOST_IMAGES, MOST_IMAGES_IN_ALL = 8, 16
+"""Images that one IP-Adapter may show, and those of a request: what is made of them goes to the
+decoder in one message."""
 SUFFIXES: Mapping[AdapterKind, tuple[str, ...]] = {
     AdapterKind.LORA: (".safetensors",),
     AdapterKind.TEXTUAL_INVERSION: (".safetensors", ".bin", ".pt"),

@@ -57,17 +57,17 @@ class ImagePrompt:
     """What an IP-Adapter shows: images, or what an image encoder made of them."""
 
     images: InputImages | None = None
-    """At most 8."""
+    """At most 8, and 16 in a request."""
     scale: float | None = None
     """How much of it; None is all."""
     image_embeds: Any = None
     """[N, D] pooled and projected, for adapters that read those."""
     negative_image_embeds: Any = None
-    """[N, D] what guidance steers away from; None for zeros."""
+    """[N, D], or [1, D] for all: what guidance steers away from; None for zeros."""
     image_states: Any = None
     """[N, P, D] last states but one, for adapters that read those."""
     negative_image_states: Any = None
-    """[N, P, D] of blank images."""
+    """[N, P, D], or [1, P, D] for all: of a blank image."""
 
     def values(self) -> Mapping[str, Any]:
         """Of the fields of an Adapter."""

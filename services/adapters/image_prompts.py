@@ -26,6 +26,8 @@ from services.adapters.named import Named
 PROMPT, SCALES = "image_prompt_{}", "image_prompt_scales"
 """Conditioning beside that of the family: keys and values [rows, T, C] of each adapter, those of
 all attentions after one another, and [rows, K]."""
+MOST_STATES = 1024
+"""Of one image: a full adapter makes a token of each."""
 KEPT = 16
 """IP-Adapters that stay loaded, those that were asked for last."""
 
@@ -164,17 +166,20 @@ def _sides(named: Named, adapter: IpAdapter, *, guided: bool) -> list[torch.Tens
         raise invalid(
             f"{path}.images", "a stage takes none; send what an image encoder made of them"
         )
-    if adapter.reads_states:
-        shown = _tensor(message, "image_states", path, [None, None, adapter.width])
-        if not guided:
-            return [shown]
-        return [_tensor(message, "negative_image_states", path, list(shown.shape)), shown]
-    shown = _tensor(message, "image_embeds", path, [None, adapter.width])
+    name = "image_states" if adapter.reads_states else "image_embeds"
+    axes = [None, None] if adapter.reads_states else [None]
+    shown = _tensor(message, name, path, [*axes, adapter.width])
     if not guided:
         return [shown]
-    if not message.HasField("negative_image_embeds"):
+    negative = f"negative_{name}"
+    if not adapter.reads_states and not message.HasField(negative):
         return [torch.zeros_like(shown), shown]
-    return [_tensor(message, "negative_image_embeds", path, list(shown.shape)), shown]
+    away = _tensor(message, negative, path, [None, *shown.shape[1:]])
+    if len(away) not in (1, len(shown)):
+        raise invalid(
+            f"{path}.{negative}.shape", f"has {len(away)} rows; 1, or one for each of {len(shown)}"
+        )
+    return [away.expand_as(shown), shown]
 
 
 def _tensor(
@@ -187,4 +192,7 @@ def _tensor(
     )
     if not 1 <= len(found) <= MOST_IMAGES:
         raise invalid(f"{path}.{name}.shape", f"has {len(found)} rows; 1 to {MOST_IMAGES} fit")
+    if found.dim() == 3 and not 1 <= found.shape[1] <= MOST_STATES:
+        states = f"has {found.shape[1]} states of an image; 1 to {MOST_STATES} fit"
+        raise invalid(f"{path}.{name}.shape", states)
     return found

@@ -125,6 +125,18 @@ async def test_states_that_the_caller_made(chain: Chain, checkpoint: Path) -> No
     assert_equal(actual, expected)
 
 
+async def test_one_negative_is_for_all(chain: Chain) -> None:
+    torch.manual_seed(1)
+    embeds, away = torch.randn(2, EMBED), torch.randn(1, EMBED)
+    for_all, each = (
+        ImagePrompt(image_embeds=embeds, negative_image_embeds=negative)
+        for negative in (away, away.expand(2, -1))
+    )
+    [actual] = await inpainted(chain, adapters={"plain": for_all})
+    [expected] = await inpainted(chain, adapters={"plain": each})
+    np.testing.assert_array_equal(actual, expected)
+
+
 async def test_beside_a_lora(chain: Chain, checkpoint: Path) -> None:
     adapters = {"lora": 0.5, "plain": ImagePrompt(FIRST, 0.7)}
     [actual] = await inpainted(chain, adapters=adapters)

@@ -16,21 +16,23 @@ from tests.parity.test_sd_inpaint import IMAGE, inpainted
 from tests.tiny_ip_adapter import EMBED, HIDDEN, PATCHES
 
 
-def build(folder: Path, *, encoder: bool) -> Path:
+def build(folder: Path, *, embed: int | None = EMBED) -> Path:
+    """A catalog; `embed` is the width of its image encoder's embeddings, None for no encoder."""
     tiny_sd_inpaint.build(folder)
     catalog = tiny_sd_inpaint.write_catalog(folder)
     tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "plain", 0)
     tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "plus", 1, reads="states")
+    tiny_ip_adapter.write(folder / "adapters", folder / "sd-inpaint", "full", 3, reads="all")
     tiny_lora.write(folder / "adapters", folder / "sd-inpaint", "lora", 2)
-    if encoder:
-        tiny_ip_adapter.build_image_encoder(folder / "prompts")
-    tiny_sd_inpaint.declare_adapters(folder, "prompts" if encoder else None)
+    if embed is not None:
+        tiny_ip_adapter.build_image_encoder(folder / "prompts", embed=embed)
+    tiny_sd_inpaint.declare_adapters(folder, None if embed is None else "prompts")
     return catalog
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("shown"), encoder=True)
+    return build(tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture
@@ -60,6 +62,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "of a LoRA": ({"lora": ImagePrompt(IMAGE)}, AT, "is an IP-Adapter's; lora is a lora"),
     "too many images": ({"plain": ImagePrompt([IMAGE] * 9)}, f"{AT}.images", "there are 9"),
+    "too many images in all": (
+        {name: ImagePrompt([IMAGE] * 6) for name in ("plain", "plus", "full")},
+        "adapters",
+        "show 18 images; the most is 16 in all",
+    ),
+    "embeddings to steer away from beside images": (
+        {"plain": ImagePrompt(IMAGE, negative_image_embeds=EMBEDS)},
+        f"{AT}.negative_image_embeds",
+        "stands beside image_embeds alone",
+    ),
+    "states to steer away from beside embeddings": (
+        {"plain": ImagePrompt(image_embeds=EMBEDS, negative_image_states=STATES)},
+        f"{AT}.negative_image_states",
+        "stands beside image_states alone",
+    ),
+    "too many states": (
+        {"full": ImagePrompt(image_states=STATES.repeat(100, 1))},
+        f"{AT}.image_states.shape",
+        "has 1700 states of an image; 1 to 1024 fit",
+    ),
+    "neither one to steer away from nor as many": (
+        {
+            "plain": ImagePrompt(
+                image_embeds=EMBEDS.repeat(3, 0), negative_image_embeds=EMBEDS.repeat(2, 0)
+            )
+        },
+        f"{AT}.negative_image_embeds.shape",
+        "has 2 rows; 1, or one for each of 3",
+    ),
     "no image": (
         {"lora": 1.0, "plain": ImagePrompt([IMAGE, b"none"])},
         "adapters[1].image_prompt.images[1].encoded",
@@ -105,7 +136,13 @@ async def test_by_its_path_and_the_next_request_is_as_before(chain: Chain, refus
 
 
 async def test_a_model_without_an_image_encoder_takes_embeddings_alone(tmp_path: Path) -> None:
-    async with running_chain(build(tmp_path, encoder=False)) as other:
+    async with running_chain(build(tmp_path, embed=None)) as other:
         found = await refusals(other, plain=ImagePrompt(IMAGE))
         assert found == {f"{AT}.images": "this model has no image encoder; send image_embeds"}
         assert await inpainted(other, adapters={"plain": ImagePrompt(image_embeds=EMBEDS + 1)})
+
+
+async def test_an_image_encoder_of_another_width_is_refused_at_the_images(tmp_path: Path) -> None:
+    async with running_chain(build(tmp_path, embed=EMBED + 4)) as other:
+        found = await refusals(other, plain=ImagePrompt(IMAGE))
+        assert list(found) == [f"{AT}.images.shape"]
