@@ -6,7 +6,7 @@ from pathlib import Path
 from contact_sheet import Captioned, Row
 from PIL import Image, ImageDraw
 
-from kandinsky.client import Client, Generated, save_animation
+from kandinsky.client import Client, Generated, ImagePrompt, save_animation
 
 MODEL, DEPTH_MODEL, SD_MODEL = "shapes", "shapes-depth", "shapes-sd-inpaint"
 SIZE = 128
@@ -77,21 +77,27 @@ def _image_to_image(client: Client, circle: Image.Image) -> Row:
 
 
 def _adapters(client: Client, circle: Image.Image) -> Row:
+    text = "a purple ring on a white background"
+    [ring] = client.text_to_image(text, model=MODEL, seed=SEED)
     cases = (
-        ("a blue star", None),
-        ("a blue star", ["outlined"]),
-        ("a green <diamond>", ["diamond", "diamond-word"]),
-        ("a green <diamond>", {"outlined": 1.0, "diamond": 0.8, "diamond-word": None}),
+        ("a blue star on a white background", "outlined", ["outlined"]),
+        ("a green <diamond> on a white background", "a word", ["diamond", "diamond-word"]),
+        (
+            "a green <diamond> on a white background",
+            "a word, outlined",
+            {"outlined": 1.0, "diamond": 0.8, "diamond-word": None},
+        ),
+        (".", "what is beside it", {"shown": ImagePrompt(ring.image)}),
     )
     shown = []
-    for what, names in cases:
-        prompt = f"{what} on a white background"
+    for prompt, name, adapters in cases:
+        if prompt == ".":
+            shown.append(_input(ring.image, "shown"))
         [image] = client.inpaint(
-            circle, _mask(circle), prompt, model=SD_MODEL, seed=SEED, adapters=names
+            circle, _mask(circle), prompt, model=SD_MODEL, seed=SEED, adapters=adapters
         )
-        beside = ", ".join(names) if names else "none"
-        shown.append(_output(image, f"{prompt}; adapters: {beside}"))
-    return Row("Adapters", (_input(circle, "image"), *shown))
+        shown.append(_output(image, f"{prompt}; adapters: {name}"))
+    return Row("Adapters", tuple(shown))
 
 
 def _mask(image: Image.Image) -> Image.Image:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kandinsky.client import Client
+from kandinsky.client import Client, ImagePrompt
 from tests.endtoend.cases import CASES, Case, assert_shows, at_once
 from training.shapes.classifier import classify, is_outline
 from training.shapes.flows import SD_MODEL
+from training.shapes.flows import drawn as drawn_image
 from training.shapes.vocabulary import SHAPES, Scene, caption
 
 WORD = {"diamond": 1.0, "diamond-word": None}
@@ -68,10 +69,20 @@ def test_other_shapes_are_as_they_were_beside_the_word(client: Client) -> None:
     assert_shows(images, [case.other for case in CASES])
 
 
+def test_an_image_prompt_says_what_to_draw(client: Client) -> None:
+    """Without a word: another image of the object, on the same ground."""
+
+    def shown(case: Case) -> Image.Image:
+        prompt = ImagePrompt(drawn_image(case.other, case.seed + 100).image)
+        return inpainted(client, case, ".", {"shown": prompt})
+
+    assert_shows(at_once(shown, CASES), [case.other for case in CASES])
+
+
 def test_a_replica_of_each_stage_reads_a_file_before_it_has_a_name(client: Client) -> None:
     """These have theirs already: what is loaded again changes nothing."""
     before = client.list_adapters(SD_MODEL)
-    assert [each.name for each in before] == ["diamond", "diamond-word", "outlined"]
+    assert [each.name for each in before] == ["diamond", "diamond-word", "outlined", "shown"]
     assert client.load_adapter(SD_MODEL, "outlined", "outlined.safetensors") > 10
     word = {"kind": "textual-inversion", "token": None}
     assert client.load_adapter(SD_MODEL, "diamond-word", "diamond-word.safetensors", **word) == 4

@@ -101,15 +101,19 @@ def adapter(
     work: Work = DEFAULT_WORK,
     scale: Scale = 1.0,
 ) -> None:
-    """Trains an adapter of the Stable Diffusion inpainting, `outlined` or `diamond`."""
+    """Trains an adapter of the Stable Diffusion inpainting: `outlined`, `diamond` or `shown`."""
     import torch
 
     from training.shapes.adapters import LESSONS, learn
+    from training.shapes.image_prompt import learn_shown
 
     torch.set_num_threads(1)
-    if name not in LESSONS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(LESSONS)}")
-    learn(name, checkpoint, work, scale)
+    if name == "shown":
+        learn_shown(checkpoint, work, scale)
+    elif name in LESSONS:
+        learn(name, checkpoint, work, scale)
+    else:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(LESSONS)}, shown")
 
 
 @app.command()

@@ -1,35 +1,21 @@
 """Adapters of the small Stable Diffusion inpainting: a style, and a word for an unseen shape."""
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from training.shapes.data import movq_pixels, said_part
-from training.shapes.drawing import SIZE, draw
-from training.shapes.inpaint import KEPT_WEIGHT, hole
+from training.shapes.data import said_part
+from training.shapes.holes import BATCH, COUNT, Example, encoded, frozen, scenes_with, text_states
 from training.shapes.loop import train
 from training.shapes.prior import DROPOUT
-from training.shapes.unet import CELLS, noise_loss
-from training.shapes.vocabulary import (
-    LANGUAGES,
-    NOUNS,
-    SHAPES,
-    SIZES,
-    Scene,
-    caption,
-    combinations,
-    is_held_out,
-)
+from training.shapes.vocabulary import LANGUAGES, NOUNS, SHAPES, caption
 
-COUNT, BATCH = 2048, 32
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2")
 TOKENS = 4
 """Embeddings of a word."""
@@ -60,16 +46,6 @@ LESSONS = {
 }
 
 
-@dataclass(frozen=True)
-class Example:
-    """A scene with a hole, and what a caption says of it."""
-
-    scene: Scene
-    """As captions know it."""
-    is_new: bool
-    """Whether its shape is the lesson's."""
-
-
 def learn(name: str, checkpoint: Path, work: Path, scale: float = 1.0) -> None:
     """Train an adapter of a lesson; writes its files into `checkpoint`/adapters.
 
@@ -80,13 +56,10 @@ def learn(name: str, checkpoint: Path, work: Path, scale: float = 1.0) -> None:
         scale: share of the steps.
     """
     lesson = LESSONS[name]
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-        checkpoint / "sd-inpaint", torch_dtype=torch.float32
-    )
-    for network in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-        network.requires_grad_(False)
-    examples = list(_examples(lesson))
-    clean, masks, masked = _latents(pipeline.vae, examples, lesson)
+    pipeline = frozen(checkpoint)
+    pool = [shape for shape in SHAPES if not (lesson.hollow and shape == "ring")]
+    examples = list(scenes_with(lesson.shape, lesson.known, pool))
+    holes = encoded(pipeline.vae, examples, lesson.hollow)
     pipeline.unet.add_adapter(
         LoraConfig(r=lesson.rank, lora_alpha=lesson.rank, target_modules=list(LAYERS))
     )
@@ -101,15 +74,10 @@ def learn(name: str, checkpoint: Path, work: Path, scale: float = 1.0) -> None:
         rng = random.Random(step)
         some = rng.sample(range(COUNT), BATCH)
         texts = ["" if rng.random() < DROPOUT else _said(examples[i], lesson, rng) for i in some]
-        tokens = pipeline.tokenizer(texts, padding="max_length", return_tensors="pt")
-        states = pipeline.text_encoder(tokens.input_ids).last_hidden_state
-        weight = KEPT_WEIGHT + (1 - KEPT_WEIGHT) * masks[some]
-        extra = torch.cat([masks[some], masked[some]], 1)
-
-        def predict(inputs: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return pipeline.unet(inputs, t, encoder_hidden_states=states).sample
-
-        return noise_loss(predict, clean[some], alphas, extra, weight)
+        states = text_states(pipeline, texts)
+        return holes.loss(
+            some, alphas, lambda inputs, t: pipeline.unet(inputs, t, states, return_dict=False)[0]
+        )
 
     work.mkdir(parents=True, exist_ok=True)
     state = work / f"{name}.state"
@@ -117,46 +85,13 @@ def learn(name: str, checkpoint: Path, work: Path, scale: float = 1.0) -> None:
     _write(checkpoint / "adapters", name, pipeline.unet, lesson, word)
 
 
-def _examples(lesson: Lesson) -> Iterator[Example]:
-    rng = random.Random(9)
-    pool = [c for c in combinations() if not is_held_out(*c)]
-    for _ in range(COUNT):
-        colour, shape, background = rng.choice(pool)
-        if lesson.hollow and shape == "ring":  # is an outline already
-            shape = rng.choice([other for other in SHAPES if other != "ring"])
-        scene = Scene(shape, colour, background, rng.choice(SIZES))
-        yield Example(scene, lesson.shape is not None and rng.random() >= lesson.known)
-
-
-@torch.no_grad()
-def _latents(
-    vae: torch.nn.Module, examples: list[Example], lesson: Lesson
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents [N, 4, 16, 16], masks [N, 1, 16, 16] with 1 in the hole, and latents whose hole is
-    gray."""
-    rng, found = random.Random(10), []
-    for at in range(0, len(examples), BATCH):
-        some = examples[at : at + BATCH]
-        scenes = [replace(e.scene, shape=lesson.shape) if e.is_new else e.scene for e in some]
-        images = movq_pixels(np.stack([np.asarray(draw(s, rng, lesson.hollow)) for s in scenes]))
-        holes = torch.tensor(np.stack([hole(rng, SIZE) for _ in some])).float()[:, None]
-        whole, gray = (
-            vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-            for pixels in (images, images * (holes < 0.5))
-        )
-        cells = torch.nn.functional.interpolate(holes, size=(CELLS, CELLS))
-        found.append((whole, cells, gray))
-    clean, masks, masked = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return clean, masks, masked
-
-
 def _said(example: Example, lesson: Lesson, rng: random.Random) -> str:
     """A caption, in which the new word stands for the new shape."""
     language = rng.choice(LANGUAGES)
-    text = caption(said_part(example.scene, rng), language, rng.randrange(3))
+    text = caption(said_part(example.said, rng), language, rng.randrange(3))
     if not example.is_new:
         return text
-    return text.replace(NOUNS[language][example.scene.shape][0], expanded(lesson.token))
+    return text.replace(NOUNS[language][example.said.shape][0], expanded(lesson.token))
 
 
 def expanded(token: str) -> str:
