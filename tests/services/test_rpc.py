@@ -10,7 +10,13 @@ import pytest
 
 from gateway.server.app import Gateway
 from gateway.server.config import GatewayConfig
-from kandinsky.v1 import decoder_pb2, encoders_pb2, generation_pb2_grpc, prior_pb2
+from kandinsky.v1 import (
+    adapters_pb2,
+    decoder_pb2,
+    encoders_pb2,
+    generation_pb2_grpc,
+    prior_pb2,
+)
 from kandinsky.v1 import generation_pb2 as generation
 from kandinsky.v1 import sampling_pb2 as sampling
 from kandinsky.wire import tensors
@@ -68,6 +74,10 @@ class Breaking:
     @unary(encoders_pb2.EncodeImageRequest, encoders_pb2.EncodeImageResponse)
     async def EncodeImage(self, request: Any, context: Any) -> Any:
         self._break("EncoderService.EncodeImage")
+
+    @unary(adapters_pb2.CheckAdaptersRequest, adapters_pb2.CheckAdaptersResponse)
+    async def CheckAdapters(self, request: Any, context: Any) -> Any:
+        self._break("DecoderService.CheckAdapters")
 
     @unary(decoder_pb2.EncodeLatentsRequest, decoder_pb2.EncodeLatentsResponse)
     async def EncodeLatents(self, request: Any, context: Any) -> Any:
