@@ -80,7 +80,7 @@ def _turns(
 def _note(setup: Setup, found: Sides, differs: dict[str, int]) -> str:
     kept = "; ".join(f"{open_} open: {setting}" for open_, setting in found.kept.items())
     options = [f"{stage} {how or 'as it comes'}" for stage, how in found.runtime.items()]
-    tuned = f"as `kandinsky tune` found: {', '.join(options)}" if options else "as it comes"
+    tuned = f"with the runtime options {', '.join(options)}" if options else "as it comes"
     compiling = (
         "nobody compiles"
         if setup.eager
