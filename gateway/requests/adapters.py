@@ -18,7 +18,7 @@ from kandinsky.catalog.adapters import (
 from kandinsky.catalog.entry import StageCheckpoints
 from kandinsky.catalog.family import AdapterKind, Stage
 from kandinsky.v1 import adapters_pb2, generation_pb2
-from kandinsky.wire.adapter_files import to_message
+from kandinsky.wire.adapter_files import pinned
 
 IMAGE_ENCODER = "image_encoder"
 """The role of a checkpoint."""
@@ -71,19 +71,19 @@ def _named(
 ) -> NamedAdapter | None:
     try:
         adapter = folder.named(message.name)
-        version = folder.version(adapter)
+        content = pinned(folder, adapter)
     except AdapterError as error:
         reader.violations.add(f"{path}.name", str(error))
         return None
-    pinned = adapters_pb2.Adapter()
-    pinned.CopyFrom(message)
+    own = adapters_pb2.Adapter()
+    own.CopyFrom(message)
     if adapter.kind is AdapterKind.IP_ADAPTER:
-        pinned.image_prompt.ClearField("images")
-    pinned.pinned.CopyFrom(adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version))
+        own.image_prompt.ClearField("images")
+    own.pinned.CopyFrom(content)
     if adapter.kind is AdapterKind.TEXTUAL_INVERSION and message.HasField("scale"):
         sentence = "is a LoRA's or an IP-Adapter's; a textual inversion is there or not"
         reader.violations.add(f"{path}.scale", sentence)
-    return NamedAdapter(pinned, adapter.kind, _images(message, adapter, path, reader))
+    return NamedAdapter(own, adapter.kind, _images(message, adapter, path, reader))
 
 
 def _images(

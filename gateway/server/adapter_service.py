@@ -11,11 +11,11 @@ from gateway.requests.flow import served_entry
 from gateway.requests.violations import Violations
 from gateway.server.admission import Admitted
 from gateway.stages.stages import StageAccess
-from kandinsky.catalog.adapters import NAME_RULE, Adapter, AdapterError, AdapterFolder, is_name
+from kandinsky.catalog.adapters import NAME_RULE, AdapterError, AdapterFolder, is_name
 from kandinsky.catalog.entry import CatalogEntry
 from kandinsky.v1 import adapters_pb2
 from kandinsky.wire import constraints
-from kandinsky.wire.adapter_files import from_message, to_message
+from kandinsky.wire.adapter_files import from_message, pinned, to_message
 from kandinsky.wire.errors import invalid
 
 log = structlog.get_logger()
@@ -48,8 +48,11 @@ class AdapterService:
             raise invalid("adapter.kind", f"{entry.spec.title} takes no {adapter.kind}")
         if not is_name(request.name):
             raise invalid("name", NAME_RULE)
-        pinned = await asyncio.to_thread(_pinned, folder, adapter)
-        message = adapters_pb2.Adapter(name=request.name, pinned=pinned)
+        try:
+            content = await asyncio.to_thread(pinned, folder, adapter)
+        except AdapterError as error:
+            raise invalid("adapter.file", str(error)) from error
+        message = adapters_pb2.Adapter(name=request.name, pinned=content)
         stages = self._access.stages(entry, admitted.call)
         changes = await stages.check_adapter(message, "adapter.file")
         if not changes:
@@ -110,11 +113,3 @@ class AdapterService:
         if entry.adapter_folder is None:
             raise invalid("model", "has no folder of adapters in its catalog entry")
         return entry, entry.adapter_folder
-
-
-def _pinned(folder: AdapterFolder, adapter: Adapter) -> adapters_pb2.PinnedAdapter:
-    try:
-        version = folder.version(adapter)
-    except AdapterError as error:
-        raise invalid("adapter.file", str(error)) from error
-    return adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version)

@@ -65,7 +65,7 @@ class Adapter(Frozen):
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 NAME_RULE = "is 1 to 128 letters, digits, dots, underscores and dashes, the first a letter or digit"
-_MANIFEST = TypeAdapter(dict[Name, Adapter])
+_NAME, _MANIFEST = TypeAdapter(Name), TypeAdapter(dict[Name, Adapter])
 
 
 class AdapterFolder:
@@ -171,7 +171,7 @@ def adapter_folder(folder: Path) -> AdapterFolder:
 def is_name(name: str) -> bool:
     """Whether an adapter may be named so."""
     try:
-        TypeAdapter(Name).validate_python(name)
+        _NAME.validate_python(name)
     except ValidationError:
         return False
     return True

@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from kandinsky.catalog.adapters import Adapter
+from kandinsky.catalog.adapters import Adapter, AdapterFolder
 from kandinsky.catalog.family import AdapterKind
 from kandinsky.v1 import adapters_pb2
 from kandinsky.wire.errors import invalid
@@ -19,6 +19,16 @@ def to_message(adapter: Adapter) -> adapters_pb2.AdapterFile:
     """An adapter as the manifest declares it, as a message."""
     kind = f"ADAPTER_KIND_{adapter.kind.name}"
     return adapters_pb2.AdapterFile(kind=kind, file=adapter.file, token=adapter.token)
+
+
+def pinned(folder: AdapterFolder, adapter: Adapter) -> adapters_pb2.PinnedAdapter:
+    """An adapter with the content that its file has now.
+
+    Raises:
+        AdapterError: there is no such file.
+    """
+    version = folder.version(adapter)
+    return adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version)
 
 
 def from_message(message: adapters_pb2.AdapterFile, path: str) -> Adapter:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kandinsky.catalog.adapters import MOST, Adapter, AdapterError, AdapterFolder
 from kandinsky.catalog.family import AdapterKind
 from kandinsky.v1 import adapters_pb2
-from kandinsky.wire.adapter_files import from_message, to_message
+from kandinsky.wire.adapter_files import from_message, pinned
 from kandinsky.wire.errors import KandinskyError, invalid
 
 PATH = "adapters"
@@ -61,13 +61,9 @@ def pin(folder: AdapterFolder | None, adapters: Sequence[adapters_pb2.Adapter]) 
         if message.HasField("pinned"):
             continue
         try:
-            adapter = folder.named(message.name)
-            version = folder.version(adapter)
+            message.pinned.CopyFrom(pinned(folder, folder.named(message.name)))
         except AdapterError as error:
             raise invalid(f"{PATH}[{i}].name", str(error)) from error
-        message.pinned.CopyFrom(
-            adapters_pb2.PinnedAdapter(adapter=to_message(adapter), version=version)
-        )
 
 
 def named(
@@ -100,13 +96,12 @@ def refuse(adapters: Sequence[adapters_pb2.Adapter]) -> None:
 
 
 def _named(folder: AdapterFolder, message: adapters_pb2.Adapter, field: str) -> Named:
-    pinned = message.pinned
     return Named(
         field,
         message.name,
         message.scale if message.HasField("scale") else 1.0,
-        from_message(pinned.adapter, f"{field}.pinned.adapter"),
+        from_message(message.pinned.adapter, f"{field}.pinned.adapter"),
         folder,
-        pinned.version,
+        message.pinned.version,
         message.image_prompt,
     )
