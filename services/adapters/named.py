@@ -18,7 +18,6 @@ class Named:
 
     field: str
     """Of the request."""
-    name: str
     scale: float
     adapter: Adapter
     folder: AdapterFolder
@@ -98,7 +97,6 @@ def refuse(adapters: Sequence[adapters_pb2.Adapter]) -> None:
 def _named(folder: AdapterFolder, message: adapters_pb2.Adapter, field: str) -> Named:
     return Named(
         field,
-        message.name,
         message.scale if message.HasField("scale") else 1.0,
         from_message(message.pinned.adapter, f"{field}.pinned.adapter"),
         folder,
